@@ -1,0 +1,135 @@
+"""The two protocols everything plugs into, and what passes through them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.errors import LabelError
+from csp.target import Target
+
+__all__ = ["EnergyModel", "Evaluation", "Generator", "Label", "Proposals", "Provenance"]
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What an energy is an energy of. Only energies with equal labels may be compared.
+
+    functional   e.g. "PBE"
+    correction   e.g. "MP2020" (the Materials Project's corrected scale) or "none"
+    checkpoint   hash of the weights, or code and version of a DFT calculation
+    """
+
+    functional: str
+    correction: str
+    checkpoint: str
+
+    def __str__(self) -> str:
+        return f"{self.functional}/{self.correction}/{self.checkpoint}"
+
+    @staticmethod
+    def same(labels: Sequence[Label]) -> Label:
+        """The one label of all; raises LabelError if there are several."""
+        distinct = sorted({str(label) for label in labels})
+        if len(distinct) != 1:
+            raise LabelError(f"Energies of different labels cannot be compared: {', '.join(distinct) or 'none'}.")
+        return labels[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a candidate comes from: enough to find, explain and replay it.
+
+    template_id    id of the library entry it was made from, "" if none
+    space_group    number of the space group it was made in
+    wyckoff        occupied positions, "Sr:a Ti:b O:c", "" if not known
+    score          the generator's own figure of merit, higher is better; its scale is the generator's
+    why            one short clause for people
+    """
+
+    generator: str
+    index: int
+    seed: int
+    space_group: int
+    template_id: str = ""
+    wyckoff: str = ""
+    score: float = 0.0
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Proposals:
+    """B built candidates out of `requested`; the others are counted in `failed` by reason.
+
+    Invariant: len(crystals) == len(provenance) and len(crystals) + failed.total() == requested.
+    """
+
+    crystals: Crystals
+    provenance: list[Provenance]
+    requested: int
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Makes virtual crystals of a target's exact composition."""
+
+    name: str
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+        """The candidates start … start + n − 1.
+
+        Candidate i depends only on (target, seed, i), so shards can be made in any order and
+        anywhere. Cells are primitive, float64 on the CPU, with at most `target.max_atoms` atoms; the
+        space groups and formula units obey the target. A finite generator counts the candidates past
+        its end as failed with the reason "exhausted".
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Energies of B crystals under one label.
+
+    energy   float64 [B]       eV per cell; NaN where `unsupported`
+    forces   float64 [A, 3]    eV/Å, or None
+    stress   float64 [B, 3, 3] eV/Å³, (1/V) dE/dε, positive = tension, or None
+    sigma    float64 [B]       one standard deviation, eV/atom, or None where the model has none
+    """
+
+    label: Label
+    energy: Tensor
+    forces: Tensor | None = None
+    stress: Tensor | None = None
+    sigma: Tensor | None = None
+
+
+@runtime_checkable
+class EnergyModel(Protocol):
+    """Energies (and forces and stress) of batches of crystals.
+
+    Elements outside `elements` are never passed in by the engine: it gives such crystals the
+    status `unsupported_element`. A model raises InputError if they are.
+    """
+
+    name: str
+    label: Label
+    elements: frozenset[int]
+    device: torch.device
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        """Evaluate all crystals in the order given; inputs are not changed.
+
+        Results come back in float64 on the device of `crystals`. The model splits the batch into
+        chunks that suit its device; results do not depend on what else is in the batch (to 1e-5).
+        """
+        ...
