@@ -38,7 +38,7 @@ class Label:
         """The one label of all; raises LabelError if there are several."""
         distinct = sorted({str(label) for label in labels})
         if len(distinct) != 1:
-            raise LabelError(f"Energies of different labels cannot be compared: {', '.join(distinct) or 'none'}.")
+            raise LabelError(f"Energies of different labels cannot be compared: {', '.join(distinct)}.")
         return labels[0]
 
 
