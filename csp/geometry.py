@@ -1,0 +1,179 @@
+"""Distances in periodic crystals: neighbour lists, collisions, plausibility.
+
+Torch alone, so that it runs wherever a model is trained; one code for CPU and GPU.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals, ranges
+
+__all__ = ["COVALENT_RADII", "Neighbours", "distance_ratio", "heights", "neighbour_list", "plausible"]
+
+PAIR_IMAGES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}  # CPU: about the last-level cache
+
+
+def _covalent_radii() -> Tensor:
+    text = (resources.files("csp") / "data" / "covalent_radii.json").read_text()
+    known = json.loads(text)["covalent_radii"]
+    radii = torch.full((119,), math.nan, dtype=torch.float64)
+    radii[1 : len(known)] = torch.tensor(known[1:], dtype=torch.float64)
+    return radii
+
+
+COVALENT_RADII = _covalent_radii()
+"""float64 [119], Å, by atomic number: Cordero et al., Dalton Trans. 2008, 2832; NaN beyond curium."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """E directed pairs; sorted by crystal, then i, then j.
+
+    i, j      int64 [E]     atoms of the batch
+    shift     int64 [E, 3]  lattice translation of j
+    vector    float [E, 3]  r_j + shift @ cell − r_i, Å
+    distance  float [E]     Å
+    """
+
+    i: Tensor
+    j: Tensor
+    shift: Tensor
+    vector: Tensor
+    distance: Tensor
+
+
+def heights(cell: Tensor) -> Tensor:
+    """Distances between opposite faces of the cells: cell [B, 3, 3] Å → [B, 3] Å."""
+    return 1.0 / torch.linalg.inv(cell).norm(dim=-2)
+
+
+def neighbour_list(crystals: Crystals, cutoff: float) -> Neighbours:
+    """All directed pairs of atoms and periodic images closer than `cutoff` (Å), any cell shape.
+
+    An atom is not its own neighbour, its images are. Distances are computed in the precision of
+    `crystals`; differentiate through positions and cells by rebuilding the vectors from i, j, shift.
+    """
+    parts = [_pairs(crystals, chunk, cutoff) for chunk in _chunks(crystals, cutoff)]
+    if not parts:
+        index = crystals.offsets.new_zeros(0)
+        vector = crystals.cell.new_zeros((0, 3))
+        return Neighbours(index, index, index.reshape(0, 1).expand(0, 3), vector, vector[:, 0])
+    i, j, shift, vector, distance = (
+        column[0] if len(column) == 1 else torch.cat(column) for column in zip(*parts, strict=True)
+    )
+    return Neighbours(i, j, shift, vector, distance)
+
+
+def _reach(crystals: Crystals, cutoff: float) -> Tensor:
+    """int64 [B, 3]: images to look at on each side, for differences wrapped into [−1/2, 1/2]."""
+    return torch.floor(cutoff / heights(crystals.cell) + 0.5).long()
+
+
+def _chunks(crystals: Crystals, cutoff: float) -> Iterator[range]:
+    """Runs of crystals whose pairs × images fit into one pass."""
+    if len(crystals) == 0:
+        return
+    limit = PAIR_IMAGES_AT_ONCE.get(crystals.device.type, PAIR_IMAGES_AT_ONCE["cpu"])
+    images = (2 * _reach(crystals, cutoff) + 1).prod(1)
+    work = (images * crystals.n_atoms**2).tolist()
+    start, total = 0, 0
+    for b, amount in enumerate(work):
+        if b > start and total + amount > limit:
+            yield range(start, b)
+            start, total = b, 0
+        total += amount
+    yield range(start, len(work))
+
+
+def _pairs(crystals: Crystals, chunk: range, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Columns of `Neighbours` for consecutive crystals of a batch."""
+    part = crystals[chunk.start : chunk.stop]
+    first_atom = crystals.offsets[chunk.start]
+    n, device = part.n_atoms, part.device
+    zeros = torch.zeros_like(n)
+
+    # every ordered pair of atoms of a cell
+    crystal = torch.repeat_interleave(torch.arange(len(part), device=device), n**2)
+    local = ranges(zeros, n**2)
+    i = part.offsets[crystal] + torch.div(local, n[crystal], rounding_mode="floor")
+    j = part.offsets[crystal] + local % n[crystal]
+    difference = part.frac[j] - part.frac[i]
+    nearest = -difference.round()
+    pair_vector = torch.einsum("pi,pij->pj", difference + nearest, part.cell[crystal])
+
+    # every lattice translation in reach of a cell
+    width = 2 * _reach(part, cutoff) + 1
+    images = width.prod(1)
+    owner = torch.repeat_interleave(torch.arange(len(part), device=device), images)
+    index = ranges(zeros, images)
+    w = width[owner]
+    translation = torch.stack(
+        [
+            torch.div(index, w[:, 1] * w[:, 2], rounding_mode="floor"),
+            torch.div(index, w[:, 2], rounding_mode="floor") % w[:, 1],
+            index % w[:, 2],
+        ],
+        dim=1,
+    ) - torch.div(w, 2, rounding_mode="floor")
+    image_vector = torch.einsum("mi,mij->mj", translation.to(part.cell), part.cell[owner])
+    first_image = torch.cumsum(images, 0) - images
+
+    # their product, kept where close
+    pair = torch.repeat_interleave(torch.arange(len(crystal), device=device), images[crystal])
+    image = ranges(first_image[crystal], images[crystal])
+    vector = pair_vector[pair] + image_vector[image]
+    squared = (vector * vector).sum(1)
+    itself = (i == j)[pair] & (translation == 0).all(1)[image]
+    close = ((squared < cutoff * cutoff) & ~itself).nonzero().flatten()
+    pair, image = pair[close], image[close]
+    return (
+        i[pair] + first_atom,
+        j[pair] + first_atom,
+        translation[image] + nearest[pair].long(),
+        vector[close],
+        squared[close].sqrt(),
+    )
+
+
+def distance_ratio(crystals: Crystals, limit: float = 1.5) -> Tensor:
+    """float [B]: the smallest d_ij / (R_i + R_j) over all periodic pairs, R covalent radii.
+
+    Pairs beyond `limit` times their radii are not looked for: `limit` is the largest value returned.
+    Elements without a known radius (beyond curium) count with 1.6 Å.
+    """
+    radii = COVALENT_RADII.nan_to_num(1.6).to(crystals.device, crystals.cell.dtype)
+    smallest = crystals.cell.new_full((len(crystals),), limit)
+    if len(crystals) == 0:
+        return smallest
+    radius = radii[crystals.numbers]
+    pairs = neighbour_list(crystals, 2.0 * limit * float(radius.max()))
+    ratio = pairs.distance / (radius[pairs.i] + radius[pairs.j])
+    return smallest.scatter_reduce(0, crystals.batch[pairs.i], ratio, "amin")
+
+
+def plausible(
+    crystals: Crystals,
+    volume_per_atom: float,
+    *,
+    min_distance: float = 0.6,
+    volume_window: tuple[float, float] = (0.5, 2.0),
+) -> Tensor:
+    """bool [B]: could this be a crystal at all?
+
+    No two atoms closer than `min_distance` times the sum of their covalent radii (bonds of known
+    crystals lie above 0.6, H2 at 1.2), the volume within `volume_window` times the expected
+    `volume_per_atom` (Å³), the cell not flat.
+    """
+    ratio = crystals.volumes / (crystals.n_atoms * volume_per_atom)
+    sound = (ratio > volume_window[0]) & (ratio < volume_window[1]) & (heights(crystals.cell) > 1.0).all(1)
+    result = sound.clone()
+    result[sound] = distance_ratio(crystals[sound], limit=1.0) >= min_distance
+    return result
