@@ -1,0 +1,27 @@
+# Each target sets up what it needs; Python 3.11 or newer and make are enough.
+PYTHON ?= python3
+ARGS ?=
+
+.PHONY: predict test lint bench-small clean
+
+.venv: .venv/installed
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+predict: .venv/installed
+	@test -n "$(FORMULA)" || { echo 'Name a formula: make predict FORMULA=SrTiO3' >&2; exit 2; }
+	.venv/bin/csp predict '$(FORMULA)' $(ARGS)
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: lint
+	.venv/bin/pytest $(ARGS)
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
