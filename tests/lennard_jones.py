@@ -18,7 +18,7 @@ class LennardJones:
 
     Energy per pair  4 ε s(d) [(σ/d)¹² − (σ/d)⁶] with σ = (R_i + R_j) / 2^(1/6), R covalent radii, so that
     the pair's minimum is at the sum of the radii; unlike elements bind more strongly than like ones.
-    s(d) = 1 − 10 t³ + 15 t⁴ − 6 t⁵, t = (d − on) / (cutoff − on) clamped to [0, 1]: two continuous derivatives.
+    s(d) = 1 − 10 t³ + 15 t⁴ − 6 t⁵, t = (d − on) / (cutoff − on) within [0, 1]: two continuous derivatives.
     """
 
     name = "lennard-jones"
