@@ -1,0 +1,100 @@
+"""What a search ends with: the ranked crystals and how it came to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from csp.crystals import Crystals
+from csp.errors import ContractError
+from csp.protocols import Label
+from csp.target import Target
+
+__all__ = ["Prediction", "Result", "Unranked"]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One ranked crystal. The fields, in this order, are the keys of `ranked.json` and `ranked.csv`.
+
+    id                    hash of the relaxed crystal (`Crystals.ids`)
+    file                  its CIF, relative to the out folder
+    n_atoms               atoms in the relaxed cell, on which volume and energies per atom stand
+    spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables
+    energy_ev_per_atom    E; its meaning is the prediction's label
+    enthalpy_ev_per_atom  H = E + PV at the target's pressure; what the ranking is by
+    sigma_ev_per_atom     one standard deviation of the energy, None where the model has none
+    density               g/cm³
+    volume_per_atom       Å³
+    status                how its relaxation ended (`csp.relax.Status`)
+    generator, template_id, wyckoff   where the candidate came from (`csp.protocols.Provenance`)
+    n_duplicates          other relaxed crystals that are this one again
+    lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
+                          ≥ 0; None where it was not tried
+    """
+
+    rank: int
+    id: str
+    file: str
+    n_atoms: int
+    spacegroup: str
+    spacegroup_number: int
+    energy_ev_per_atom: float
+    enthalpy_ev_per_atom: float
+    sigma_ev_per_atom: float | None
+    density: float
+    volume_per_atom: float
+    status: str
+    generator: str
+    template_id: str
+    wyckoff: str
+    n_duplicates: int
+    lowered_ev_per_atom: float | None = None
+
+    @staticmethod
+    def cif(rank: int) -> str:
+        """The place of a ranked crystal's CIF in the out folder."""
+        return f"structures/{rank:03d}.cif"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Unranked:
+    """A crystal that was chosen for relaxation but has no place in the ranking, and why."""
+
+    id: str
+    status: str
+    generator: str
+    template_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The ranking of one target, best first.
+
+    label      the one label of all energies; None only when nothing could be ranked
+    results    R ranked crystals, ranks 1 … R
+    crystals   the same R crystals as relaxed
+    funnel     crystals left after each stage, in order: proposed, built, plausible, unique, relaxed,
+               converged, ranked
+    unranked   what was relaxed in vain
+    warnings   sentences for people
+    """
+
+    target: Target
+    label: Label | None
+    results: list[Result]
+    crystals: Crystals
+    funnel: dict[str, int]
+    unranked: list[Unranked] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if len(self.results) != len(self.crystals):
+            raise ContractError(f"{len(self.results)} results came with {len(self.crystals)} crystals.")
+        if [r.rank for r in self.results] != list(range(1, len(self.results) + 1)):
+            raise ContractError("The ranks of a prediction are not 1, 2, 3, … in order.")
+        if self.results and self.label is None:
+            raise ContractError("Ranked energies need a label.")

@@ -1,0 +1,137 @@
+"""The tables of the store, and the way to the database that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sql
+
+from csp.protocols import Label
+
+__all__ = [
+    "FILE",
+    "SCHEMA",
+    "SHARD",
+    "candidates",
+    "connect",
+    "create",
+    "energies",
+    "outcomes",
+    "runs",
+    "shards",
+]
+
+FILE = "run.sqlite"
+SCHEMA = 1
+BUSY_TIMEOUT = 60.0  # seconds that a writer waits for another
+
+
+metadata = sql.MetaData()
+_JSON = sql.JSON(none_as_null=True)
+
+runs = sql.Table(
+    "runs",
+    metadata,
+    sql.Column("id", sql.String, primary_key=True),
+    sql.Column("schema", sql.Integer, nullable=False),
+    sql.Column("formula", sql.String, nullable=False, index=True),
+    sql.Column("settings", _JSON, nullable=False),
+    sql.Column("versions", _JSON, nullable=False),
+    sql.Column("created", sql.DateTime(timezone=True), nullable=False),
+    sql.Column("finished", sql.DateTime(timezone=True)),
+)
+
+SHARD = ("run_id", "stage", "generator", "shard")
+
+shards = sql.Table(
+    "shards",
+    metadata,
+    sql.Column("run_id", sql.ForeignKey(runs.c.id), primary_key=True),
+    sql.Column("stage", sql.String, primary_key=True),
+    sql.Column("generator", sql.String, primary_key=True),  # "" where crystals of all are together
+    sql.Column("shard", sql.Integer, primary_key=True),
+    sql.Column("requested", sql.Integer, nullable=False),
+    sql.Column("failed", _JSON, nullable=False),  # reason → count
+)
+
+
+def _of_shard(*key: str) -> list[sql.schema.SchemaItem]:
+    """The columns that tell in which shard a row was made; those named in `key` join its primary key."""
+    kinds = (sql.String, sql.String, sql.String, sql.Integer)
+    columns: list[sql.schema.SchemaItem] = [
+        sql.Column(name, kind, primary_key=name in key, nullable=False)
+        for name, kind in zip(SHARD, kinds, strict=True)
+    ]
+    return [*columns, sql.ForeignKeyConstraint(SHARD, [shards.c[name] for name in SHARD])]
+
+
+def _geometry() -> list[sql.schema.SchemaItem]:
+    """A crystal, exactly: little-endian float64 [3, 3] and [n, 3], uint8 [n]."""
+    return [sql.Column(name, sql.LargeBinary, nullable=False) for name in ("cell", "frac", "numbers")]
+
+
+def _label() -> list[sql.schema.SchemaItem]:
+    return [sql.Column(name, sql.String, nullable=False) for name in Label.__slots__]
+
+
+# The same crystal proposed twice is two rows with one id: the funnel counts both.
+candidates = sql.Table(
+    "candidates",
+    metadata,
+    *_of_shard("run_id", "generator"),
+    sql.Column("index", sql.Integer, primary_key=True),
+    sql.Column("id", sql.String(32), nullable=False, index=True),
+    sql.Column("provenance", _JSON, nullable=False),
+    *_geometry(),
+)
+
+energies = sql.Table(
+    "energies",
+    metadata,
+    *_of_shard("run_id", "stage"),
+    sql.Column("id", sql.String(32), primary_key=True),
+    sql.Column("position", sql.Integer, nullable=False),  # in the shard
+    *_label(),
+    sql.Column("energy", sql.Double),  # eV per cell
+    sql.Column("sigma", sql.Double),  # eV/atom
+)
+
+outcomes = sql.Table(
+    "outcomes",
+    metadata,
+    *_of_shard("run_id", "stage"),
+    sql.Column("id", sql.String(32), primary_key=True),  # of the start
+    sql.Column("position", sql.Integer, nullable=False),
+    *_label(),
+    sql.Column("status", sql.String, nullable=False),
+    sql.Column("steps", sql.Integer, nullable=False),
+    sql.Column("energy", sql.Double),  # eV per cell
+    sql.Column("max_force", sql.Double),  # eV/Å
+    *_geometry(),  # of the end
+)
+
+
+def create(connection: sql.Connection) -> None:
+    """Make the tables that are not there yet; several workers may do so at once."""
+    for table in metadata.sorted_tables:
+        connection.execute(sql.schema.CreateTable(table, if_not_exists=True))
+        for index in sorted(table.indexes, key=lambda index: str(index.name)):
+            connection.execute(sql.schema.CreateIndex(index, if_not_exists=True))
+
+
+def connect(location: Path | str) -> sql.Engine:
+    if isinstance(location, str):
+        return sql.create_engine(location, pool_pre_ping=True)
+    # No pool: between transactions nothing is open, so the file is whole and can be copied or deleted.
+    url = sql.URL.create("sqlite", database=str(location / FILE))
+    engine = sql.create_engine(url, poolclass=sql.NullPool, connect_args={"timeout": BUSY_TIMEOUT})
+
+    @sql.event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _: Any) -> None:
+        # Write-ahead log: readers and a writer don't block each other, and a killed writer leaves
+        # the last whole transaction.
+        for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return engine
