@@ -1,0 +1,138 @@
+"""Settings of a search: frozen, validated once, saved with what they produced.
+
+The one source for the command line, the Prefect forms and the record of a run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from csp.errors import InputError
+from csp.target import Target
+
+__all__ = ["GENERATOR_NAMES", "SearchSettings"]
+
+GENERATOR_NAMES = ("template", "space_group")
+
+
+def _split(value: Any) -> Any:
+    """Lists may be written "a,b"."""
+    return [part for part in value.replace(" ", "").split(",") if part] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
+
+
+class SearchSettings(BaseModel):
+    """Everything that decides the outcome of a search, machine and files aside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    formula: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9().\[\] ]+$",
+        title="Formula",
+        description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
+    )
+    generators: Names = Field(
+        GENERATOR_NAMES, min_length=1, title="Generators", description="Which generators propose candidates"
+    )
+    candidates: int = Field(
+        1000, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
+    )
+    screened: int = Field(
+        240,
+        ge=1,
+        le=1_000_000,
+        title="Screened",
+        description="Distinct candidates given a single-point energy, the best of them are relaxed",
+    )
+    relaxed: int = Field(60, ge=1, le=100_000, title="Relaxed", description="Candidates to relax")
+    top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
+    relaxer: str = Field(
+        "chgnet",
+        min_length=1,
+        title="Relaxer",
+        description="Universal potential that relaxes and ranks: chgnet, a matgl model's name, or its folder",
+    )
+    library: Path | None = Field(
+        None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
+    )
+    exclude_composition: bool = Field(
+        False,
+        title="Exclude composition",
+        description="Leave out every library entry with the target's reduced formula",
+    )
+    max_atoms: int = Field(
+        100, ge=1, le=400, title="Largest cell", description="Atoms in the primitive cell, at most"
+    )
+    z: int | None = Field(
+        None,
+        ge=1,
+        le=400,
+        title="Formula units",
+        description="Formula units in the primitive cell; none: any",
+    )
+    space_groups: Groups = Field(
+        (), title="Space groups", description="Propose only in these (numbers 1-230); none: in all"
+    )
+    exclude_space_groups: Groups = Field(
+        (), title="Excluded space groups", description="Never propose in these"
+    )
+    pressure: float = Field(
+        0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"
+    )
+    max_steps: int = Field(100, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
+    max_force: float = Field(
+        0.05, gt=0, le=10, title="Largest force", description="eV/Å at which a relaxation has converged"
+    )
+    rattled: int = Field(
+        3,
+        ge=0,
+        le=1000,
+        title="Rattled",
+        description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
+    )
+    symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
+    seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
+
+    @field_validator("generators")
+    @classmethod
+    def _known_generators(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in GENERATOR_NAMES]
+        if unknown:
+            raise ValueError(
+                f"there is no generator {unknown[0]!r}; choose from {', '.join(GENERATOR_NAMES)}"
+            )
+        return tuple(dict.fromkeys(names))
+
+    @classmethod
+    def read(cls, **values: Any) -> SearchSettings:
+        """Validated settings; raises InputError, one sentence, for the first thing that is wrong."""
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
+            if name == "--formula":
+                Target.parse(str(values.get("formula", "")))  # says it better
+            message = first["msg"].removeprefix("Value error, ")
+            raise InputError(
+                f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
+            ) from error
+
+    def target(self) -> Target:
+        """The target these settings ask for; raises InputError for a wrong formula."""
+        allowed = frozenset(self.space_groups or range(1, 231)) - frozenset(self.exclude_space_groups)
+        return Target.parse(
+            self.formula,
+            max_atoms=self.max_atoms,
+            z=self.z,
+            space_groups=allowed if len(allowed) < 230 else None,
+            pressure=self.pressure,
+        )
