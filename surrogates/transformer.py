@@ -1,0 +1,329 @@
+"""A transformer over the atoms of a crystal that gives a smooth energy.
+
+Atoms are tokens. Each attends to all periodic images within a cutoff: the attention between atoms
+i and j over all images j' is the truncated form of Crystalformer's infinitely connected attention
+(Taniai et al., ICLR 2024), with distance-decaying weights, an envelope that takes every weight to
+zero with two derivatives at the cutoff, and a null key, so that adding far neighbours of weight zero
+changes nothing. Keys and values are shared by all heads (Shazeer, arXiv:1911.02150): gathering them
+over the neighbours is what costs on a CPU.
+
+Geometry enters twice: in the weights, and as the attention-weighted sums over the neighbours of
+radial functions times real spherical harmonics up to l = 2, whose power spectrum (Bartók et al.,
+PRB 87, 184115, 2013) gives smooth three-body invariants. The sums over neighbours are made before
+any projection: per neighbour they cost heads × basis multiplications, not heads × width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from csp.geometry import COVALENT_RADII
+from surrogates.environments import Environments
+
+__all__ = ["MAX_Z", "SIZES", "Architecture", "CrystalTransformer", "repulsion"]
+
+MAX_Z = 118
+NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
+REPULSION_SWITCH = (0.5, 0.7)  # of the sum of covalent radii; no known crystal has a bond below 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """Sizes of the network; `kinds` names its energy heads, one per kind of label."""
+
+    kinds: tuple[str, ...]
+    width: int = 96
+    layers: int = 3
+    heads: int = 8
+    cutoff: float = 5.0  # Å
+    hidden: int = 192  # of the gated feed-forward
+    key: int = 16  # channels of a query and a key
+    value: int = 32
+    radial: int = 16  # radial functions for l = 0
+    angular: int = 8  # radial functions for each of l = 1, 2; 0 leaves three-body terms out
+    edge: int = 32  # channels of the pair network behind the attention bias
+    attention: bool = True  # False: the mean over neighbours, for ablation
+
+
+SIZES: dict[str, dict[str, int | float]] = {
+    "xs": {},
+    "m": {"width": 192, "layers": 6, "cutoff": 6.0, "hidden": 384, "key": 24, "value": 48},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Geometry:
+    """What all layers share: flat index [A·K], basis [A, K, C], bias [L][A, H, K], envelope [A, 1, K]."""
+
+    index: Tensor
+    basis: Tensor
+    bias: tuple[Tensor, ...]
+    envelope: Tensor
+
+
+class CrystalTransformer(nn.Module):
+    """Energies of crystals, one column per kind of label.
+
+    reference  float64 [kinds, MAX_Z + 1]: energy per element, eV, set by ridge regression before
+    training and constant after it.
+    """
+
+    reference: Tensor
+    radii: Tensor
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.elements = ElementEmbedding(a.width)
+        self.pairs = PairGeometry(a)
+        self.blocks = nn.ModuleList(Block(a) for _ in range(a.layers))
+        self.readout = nn.Sequential(nn.RMSNorm(a.width), nn.Linear(a.width, a.width), nn.SiLU())
+        self.energy = nn.Linear(a.width, len(a.kinds))
+        nn.init.zeros_(self.energy.weight)
+        nn.init.zeros_(self.energy.bias)
+        reference = torch.zeros(len(a.kinds), MAX_Z + 1, dtype=torch.float64)
+        self.register_buffer("reference", reference)
+        radii = COVALENT_RADII.nan_to_num(1.6)
+        self.register_buffer("radii", radii.float(), persistent=False)
+
+    def features(self, atoms: Environments) -> Tensor:
+        """float [A, width]: what the energy is a linear function of, per atom."""
+        x = self.elements(atoms.numbers)
+        geometry = self.pairs(atoms, self.elements.table())
+        for block, bias in zip(self.blocks, geometry.bias, strict=True):
+            x = block(x, geometry, bias)
+        return self.readout(x)
+
+    def forward(self, atoms: Environments) -> Tensor:
+        """float64 [B, kinds]: energies, eV per cell.
+
+        Sums over atoms run in double precision, so that cells of hundreds of atoms keep meV.
+        """
+        per_atom = self.energy(self.features(atoms)).double()
+        per_atom = per_atom + self.reference[:, atoms.numbers].T
+        per_atom = per_atom + repulsion(atoms, self.radii).double()[:, None]
+        total = per_atom.new_zeros(atoms.n_crystals, len(self.architecture.kinds))
+        return total.index_add(0, atoms.crystal, per_atom)
+
+
+class ElementEmbedding(nn.Module):
+    """A vector per element: a learned one plus a linear function of its place in the periodic table.
+
+    The place makes elements that are rare in training resemble their neighbours.
+    """
+
+    place: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        place = periodic_table()
+        self.register_buffer("place", place, persistent=False)
+        self.project = nn.Linear(place.shape[1], width)
+        self.own = nn.Embedding(MAX_Z + 1, width)
+        nn.init.normal_(self.own.weight, std=0.3)
+
+    def table(self) -> Tensor:
+        """float [MAX_Z + 1, width]."""
+        return self.own.weight + self.project(self.place)
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return self.table().index_select(0, numbers)
+
+
+def periodic_table() -> Tensor:
+    """float [MAX_Z + 1, F]: period (one-hot), valence electrons by shell (aufbau order), radius.
+
+    Row 0 is zero.
+    """
+    rows = torch.zeros(MAX_Z + 1, 7 + 4 + 2 + 1)
+    for z in range(1, MAX_Z + 1):
+        period = next(p for p in range(1, 8) if z <= NOBLE_GASES[p])
+        start, end = NOBLE_GASES[period - 1], NOBLE_GASES[period]
+        left = z - start
+        rows[z, period - 1] = 1.0
+        # aufbau order of a period: s, then f, d, p as far as the period has them
+        sizes = {"s": 2, "f": 14 if period >= 6 else 0, "d": 10 if period >= 4 else 0, "p": 6}
+        if period == 1:
+            sizes["p"] = 0
+        for column, shell in enumerate("sfdp"):
+            filled = min(left, sizes[shell])
+            left -= filled
+            rows[z, 7 + column] = filled / max(sizes[shell], 1)
+        rows[z, 11] = (z - start) / (end - start)
+        rows[z, 12] = float(end - z <= 4) * (end - z) / 4.0
+    rows[1:, 13] = COVALENT_RADII[1:].nan_to_num(1.6).float() - 1.3
+    return rows
+
+
+class PairGeometry(nn.Module):
+    """Envelope, basis and attention bias of all pairs, computed once for all layers."""
+
+    centres: Tensor
+    angular_centres: Tensor
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.cutoff, self.layers, self.heads, self.angular = a.cutoff, a.layers, a.heads, a.angular
+        centres = torch.linspace(0.6, a.cutoff, a.radial)
+        self.register_buffer("centres", centres, persistent=False)
+        self.width = float(centres[1] - centres[0])
+        angular = torch.linspace(0.8, 0.9 * a.cutoff, a.angular) if a.angular else torch.zeros(0)
+        self.register_buffer("angular_centres", angular, persistent=False)
+        self.angular_width = float(angular[1] - angular[0]) if a.angular else 1.0
+        self.radial = nn.Linear(a.radial, a.edge)
+        self.centre_element = nn.Linear(a.width, a.edge, bias=False)
+        self.other_element = nn.Linear(a.width, a.edge, bias=False)
+        self.hidden = nn.Linear(a.edge, a.edge)
+        self.bias = nn.Linear(a.edge, a.layers * a.heads)
+        # ranges of the heads from 1 to 4 Å at the start
+        sigma = torch.logspace(0.0, math.log10(4.0), a.heads).repeat(a.layers)
+        self.log_decay = nn.Parameter(torch.log(0.5 / sigma**2))
+
+    def forward(self, atoms: Environments, elements: Tensor) -> _Geometry:
+        n, k = atoms.neighbour.shape
+        index = atoms.neighbour.reshape(-1)
+        squared = (atoms.vector * atoms.vector).sum(-1, keepdim=True)  # [A, K, 1]
+        r = (squared + 1e-12).sqrt()
+        u = r / self.cutoff
+        envelope = (1.0 - u).clamp(min=0.0) ** 3 * (1.0 + 3.0 * u + 6.0 * u * u)
+
+        radial = torch.exp(-0.5 * ((r - self.centres) / self.width) ** 2)  # [A, K, radial]
+        basis = [radial]
+        if self.angular:
+            shells = torch.exp(-0.5 * ((r - self.angular_centres) / self.angular_width) ** 2)
+            harmonics = spherical_harmonics(atoms.vector / r)  # [A, K, 8]
+            basis.append((harmonics[..., None] * shells[..., None, :]).flatten(-2))
+
+        centre = self.centre_element(elements).index_select(0, atoms.numbers)[:, None]
+        other = self.other_element(elements).index_select(0, atoms.numbers.index_select(0, index))
+        edge = functional.silu(self.radial(radial) + centre + other.view(n, k, -1))
+        edge = functional.silu(self.hidden(edge))
+        bias = self.bias(edge) - squared * self.log_decay.exp()  # [A, K, L·H]
+        by_layer = bias.view(n, k, self.layers, self.heads).permute(2, 0, 3, 1).unbind(0)
+        return _Geometry(index, torch.cat(basis, -1), by_layer, envelope.transpose(1, 2))
+
+
+def spherical_harmonics(unit: Tensor) -> Tensor:
+    """Real spherical harmonics of l = 1 (three) and l = 2 (five), with Σ_m Y² = 2l + 1.
+
+    unit float [..., 3] → [..., 8]
+    """
+    x, y, z = unit.unbind(-1)
+    s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
+    return torch.stack(
+        [
+            s3 * x,
+            s3 * y,
+            s3 * z,
+            s15 * x * y,
+            s15 * y * z,
+            s15 * z * x,
+            0.5 * s15 * (x * x - y * y),
+            0.5 * s5 * (3.0 * z * z - 1.0),
+        ],
+        dim=-1,
+    )
+
+
+class Block(nn.Module):
+    """Attention over the neighbours, then a gated feed-forward, both pre-normed and residual."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.norm = nn.RMSNorm(a.width)
+        self.attention = NeighbourAttention(a)
+        self.feed_norm = nn.RMSNorm(a.width)
+        self.gate = nn.Linear(a.width, 2 * a.hidden)
+        self.down = nn.Linear(a.hidden, a.width)
+
+    def forward(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
+        x = x + self.attention(self.norm(x), geometry, bias)
+        gate, up = self.gate(self.feed_norm(x)).chunk(2, -1)
+        return x + self.down(functional.silu(gate) * up)
+
+
+class NeighbourAttention(nn.Module):
+    """One layer's attention: values, radial densities and three-body invariants of each atom.
+
+    s_ij = q_i·k_j/√d + bias_ij,   α_ij = f_c exp(s_ij) / (exp(s_null) + Σ_j f_c exp(s_ij)).
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.heads, self.key, self.radial, self.angular = a.heads, a.key, a.radial, a.angular
+        self.attends = a.attention
+        self.query = nn.Linear(a.width, a.heads * a.key, bias=False)
+        self.key_value = nn.Linear(a.width, a.key + a.value, bias=False)
+        self.null = nn.Parameter(torch.linspace(-2.0, 2.0, a.heads))
+        channels = a.heads * a.angular
+        # invariants are squares of small numbers: start them at the size of the other inputs
+        self.mix = nn.ParameterList(
+            nn.Parameter(torch.randn(channels, channels) * 8.0 / math.sqrt(channels))
+            for _ in range(2 * bool(channels))
+        )
+        self.out = nn.Linear(a.heads * (a.value + a.radial) + len(self.mix) * channels, a.width)
+
+    def weights(self, x: Tensor, key: Tensor, bias: Tensor, envelope: Tensor) -> Tensor:
+        """float [A, H, K]: α; with the null key's share they sum to 1."""
+        if self.attends:
+            query = self.query(x).view(len(x), self.heads, self.key) / math.sqrt(self.key)
+            score = torch.baddbmm(bias, query, key.transpose(1, 2))
+        else:
+            score = torch.zeros_like(bias)
+        null = self.null[:, None]
+        top = torch.maximum(score.detach().amax(-1, keepdim=True), null.detach())
+        weight = envelope * torch.exp(score - top)
+        return weight / (weight.sum(-1, keepdim=True) + torch.exp(null - top))
+
+    def forward(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
+        n, _, k = geometry.envelope.shape
+        gathered = self.key_value(x).index_select(0, geometry.index).view(n, k, -1)
+        alpha = self.weights(x, gathered[..., : self.key], bias, geometry.envelope)
+        value = torch.bmm(alpha, gathered[..., self.key :])  # [A, H, value]
+        density = torch.bmm(alpha, geometry.basis)  # [A, H, C]
+        invariants = [value.flatten(1), density[..., : self.radial].flatten(1)]
+        start = self.radial
+        for order, mix in zip((3, 5), self.mix, strict=False):
+            part = density[..., start : start + order * self.angular]
+            start += order * self.angular
+            # [A, H, m, n] → [A, m, H·n]: the spectrum mixes heads, thus kinds of neighbours
+            part = part.view(n, self.heads, order, self.angular).transpose(1, 2).reshape(n, order, -1)
+            invariants.append((part * (part @ mix)).sum(1))
+        return self.out(torch.cat(invariants, -1))
+
+
+def repulsion(atoms: Environments, radii: Tensor) -> Tensor:
+    """float [A]: half the screened nuclear repulsion of each atom with its colliding neighbours, eV.
+
+    The universal potential of Ziegler, Biersack and Littmark (1985), switched off between 0.5 and
+    0.7 of the sum of the covalent radii by a polynomial with two continuous derivatives, so that it
+    is zero at every bond length of known crystals.
+    """
+    index = atoms.neighbour.reshape(-1)
+    n, k = atoms.neighbour.shape
+    radius = radii.to(atoms.vector.dtype).index_select(0, atoms.numbers)
+    squared = (atoms.vector * atoms.vector).sum(-1)
+    reach = radius[:, None] + radius.index_select(0, index).view(n, k)
+    on, off = REPULSION_SWITCH
+    centre, slot = (squared.detach() < (off * reach) ** 2).nonzero(as_tuple=True)
+    energy = squared.new_zeros(n)
+    if len(centre) == 0:
+        return energy
+    other = atoms.neighbour[centre, slot]
+    r = (squared[centre, slot] + 1e-12).sqrt()
+    zi, zj = atoms.numbers[centre].to(r.dtype), atoms.numbers[other].to(r.dtype)
+    x = r * (zi**0.23 + zj**0.23) / 0.46850
+    screening = (
+        0.18175 * torch.exp(-3.19980 * x)
+        + 0.50986 * torch.exp(-0.94229 * x)
+        + 0.28022 * torch.exp(-0.40290 * x)
+        + 0.02817 * torch.exp(-0.20162 * x)
+    )
+    t = ((r / reach[centre, slot] - on) / (off - on)).clamp(0.0, 1.0)
+    switch = 1.0 - t**3 * (10.0 - 15.0 * t + 6.0 * t * t)
+    return energy.index_add(0, centre, 0.5 * 14.399645 * zi * zj / r * screening * switch)
