@@ -10,7 +10,12 @@ from csp.errors import ContractError
 from csp.protocols import Label
 from csp.target import Target
 
-__all__ = ["Prediction", "Result", "Unranked"]
+__all__ = ["Prediction", "Result", "Unranked", "cif_path"]
+
+
+def cif_path(rank: int) -> str:
+    """The place of a ranked crystal's CIF in the out folder."""
+    return f"structures/{rank:03d}.cif"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +23,7 @@ class Result:
     """One ranked crystal. The fields, in this order, are the keys of `ranked.json` and `ranked.csv`.
 
     id                    hash of the relaxed crystal (`Crystals.ids`)
-    file                  its CIF, relative to the out folder
+    file                  its CIF, relative to the out folder (`cif_path`)
     n_atoms               atoms in the relaxed cell, on which volume and energies per atom stand
     spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables
     energy_ev_per_atom    E; its meaning is the prediction's label
@@ -50,11 +55,6 @@ class Result:
     wyckoff: str
     n_duplicates: int
     lowered_ev_per_atom: float | None = None
-
-    @staticmethod
-    def cif(rank: int) -> str:
-        """The place of a ranked crystal's CIF in the out folder."""
-        return f"structures/{rank:03d}.cif"
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -98,3 +98,7 @@ class Prediction:
             raise ContractError("The ranks of a prediction are not 1, 2, 3, … in order.")
         if self.results and self.label is None:
             raise ContractError("Ranked energies need a label.")
+
+    def above_best(self, result: Result) -> float:
+        """meV/atom by which a result lies above the first in energy, or in enthalpy under pressure."""
+        return 1000 * (result.enthalpy_ev_per_atom - self.results[0].enthalpy_ev_per_atom)

@@ -21,7 +21,7 @@ import numpy as np
 import sqlalchemy as sql
 import torch
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 from torch import Tensor
 
 from csp import tables
@@ -294,11 +294,14 @@ class Store:
         key = dict(zip(tables.SHARD, (self.run, stage, generator, shard), strict=True))
         counts = {"requested": len(rows) if requested is None else requested, "failed": failed or {}}
         claim = self._insert(tables.shards).values({**key, **counts}).on_conflict_do_nothing()
-        with self._transaction() as connection:
-            if connection.execute(claim).rowcount and rows:
-                connection.execute(
-                    self._insert(table).on_conflict_do_nothing(), [{**key, **row} for row in rows]
-                )
+        try:
+            with self._transaction() as connection:
+                if connection.execute(claim).rowcount and rows:
+                    connection.execute(sql.insert(table), [{**key, **row} for row in rows])
+        except IntegrityError as error:
+            raise ContractError(
+                f"Shard {shard} of stage {stage!r} has a row that another shard wrote: {error.orig}."
+            ) from error
 
     def _rows(self, query: sql.Select[Any], table: sql.Table) -> Sequence[sql.RowMapping]:
         with self._transaction() as connection:

@@ -1,0 +1,124 @@
+"""The one page of a prediction: self-contained HTML, no scripts, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+from csp.prediction import Prediction
+from csp.record import RunRecord
+
+__all__ = ["energy_volume_svg", "render_page"]
+
+STAGES = {
+    "proposed": "proposed by the generators",
+    "built": "built in the exact composition",
+    "plausible": "plausible in distances and volume",
+    "unique": "distinct",
+    "screened": "screened by energy",
+    "relaxed": "relaxed",
+    "converged": "converged",
+    "ranked": "ranked, duplicates merged",
+}
+COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
+ANNOTATED = 5  # best crystals whose rank is written beside their mark
+
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "csp",  # equal figures, equal ids
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#3d434d",
+    "xtick.color": "#5c636e",
+    "ytick.color": "#5c636e",
+}
+
+
+def render_page(prediction: Prediction, record: RunRecord) -> str:
+    """The page as HTML. Equal predictions and records give equal text: it holds no date and no timing."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"formula": _formula, "space_group": _space_group}
+    template = environment.from_string(
+        (resources.files("csp") / "data" / "report.html.jinja").read_text(encoding="utf-8")
+    )
+    return template.render(
+        prediction=prediction,
+        target=prediction.target,
+        record=record,
+        settings={name: _plain(value) for name, value in record.settings.items()},
+        pressed=prediction.target.pressure != 0,
+        has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
+        funnel=_funnel(prediction.funnel),
+        unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
+        figure=energy_volume_svg(prediction) if prediction.results else "",
+    )
+
+
+def energy_volume_svg(prediction: Prediction) -> str:
+    """Energy (or enthalpy) above the best against volume per atom, a mark per ranked crystal, as SVG."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    results = prediction.results
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 4.0), layout="constrained")
+        axes = figure.add_subplot()
+        for k, generator in enumerate(sorted({r.generator for r in results})):
+            mine = [r for r in results if r.generator == generator]
+            axes.scatter(
+                [r.volume_per_atom for r in mine],
+                [prediction.above_best(r) for r in mine],
+                s=42,
+                color=COLOURS[k % len(COLOURS)],
+                alpha=0.85,
+                linewidths=0.8,
+                edgecolors="white",
+                label=generator,
+                zorder=3,
+            )
+        for r in results[:ANNOTATED]:
+            point = (r.volume_per_atom, prediction.above_best(r))
+            axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
+        axes.set_xlabel("volume (Å³/atom)")
+        axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the best (meV/atom)")
+        axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
+        axes.margins(0.08)
+        axes.legend(frameon=False, loc="best")
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]  # HTML has no place for an XML declaration
+
+
+def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:
+    """(stage in words, count, length of its bar in per cent)."""
+    largest = max(funnel.values(), default=0) or 1
+    return [(STAGES.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
+
+
+def _formula(formula: str) -> str:
+    """SrTiO3 with its amounts as subscripts."""
+    return re.sub(r"(\d+)", r"<sub>\1</sub>", html.escape(formula))
+
+
+def _space_group(symbol: str) -> str:
+    """Hermann-Mauguin symbol as printed: P6_3/mmc with a subscript, R-3c with a bar over the 3."""
+    subscripts = re.sub(r"_(\d)", r"<sub>\1</sub>", html.escape(symbol))
+    return re.sub(r"-(\d)", r'<span class="bar-over">\1</span>', subscripts)
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,183 @@
+"""Files for people: structures, tables and one page, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csp.crystals import Crystals
+from csp.page import render_page
+from csp.prediction import Prediction, Result
+from csp.record import RunRecord
+from csp.symmetry import symmetrized
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["ranking_table", "write_report"]
+
+SCHEMA = 1
+DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
+CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
+
+
+def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
+    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
+
+    symprec: Å, for the symmetrised standard conventional cells of the CIFs. A crystal whose symmetry
+    analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty. Equal
+    predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where
+    it is, all are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    displacements = _write_cifs(prediction, folder, symprec)
+    rows = [
+        _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
+        for result, displacement in zip(prediction.results, displacements, strict=True)
+    ]
+    _write(folder / "structures.extxyz", _extxyz(prediction))
+    _write(folder / "ranked.csv", _csv(rows))
+    _write(folder / "report.html", render_page(prediction, record))
+    _write(folder / "run.json", _dumps(_run(prediction, record)))
+    _write(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+
+
+def ranking_table(prediction: Prediction, top: int) -> Table:
+    """The first `top` of the ranking for a terminal."""
+    from rich.table import Table
+
+    pressed = prediction.target.pressure != 0
+    table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
+    for name in ("", f"{'ΔH' if pressed else 'ΔE'} meV/atom", f"{'H' if pressed else 'E'} eV/atom"):
+        table.add_column(name, justify="right")
+    table.add_column("space group")
+    for name in ("atoms", "Å³/atom", "g/cm³"):
+        table.add_column(name, justify="right")
+    table.add_column("from")
+    table.add_column("relaxation")
+    for result in prediction.results[:top]:
+        table.add_row(
+            str(result.rank),
+            f"{prediction.above_best(result):.1f}",
+            f"{result.enthalpy_ev_per_atom:.4f}",
+            f"{result.spacegroup} ({result.spacegroup_number})",
+            str(result.n_atoms),
+            f"{result.volume_per_atom:.2f}",
+            f"{result.density:.2f}",
+            f"{result.generator} {result.template_id}".rstrip(),
+            result.status,
+        )
+    return table
+
+
+# -- contents ---------------------------------------------------------------------------------------
+
+
+def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "formula": prediction.target.formula,
+        "label": None if prediction.label is None else str(prediction.label),
+        "pressure_gpa": prediction.target.pressure,
+        "results": rows,
+        "funnel": prediction.funnel,
+        "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
+        "warnings": prediction.warnings,
+    }
+
+
+def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "formula": prediction.target.formula,
+        "label": None if prediction.label is None else str(prediction.label),
+        "seed": record.settings.get("seed"),
+        "settings": dict(record.settings),
+        "versions": dict(record.versions),
+        "checkpoints": dict(record.checkpoints),
+        "library": dict(record.library),
+        "device": record.device,
+        "citations": list(record.citations),
+        "timings": dict(record.timings),
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()
+    }
+
+
+def _dumps(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    names = [*Result.__slots__, "symmetrise_rms_ang"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _extxyz(prediction: Prediction) -> str:
+    """The crystals as relaxed, in rank order; `energy` is eV per cell, as the format has it."""
+    from ase.io import write
+
+    frames = prediction.crystals.atoms()
+    for atoms, result in zip(frames, prediction.results, strict=True):
+        energy = round(result.energy_ev_per_atom * result.n_atoms, DECIMALS)
+        atoms.info = {"rank": result.rank, "id": result.id, "energy": energy}
+    text = io.StringIO()
+    if frames:
+        write(text, frames, format="extxyz")
+    return text.getvalue()
+
+
+def _cif(crystal: Crystals, symprec: float) -> tuple[str, float | None]:
+    """A CIF and the RMS displacement, Å, of symmetrising what it holds."""
+    from pymatgen.io.cif import CifWriter
+
+    symmetric = symmetrized(crystal, symprec)
+    if symmetric is None:
+        return str(CifWriter(crystal.structures()[0])), None
+    (structure,) = symmetric.conventional.structures()
+    with warnings.catch_warnings():  # pymatgen uses what spglib deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        text = str(CifWriter(structure, symprec=CIF_SYMPREC, refine_struct=False))
+    return text, symmetric.rms_displacement
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[float | None]:
+    """All CIFs into a fresh `structures/`; returns the RMS displacements of symmetrising, Å."""
+    fresh, old = folder / ".structures.new", folder / ".structures.old"
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir()
+    displacements = []
+    for k, result in enumerate(prediction.results):
+        text, displacement = _cif(prediction.crystals[k], symprec)
+        (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
+        displacements.append(displacement)
+    if (folder / "structures").exists():
+        (folder / "structures").rename(old)
+    fresh.rename(folder / "structures")
+    shutil.rmtree(old, ignore_errors=True)
+    return displacements
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
