@@ -72,7 +72,7 @@ def _stars(rotations: np.ndarray) -> list[tuple[int, int, int]]:
     for q in points:
         if q in left:
             representatives.append(q)
-            left -= {tuple(int(x) for x in image) for image in np.rint(np.asarray(q) @ rotations) % 2}  # type: ignore[misc]
+            left -= {tuple(int(x) for x in image) for image in np.rint(np.asarray(q) @ rotations) % 2}
     return representatives
 
 

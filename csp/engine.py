@@ -1,0 +1,124 @@
+"""The one composition root: builds generators and models from settings and runs a search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from csp.errors import InputError, MissingError
+from csp.library import Library
+from csp.prediction import Prediction
+from csp.protocols import Generator
+from csp.record import RunRecord, versions
+from csp.report import write_report
+from csp.search import Progress, Search, check_elements
+from csp.settings import SearchSettings
+from csp.store import Store
+from csp.volume import VolumePrior
+from generators.space_group import SpaceGroupGenerator
+from generators.template import TemplateGenerator
+from surrogates.potentials import load_potential
+
+__all__ = ["build", "predict", "resolve_device"]
+
+GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
+    "template": TemplateGenerator,
+    "space_group": SpaceGroupGenerator,
+}
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" takes a CUDA device where there is one. Raises InputError or MissingError, one sentence."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"There is no device {name!r}; choose auto, cpu, cuda or cuda:N.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingError(f"--device {name}: this machine has no CUDA device that PyTorch can use.")
+    return torch.device(name)
+
+
+def build(
+    settings: SearchSettings,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> tuple[Search, RunRecord]:
+    """The search that these settings ask for, its store in `out`, and the record of what it runs with.
+
+    Raises InputError or MissingError, before any work, for what is wrong or not there.
+    """
+    target = settings.target()
+    library = Library.open(settings.library)
+    if settings.exclude_composition:
+        library = library.excluding(target)
+    model = load_potential(settings.relaxer, resolve_device(device))
+    check_elements(target, model)
+    volume = VolumePrior.load()
+    record = RunRecord(
+        settings=settings.model_dump(mode="json"),
+        versions=versions(),
+        checkpoints={model.name: str(model.label)},
+        library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
+        device=str(model.device),
+    )
+    # What the results depend on; where the library lies and which device of a kind is used do not matter.
+    decisive = {
+        **record.settings,
+        "library": record.library,
+        "checkpoints": record.checkpoints,
+        "device": model.device.type,
+    }
+    store = Store.begin(out, decisive, formula=target.formula, versions=record.versions, resume=resume)
+    generators = [GENERATORS[name](library, volume) for name in settings.generators]
+    volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
+    return Search(settings, generators, model, volume_per_atom, store, progress), record
+
+
+def predict(
+    settings: SearchSettings,
+    out: Path,
+    *,
+    device: str = "auto",
+    resume: bool = False,
+    progress: Progress = lambda stage, done, total: None,
+) -> Prediction:
+    """Search, and write the results into `out`. When interrupted, what is done is written first."""
+    clock = _Clock(progress)
+    search, record = build(settings, out, device=device, resume=resume, progress=clock)
+    try:
+        prediction = search.run()
+    except KeyboardInterrupt:
+        prediction = search.conclude()
+        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; --resume goes on.")
+        write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+        raise
+    clock.stop()
+    write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+    return prediction
+
+
+class _Clock:
+    """Passes progress on and adds up the seconds of each stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+        self.stage, self.since = "load", time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self.stage:
+            self.stop()
+            self.stage = stage
+        self.progress(stage, done, total)
+
+    def stop(self) -> None:
+        now = time.perf_counter()
+        self.seconds[self.stage] = round(self.seconds.get(self.stage, 0.0) + now - self.since, 3)
+        self.since = now

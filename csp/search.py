@@ -1,0 +1,349 @@
+"""The whole algorithm: from a target to ranked crystals. Read this first.
+
+    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ rattled ─▶ ranked
+
+Each stage is a function of what the stages before it left in the store and works through its
+shards of fixed size, writing each in one transaction. A search that was killed and is started again
+finds the shards that are done and goes on; what is cheap (plausible, unique, the choices) is
+computed anew, from the same input to the same result.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.dedup import unique
+from csp.errors import InputError
+from csp.geometry import plausible
+from csp.prediction import Prediction, Result, Unranked, cif_path
+from csp.protocols import EnergyModel, Generator, Label, Provenance
+from csp.rank import Ranking, enthalpy, order, rank
+from csp.rattle import Rattled, rattle
+from csp.relax import Relaxed, Status, relax
+from csp.settings import SearchSettings
+from csp.store import PROPOSALS, Store
+from csp.symmetry import operations, space_group_symbol, space_groups
+from csp.target import Target
+
+__all__ = ["STAGES", "Progress", "Search", "check_elements"]
+
+PROPOSAL_SHARD = 256
+MODEL_SHARD = {"cpu": 8, "cuda": 256}  # crystals in one shard of energies or relaxations
+RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
+STAGES = ("propose", "screen", "relax", "rattle")
+
+Progress = Callable[[str, int, int], None]
+"""Called with (stage, done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """N distinct plausible candidates, in the order of (generator, index)."""
+
+    ids: list[str]
+    crystals: Crystals
+    provenance: list[Provenance]
+
+    def take(self, index: Sequence[int]) -> Pool:
+        return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
+
+
+@dataclass(frozen=True)
+class Search:
+    """One search: its settings, the parts it is made of, and the store that holds what is done.
+
+    volume_per_atom  expected volume, Å³, that plausibility is judged by
+    """
+
+    settings: SearchSettings
+    generators: Sequence[Generator]
+    model: EnergyModel
+    volume_per_atom: float
+    store: Store
+    progress: Progress = lambda stage, done, total: None
+
+    def run(self) -> Prediction:
+        """Run all stages, or finish them, and rank. Raises InputError for elements the model lacks."""
+        check_elements(self.settings.target(), self.model)
+        for stage in STAGES:
+            getattr(self, stage)()
+        return self.conclude()
+
+    # -- stages -----------------------------------------------------------------------------------
+
+    def propose(self) -> None:
+        """Candidates of every generator into the store."""
+        target, n = self.settings.target(), self.settings.candidates
+        for k, generator in enumerate(self.generators):
+            written = self.store.done(PROPOSALS, generator.name)
+            for shard, part in _shards(n, PROPOSAL_SHARD):
+                self.progress("propose", k * n + part.start, len(self.generators) * n)
+                if shard not in written:
+                    proposals = generator.propose(
+                        target, len(part), seed=self.settings.seed, start=part.start
+                    )
+                    self.store.write_proposals(generator.name, shard, proposals)
+        self.progress("propose", len(self.generators) * n, len(self.generators) * n)
+
+    def screen(self) -> None:
+        """Single-point energies of the first distinct candidates of each generator."""
+        index = self._screened
+        written = self.store.done("screen")
+        for shard, part in _shards(len(index), MODEL_SHARD[self.model.device.type]):
+            self.progress("screen", part.start, len(index))
+            if shard not in written:
+                some = self.pool.take([index[k] for k in part])
+                self.store.write_energies("screen", shard, some.ids, self.model.evaluate(some.crystals))
+        self.progress("screen", len(index), len(index))
+
+    def relax(self) -> None:
+        """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
+        chosen = self.pool.take(self._chosen())
+        self._relax_in_shards("relax", chosen.ids, chosen.crystals)
+
+    def rattle(self) -> None:
+        """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
+        starts = self._rattled(self.store.relaxed("relax", self.model.label)[1]).crystals
+        self._relax_in_shards("rattle", starts.ids(), starts)
+        self.store.finish()
+
+    # -- what follows from the store --------------------------------------------------------------
+
+    @cached_property
+    def pool(self) -> Pool:
+        """The stored candidates that are plausible, each structure once. Read after `propose`."""
+        built = self.store.candidates()
+        self.progress("filter", 0, len(built.ids))
+        kept = plausible(built.crystals, self.volume_per_atom).nonzero().flatten()
+        crystals = built.crystals[kept]
+        kept = kept[unique(crystals) == torch.arange(len(crystals))]
+        index = kept.tolist()
+        self.progress("filter", len(built.ids), len(built.ids))
+        return Pool([built.ids[k] for k in index], built.crystals[kept], [built.provenance[k] for k in index])
+
+    @property
+    def _screened(self) -> list[int]:
+        """Members of the pool that get a single point; none where all of them would be relaxed."""
+        if self.settings.screened <= self.settings.relaxed:
+            return []
+        return interleave(_by_score(self.pool).values(), self.settings.screened)
+
+    def _chosen(self) -> list[int]:
+        """Members of the pool that are relaxed.
+
+        Each generator's lowest energies take turns with the generator's own order, where it has one:
+        its scores know the chemistry, the energies of unrelaxed crystals know the geometry, and each
+        is often wrong where the other is right.
+        """
+        ids, evaluation = self.store.energies("screen", self.model.label)
+        energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
+        lists = []
+        for members in _by_score(self.pool).values():
+            known = [k for k in members if math.isfinite(energy.get(self.pool.ids[k], math.nan))]
+            some = self.pool.take(known)
+            per_atom = (
+                torch.tensor([energy[i] for i in some.ids], dtype=torch.float64) / some.crystals.n_atoms
+            )
+            by_energy = [known[k] for k in order(cells / some.crystals.n_atoms, some.ids).tolist()]
+            scored = len({self.pool.provenance[k].score for k in members}) > 1
+            lists += [by_energy, members] if scored or not known else [by_energy]
+        return interleave(lists, self.settings.relaxed)
+
+    def _best(self, relaxed: Relaxed) -> list[int]:
+        """The lowest distinct crystals, which are rattled."""
+        good, ranking = self._ranked(relaxed)
+        return [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
+
+    def _rattled(self, relaxed: Relaxed) -> Rattled:
+        crystals = relaxed.crystals[self._best(relaxed)]
+        return rattle(crystals, operations(crystals), seed=self.settings.seed)
+
+    def _ranked(self, relaxed: Relaxed) -> tuple[list[int], Ranking]:
+        """Those with an energy, and the ranking of them."""
+        good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
+        crystals, per_atom = relaxed.crystals[good], self._per_atom(relaxed)[good]
+        groups = unique(crystals, energies=per_atom)
+        return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
+
+    def _per_atom(self, relaxed: Relaxed) -> Tensor:
+        """float64 [B]: enthalpy per atom, eV; NaN where there is no energy."""
+        crystals = relaxed.crystals
+        return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
+
+    def _relax_in_shards(self, stage: str, ids: list[str], starts: Crystals) -> None:
+        """Relax and store what is not yet stored."""
+        written = self.store.done(stage)
+        self.progress(stage, 0, len(ids))
+        for shard, part in _shards(len(ids), MODEL_SHARD[self.model.device.type]):
+            if shard in written:
+                continue
+            crystals = starts[part.start : part.stop]
+
+            def on_step(moving: int, step: int, stop: int = part.stop) -> None:
+                self.progress(stage, stop - moving, len(ids))
+
+            ends = relax(
+                crystals.to(self.model.device),
+                self.model,
+                max_steps=self.settings.max_steps,
+                max_force=self.settings.max_force,
+                pressure=self.settings.pressure,
+                symmetry=operations(crystals).to(self.model.device) if stage == "relax" else None,
+                on_step=on_step,
+            )
+            self.store.write_relaxed(stage, shard, ids[part.start : part.stop], ends)
+        self.progress(stage, len(ids), len(ids))
+
+    # -- the answer -------------------------------------------------------------------------------
+
+    def conclude(self) -> Prediction:
+        """Rank what the store holds; after an interruption too, when relaxations are missing."""
+        built, tally = self.store.candidates(), self.store.tally()
+        by_id = dict(zip(built.ids, built.provenance, strict=True))
+        ids, relaxed = self.store.relaxed("relax", self.model.label)
+        ends, parent = relaxed, list(range(len(ids)))
+        if self.store.finished:  # a part of the rattled ones cannot be told from the whole
+            best = self._best(relaxed)
+            parent += [best[b] for b in self._rattled(relaxed).parent]
+            ends = _joined(relaxed, self.store.relaxed("rattle", self.model.label)[1])
+
+        good, ranking = self._ranked(ends)
+        top = [good[k] for k in ranking.chosen[: self.settings.top].tolist()]
+        lowered = _lowered(self._per_atom(ends), parent, len(ids))
+        results = self._results(
+            ends,
+            top,
+            [by_id[ids[parent[k]]] for k in top],
+            ranking.n_duplicates.tolist(),
+            [lowered.get(parent[k]) for k in top],
+        )
+        return Prediction(
+            target=self.settings.target(),
+            label=self.model.label if results else None,
+            results=results,
+            crystals=ends.crystals[top],
+            funnel={
+                "proposed": sum(t.requested for t in tally.values()),
+                "built": len(built.ids),
+                "plausible": int(plausible(built.crystals, self.volume_per_atom).sum()),
+                "unique": len(self.pool.ids),
+                "relaxed": len(ids),
+                "converged": sum(status == Status.CONVERGED for status in relaxed.status),
+                "ranked": len(ranking.chosen),
+            },
+            unranked=[
+                Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
+                for i, status in zip(ids, relaxed.status, strict=True)
+                if status not in RANKED
+            ],
+            warnings=[
+                f"{name}: {count} of {t.requested} candidates could not be built ({reason})."
+                for name, t in tally.items()
+                for reason, count in sorted(t.failed.items())
+            ],
+        )
+
+    def _results(
+        self,
+        ends: Relaxed,
+        top: list[int],
+        provenance: list[Provenance],
+        n_duplicates: list[int],
+        lowered: list[float | None],
+    ) -> list[Result]:
+        per_atom = self._per_atom(ends)
+        crystals = ends.crystals[top]
+        ids, numbers = crystals.ids(), space_groups(crystals, self.settings.symprec)
+        n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
+        return [
+            Result(
+                rank=k + 1,
+                id=ids[k],
+                file=cif_path(k + 1),
+                n_atoms=n_atoms[k],
+                spacegroup=space_group_symbol(numbers[k]) if numbers[k] else "",
+                spacegroup_number=numbers[k],
+                energy_ev_per_atom=float(ends.energy[row]) / n_atoms[k],
+                enthalpy_ev_per_atom=float(per_atom[row]),
+                sigma_ev_per_atom=None,
+                density=masses[k] / volumes[k],
+                volume_per_atom=volumes[k] / n_atoms[k],
+                status=str(ends.status[row]),
+                generator=provenance[k].generator,
+                template_id=provenance[k].template_id,
+                wyckoff=provenance[k].wyckoff,
+                n_duplicates=n_duplicates[k],
+                lowered_ev_per_atom=lowered[k],
+            )
+            for k, row in enumerate(top)
+        ]
+
+
+def check_elements(target: Target, model: EnergyModel) -> None:
+    """Raise InputError, one sentence, if the model does not know an element of the target."""
+    unknown = [z for z in target.numbers if z not in model.elements]
+    if unknown:
+        from ase.data import chemical_symbols
+
+        names = ", ".join(chemical_symbols[z] for z in unknown)
+        raise InputError(f"{model.name} does not know {names}; choose a --relaxer that does.")
+
+
+def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:
+    """The first n distinct entries of the lists, taking turns."""
+    turns = (k for turn in zip_longest(*lists) for k in turn if k is not None)
+    return list(dict.fromkeys(turns))[:n]
+
+
+def _shards(n: int, size: int) -> Iterator[tuple[int, range]]:
+    """(shard number, its range) of n things in shards of `size`."""
+    for shard in range(math.ceil(n / size)):
+        yield shard, range(shard * size, min(n, (shard + 1) * size))
+
+
+def _by_score(pool: Pool) -> dict[str, list[int]]:
+    """Candidates of each generator, best score first, as proposed where scores tie."""
+    members: dict[str, list[int]] = {}
+    for k, provenance in enumerate(pool.provenance):
+        members.setdefault(provenance.generator, []).append(k)
+    return {
+        name: sorted(index, key=lambda k: (-pool.provenance[k].score, pool.provenance[k].index))
+        for name, index in members.items()
+    }
+
+
+def _joined(a: Relaxed, b: Relaxed) -> Relaxed:
+    return Relaxed(
+        Crystals.cat([a.crystals, b.crystals]),
+        Label.same([a.label, b.label]),
+        torch.cat([a.energy, b.energy]),
+        torch.cat([a.max_force, b.max_force]),
+        torch.cat([a.steps, b.steps]),
+        a.status + b.status,
+    )
+
+
+def _lowered(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
+    """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
+    gains: dict[int, float] = {}
+    for child in range(n_parents, len(parent)):
+        gain = float(per_atom[parent[child]] - per_atom[child])
+        gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
+    return gains
+
+
+def _masses(crystals: Crystals) -> list[float]:
+    """Mass of each cell in g/cm³ × Å³."""
+    from ase.data import atomic_masses
+
+    grams_per_dalton = 1.66053906660  # × 10⁻²⁴, as 1 cm³ is 10²⁴ Å³
+    per_atom = torch.as_tensor(atomic_masses)[crystals.numbers] * grams_per_dalton
+    return torch.zeros(len(crystals), dtype=torch.float64).index_add(0, crystals.batch, per_atom).tolist()
