@@ -149,10 +149,8 @@ class Search:
         for members in _by_score(self.pool).values():
             known = [k for k in members if math.isfinite(energy.get(self.pool.ids[k], math.nan))]
             some = self.pool.take(known)
-            per_atom = (
-                torch.tensor([energy[i] for i in some.ids], dtype=torch.float64) / some.crystals.n_atoms
-            )
-            by_energy = [known[k] for k in order(cells / some.crystals.n_atoms, some.ids).tolist()]
+            energies = torch.tensor([energy[i] for i in some.ids], dtype=torch.float64)
+            by_energy = [known[k] for k in order(energies / some.crystals.n_atoms, some.ids).tolist()]
             scored = len({self.pool.provenance[k].score for k in members}) > 1
             lists += [by_energy, members] if scored or not known else [by_energy]
         return interleave(lists, self.settings.relaxed)
