@@ -185,7 +185,8 @@ def random_directions(labelled: Labelled, chosen: Tensor, rng: np.random.Generat
     length = (squared + (strain**2).sum((1, 2))).sqrt()
     displacement = displacement / length[crystal, None]
     strain = strain / (length[:, None, None] * STRAIN_LENGTH)
-    assert labelled.forces is not None and labelled.stress is not None
+    assert labelled.forces is not None
+    assert labelled.stress is not None
     atoms = ranges(labelled.crystals.offsets[chosen], n_atoms)
     work = (labelled.forces[atoms] * displacement).sum(1)
     virial = labelled.stress[chosen] * labelled.crystals.volumes[chosen, None, None].float()
@@ -438,7 +439,6 @@ def adopt(model: CrystalTransformer, path: Path, trained: set[int]) -> None:
     trained: columns that this training has labels for; their references stay as fitted here only
     where the other training had none.
     """
-    about = json.loads((path / "about.json").read_text())
     weights = torch.load(path / "average.pt", weights_only=True, map_location="cpu")
     fitted = model.reference.clone()
     model.load_state_dict(weights)

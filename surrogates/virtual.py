@@ -1,0 +1,340 @@
+"""Virtual crystals for training: made from known ones, labelled by a teacher, anchored to DFT.
+
+    python -m surrogates.virtual --structures S.parquet --energies E.parquet --out DIR --shards 0:100
+
+For a composition with a DFT formation energy (its anchor, the lowest of its crystals), virtual
+crystals are made by rattling, straining, compressing and expanding its crystals, and by putting its
+elements into the prototypes of other compositions; some of the latter walk downhill for a few steps.
+The label of crystal x is
+
+    E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
+
+both differences per formula unit: element references, corrections and most of the teacher's own
+error cancel. It is a label of its own: it is neither DFT nor the teacher. Shard k depends on (seed, k)
+alone, so that shards can be made in any order, anywhere, and resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.geometry import plausible
+from csp.protocols import EnergyModel
+from surrogates.data import (
+    Labelled,
+    compositions,
+    read_formation_energies,
+    read_structures,
+    write_shard,
+)
+
+__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "make_shard"]
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualRecipe:
+    """How virtual crystals are made; the shares of the four ways sum to one.
+
+    max_atoms      largest cell
+    per_anchor     virtual crystals of a composition in one shard
+    groups         compositions in a shard
+    walk           downhill steps of every second substituted crystal; each step is a crystal
+    volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
+    max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
+    anchor_force   eV/Å: the teacher must find the anchor this well relaxed
+    """
+
+    max_atoms: int = 12
+    per_anchor: int = 6
+    groups: int = 64
+    rattle: float = 0.15
+    volume: float = 0.15
+    strain: float = 0.15
+    substitute: float = 0.55
+    walk: int = 4
+    volume_spread: float = 0.1
+    min_distance: float = 0.6
+    max_force: float = 20.0
+    max_above: float = 2.0
+    anchor_force: float = 0.3
+    seed: int = 0
+
+
+class Prototypes:
+    """Known cells by anonymous composition ((1, 1, 3) for any ABC3), to put other elements into."""
+
+    def __init__(self, crystals: Crystals, max_atoms: int) -> None:
+        self.crystals = crystals[crystals.n_atoms <= max_atoms]
+        self._rows: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for row, name in enumerate(compositions(self.crystals)):
+            self._rows[_anonymous(name)].append(row)
+
+    def draw(self, composition: str, rng: np.random.Generator) -> Crystals:
+        """A random prototype with the composition's elements, at its own volume.
+
+        Elements of equal amounts are dealt out at random. Every anchor's own prototype is among the
+        known cells, so that there is always one.
+        """
+        rows = self._rows[_anonymous(composition)]
+        prototype = self.crystals[int(rows[rng.integers(len(rows))])]
+        old = _amounts(compositions(prototype)[0])
+        new = _amounts(composition)
+        exchange = torch.zeros(119, dtype=torch.int64)
+        for amount in set(old.values()):
+            places = [z for z, n in old.items() if n == amount]
+            elements = [z for z, n in new.items() if n == amount]
+            exchange[places] = torch.tensor(elements)[torch.from_numpy(rng.permutation(len(elements)))]
+        return Crystals(prototype.cell, prototype.frac, exchange[prototype.numbers], prototype.offsets)
+
+
+class Anchors:
+    """Compositions that virtual crystals may be made of, with their DFT crystals.
+
+    Compositions in `held_out` are left out whole. Crystals of more than `max_atoms` atoms are not
+    used; the lowest in energy of a composition is its anchor.
+    """
+
+    def __init__(self, labelled: Labelled, held_out: set[str], max_atoms: int) -> None:
+        self.labelled = labelled[labelled.crystals.n_atoms <= max_atoms]
+        per_atom = (self.labelled.energy / self.labelled.crystals.n_atoms).tolist()
+        rows: dict[str, list[int]] = defaultdict(list)
+        for row, name in enumerate(compositions(self.labelled.crystals)):
+            if name not in held_out:
+                rows[name].append(row)
+        self.names = sorted(rows)
+        self.rows = {name: sorted(found, key=lambda row: per_atom[row]) for name, found in rows.items()}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def _amounts(composition: str) -> dict[int, int]:
+    pairs = (part.split(":") for part in composition.split())
+    return {int(z): int(n) for z, n in pairs}
+
+
+def _anonymous(composition: str) -> tuple[int, ...]:
+    return tuple(sorted(_amounts(composition).values()))
+
+
+# -- the ways to make them --------------------------------------------------------------------------
+
+
+def rattled(crystal: Crystals, rng: np.random.Generator) -> Crystals:
+    """Atoms displaced by a Gaussian of σ from 0.02 to 0.3 Å (log-uniform), volume by ±3 %."""
+    sigma = np.exp(rng.uniform(np.log(0.02), np.log(0.3)))
+    moves = torch.from_numpy(rng.normal(0.0, sigma, tuple(crystal.frac.shape)))
+    frac = crystal.frac + moves @ torch.linalg.inv(crystal.cell[0])
+    return crystal.with_geometry(crystal.cell * (1.0 + rng.normal(0.0, 0.01)), frac)
+
+
+def swollen(crystal: Crystals, rng: np.random.Generator) -> Crystals:
+    """Volume from −15 to +25 %."""
+    return crystal.scaled_to(crystal.volumes * rng.uniform(0.85, 1.25))
+
+
+def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
+    """A symmetric strain of at most 8 % in each component, and a rattle of 0.03 Å."""
+    strain = torch.from_numpy(rng.uniform(-0.08, 0.08, (3, 3)))
+    cell = crystal.cell @ (torch.eye(3, dtype=torch.float64) + 0.5 * (strain + strain.T))
+    moves = torch.from_numpy(rng.normal(0.0, 0.03, tuple(crystal.frac.shape)))
+    return crystal.with_geometry(cell, crystal.frac + moves @ torch.linalg.inv(cell[0]))
+
+
+def downhill(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
+    """One cautious step along forces and stress: at most 0.15 Å an atom and 5 % of strain."""
+    step = 0.03 * forces
+    step = step * (0.15 / step.norm(dim=1, keepdim=True).clamp(min=0.15))
+    strain = (-0.5 * stress).clamp(-0.05, 0.05)
+    moves = torch.einsum("ai,aij->aj", step, torch.linalg.inv(crystals.cell)[crystals.batch])
+    return crystals.with_geometry(
+        crystals.cell + torch.einsum("bij,bjk->bik", crystals.cell, strain), crystals.frac + moves
+    )
+
+
+WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
+    "rattle": rattled,
+    "volume": swollen,
+    "strain": strained,
+}
+
+
+# -- shards -----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Group:
+    """The crystals of one composition in a shard; the first is the anchor."""
+
+    row: int
+    crystals: list[Crystals]
+    ids: list[str]
+
+
+def _propose(
+    name: str, anchors: Anchors, prototypes: Prototypes, recipe: VirtualRecipe, rng: np.random.Generator
+) -> _Group:
+    rows = anchors.rows[name]
+    known, ids = anchors.labelled.crystals, anchors.labelled.ids
+    anchor = known[rows[0]]
+    group = _Group(rows[0], [anchor], [ids[rows[0]]])
+    ways = ("rattle", "volume", "strain", "substitute")
+    shares = np.array([getattr(recipe, way) for way in ways])
+    per_atom = float(anchor.volumes[0]) / len(anchor.numbers)
+    for way in rng.choice(ways, size=recipe.per_anchor, p=shares / shares.sum()):
+        if way == "substitute":
+            made = prototypes.draw(name, rng)
+            volume = per_atom * len(made.numbers) * np.exp(rng.normal(0.0, recipe.volume_spread))
+            made = made.scaled_to(torch.tensor([volume]))
+            source = name.replace(" ", ",")
+        else:
+            row = rows[rng.integers(len(rows))]
+            made, source = WAYS[way](known[row], rng), ids[row]
+        group.crystals.append(made)
+        group.ids.append(f"{way}({source})")
+    return group
+
+
+def make_shard(
+    index: int, anchors: Anchors, prototypes: Prototypes, teacher: EnergyModel, recipe: VirtualRecipe
+) -> tuple[Labelled, Counter[str]]:
+    """Shard `index`: labelled crystals, and how many were dropped for what reason."""
+    rng = np.random.default_rng([recipe.seed, index])
+    dropped: Counter[str] = Counter()
+    groups = []
+    for k in rng.choice(len(anchors), size=min(recipe.groups, len(anchors)), replace=False):
+        group = _propose(anchors.names[k], anchors, prototypes, recipe, rng)
+        if not set(group.crystals[0].numbers.tolist()) <= teacher.elements:
+            dropped["unsupported element"] += len(group.ids)
+            continue
+        groups.append(group)
+    crystals = Crystals.cat([c for group in groups for c in group.crystals])
+    ids = [name for group in groups for name in group.ids]
+    owner = torch.tensor([g for g, group in enumerate(groups) for _ in group.ids])
+    rows = torch.tensor([group.row for group in groups])
+    known = anchors.labelled.crystals[rows]
+    density = (known.volumes / known.n_atoms)[owner]
+    keep = torch.tensor(
+        [
+            bool(plausible(crystals[b], float(v), min_distance=recipe.min_distance)[0])
+            for b, v in enumerate(density)
+        ]
+    )
+    keep |= torch.tensor(["(" not in name for name in ids])  # anchors are real
+    dropped["atoms too close"] += int((~keep).sum())
+    crystals, owner = crystals[keep], owner[keep]
+    ids = [name for name, kept in zip(ids, keep.tolist(), strict=True) if kept]
+
+    rounds = [_label(crystals, ids, owner, teacher)]
+    walkers = [b for b, name in enumerate(ids) if name.startswith("substitute")][::2]
+    current = rounds[0][0][walkers]
+    owners = owner[walkers]
+    for step in range(1, recipe.walk):
+        assert current.forces is not None
+        assert current.stress is not None
+        moved = downhill(current.crystals, current.forces.double(), current.stress.double())
+        names = [f"walk{step}:{ids[b]}" for b in walkers]
+        rounds.append(_label(moved, names, owners, teacher))
+        current = rounds[-1][0]
+    everything = Labelled.cat([labelled for labelled, _ in rounds])
+    return _anchored(everything, torch.cat([o for _, o in rounds]), rows, anchors, recipe, dropped)
+
+
+def _label(
+    crystals: Crystals, ids: Sequence[str], owner: Tensor, teacher: EnergyModel
+) -> tuple[Labelled, Tensor]:
+    found = teacher.evaluate(crystals, forces=True)
+    assert found.forces is not None
+    assert found.stress is not None
+    return Labelled(crystals, list(ids), found.energy, found.forces.float(), found.stress.float()), owner
+
+
+def _anchored(
+    labelled: Labelled,
+    owner: Tensor,
+    rows: Tensor,
+    anchors: Anchors,
+    recipe: VirtualRecipe,
+    dropped: Counter[str],
+) -> tuple[Labelled, Counter[str]]:
+    """From the teacher's energies to differences anchored to DFT; what is not fit to learn goes."""
+    crystals = labelled.crystals
+    assert labelled.forces is not None
+    largest = torch.zeros(len(crystals)).scatter_reduce_(
+        0, crystals.batch, labelled.forces.norm(dim=1), "amax"
+    )
+    teacher = labelled.energy / crystals.n_atoms
+    anchor = torch.tensor([row for row, name in enumerate(labelled.ids) if "(" not in name])
+    assert owner[anchor].tolist() == list(range(len(rows)))
+    dft = (anchors.labelled.energy / anchors.labelled.crystals.n_atoms)[rows]
+    energy = (dft[owner] + teacher - teacher[anchor][owner]) * crystals.n_atoms
+    reasons = {
+        "anchor not relaxed for the teacher": (largest[anchor] > recipe.anchor_force)[owner],
+        "force too large": largest > recipe.max_force,
+        "energy too high": teacher - teacher[anchor][owner] > recipe.max_above,
+    }
+    keep = torch.ones(len(crystals), dtype=torch.bool)
+    for reason, bad in reasons.items():
+        dropped[reason] += int((keep & bad).sum())
+        keep &= ~bad
+    kept = Labelled(crystals, labelled.ids, energy, labelled.forces, labelled.stress)[keep]
+    return kept, dropped
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m surrogates.virtual", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--structures", type=Path, required=True, help="Parquet table of crystals")
+    parser.add_argument("--energies", type=Path, required=True, help="Parquet table of formation energies")
+    parser.add_argument("--out", type=Path, required=True, help="directory of shards; those there are kept")
+    parser.add_argument("--shards", default="0:80", help="first:end")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="whose compositions")
+    parser.add_argument("--exclude", type=Path, help="compositions to leave out, one per line (8:3 22:1)")
+    parser.add_argument("--teacher", default="chgnet", help="name or path of a potential")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args(arguments)
+    from surrogates.potentials import load_potential
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recipe = VirtualRecipe()
+    exclude = set(options.exclude.read_text().splitlines()) if options.exclude else set()
+    splits = {
+        split: read_formation_energies(options.structures, options.energies, split, exclude)
+        for split in ("train", "val", "test")
+    }
+    others = [split for split in splits if split != options.split]
+    held_out = exclude.union(*(compositions(splits[split].crystals) for split in others))
+    anchors = Anchors(splits[options.split], held_out, recipe.max_atoms)
+    crystals, ids = read_structures(options.structures)
+    unseen = {name for split in ("val", "test") for name in splits[split].ids}
+    prototypes = Prototypes(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    teacher = load_potential(options.teacher)
+    print(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes", flush=True)
+    first, end = (int(number) for number in options.shards.split(":"))
+    for index in range(first, end):
+        path = options.out / f"{options.split}-{index:05d}.npz"
+        if path.exists():
+            continue
+        started = time.monotonic()
+        shard, dropped = make_shard(index, anchors, prototypes, teacher, recipe)
+        write_shard(path, shard)
+        reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
+        seconds = time.monotonic() - started
+        print(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
