@@ -113,9 +113,12 @@ class SearchSettings(BaseModel):
 
     @classmethod
     def read(cls, **values: Any) -> SearchSettings:
-        """Validated settings; raises InputError, one sentence, for the first thing that is wrong."""
+        """Validated settings; raises InputError, one sentence, for the first thing that is wrong.
+
+        What no schema can say, such as unknown elements, is checked here too.
+        """
         try:
-            return cls(**values)
+            settings = cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
             name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
@@ -125,6 +128,8 @@ class SearchSettings(BaseModel):
             raise InputError(
                 f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
             ) from error
+        settings.target()
+        return settings
 
     def target(self) -> Target:
         """The target these settings ask for; raises InputError for a wrong formula."""

@@ -46,7 +46,7 @@ class Target:
         """Read a formula such as `SrTiO3` or `Ba(FeAs)2`; amounts are reduced to coprime integers.
 
         Raises InputError, in one sentence, for what is not a formula, for fractional amounts that
-        no multiple up to 1000 makes whole, and for formula units larger than `max_atoms`.
+        no multiple up to 100 makes whole, and for formula units larger than `max_atoms`.
         """
         counts = _parse_counts(formula)
         if len(counts) > MAX_ELEMENTS:
@@ -111,9 +111,9 @@ def _parse_counts(formula: str) -> dict[str, int]:
     amounts = {e.symbol: float(x) for e, x in composition.items() if x > 0}
     if not amounts:
         raise InputError(f"{formula!r} contains no atoms.")
-    for multiple in range(1, 1001):
+    for multiple in range(1, 101):
         scaled = {s: x * multiple for s, x in amounts.items()}
-        if all(abs(x - round(x)) < 1e-6 * multiple and round(x) > 0 for x in scaled.values()):
+        if all(abs(x - round(x)) < 1e-6 and round(x) > 0 for x in scaled.values()):
             whole = {s: round(x) for s, x in scaled.items()}
             divisor = math.gcd(*whole.values())
             return {s: n // divisor for s, n in whole.items()}

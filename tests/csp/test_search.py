@@ -1,0 +1,183 @@
+"""The whole search with a Lennard-Jones model: finds the minimum, survives every interruption."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase.build import bulk
+
+from csp.contracts import check_generator
+from csp.crystals import Crystals
+from csp.errors import InputError
+from csp.prediction import Prediction
+from csp.protocols import Evaluation, Proposals, Provenance
+from csp.relax import Status
+from csp.search import Search, interleave
+from csp.settings import SearchSettings
+from csp.store import Store
+from csp.target import Target
+from tests.lennard_jones import LennardJones
+
+KINDS = ("rocksalt", "cesiumchloride", "zincblende")
+SETTINGS = SearchSettings.read(
+    formula="NaCl", candidates=12, screened=10, relaxed=9, rattled=1, max_steps=60, max_force=0.02
+)
+
+
+class Strained:
+    """AB prototypes under a strain drawn from (seed, i); every seventh candidate cannot be built."""
+
+    name = "template"
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+        atoms, provenance = [], []
+        failed: Counter[str] = Counter()
+        for i in range(start, start + n):
+            if i % 7 == 6:
+                failed["unlucky"] += 1
+                continue
+            rng = np.random.default_rng([seed, i])
+            crystal = bulk("NaCl", KINDS[i % 3], a=(5.0, 3.1, 5.6)[i % 3])
+            crystal.set_cell(crystal.cell.array * rng.uniform(0.95, 1.1), scale_atoms=True)
+            atoms.append(crystal)
+            provenance.append(Provenance(self.name, i, seed, (225, 221, 216)[i % 3], score=-float(i)))
+        return Proposals(Crystals.from_atoms(atoms), provenance, n, failed)
+
+
+class Interrupting(LennardJones):
+    """Stops the process, as Ctrl-C would, at the n-th evaluation."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.left = n
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().evaluate(crystals, forces=forces)
+
+
+def search(
+    folder: Path,
+    model: LennardJones | None = None,
+    *,
+    resume: bool = False,
+    settings: SearchSettings = SETTINGS,
+) -> Search:
+    store = Store.begin(folder, settings.model_dump(mode="json"), formula="NaCl", versions={}, resume=resume)
+    return Search(settings, [Strained()], model or LennardJones(), 16.0, store)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Prediction:
+    return search(tmp_path_factory.mktemp("run")).run()
+
+
+def test_the_test_generator_keeps_the_contract() -> None:
+    check_generator(Strained(), Target.parse("NaCl"))
+
+
+def test_finds_the_densest_packing_first(undisturbed: Prediction) -> None:
+    """Unlike pairs bind most, so eight of them (CsCl) beat six (NaCl) and four (ZnS)."""
+    best = undisturbed.results[0]
+    assert best.spacegroup_number == 221
+    assert best.status == Status.CONVERGED
+    energies = [r.energy_ev_per_atom for r in undisturbed.results]
+    assert energies == sorted(energies)
+    assert [r.rank for r in undisturbed.results] == list(range(1, len(energies) + 1))
+
+
+def test_the_funnel_counts_everything(undisturbed: Prediction) -> None:
+    funnel = undisturbed.funnel
+    assert list(funnel) == ["proposed", "built", "plausible", "unique", "relaxed", "converged", "ranked"]
+    assert funnel["proposed"] == 12
+    assert funnel["built"] == 11
+    assert "unlucky" in undisturbed.warnings[0]
+    assert funnel["relaxed"] == 9
+    assert sum(r.n_duplicates + 1 for r in undisturbed.results) >= funnel["converged"]
+
+
+def test_results_are_those_of_the_model(undisturbed: Prediction) -> None:
+    energy = LennardJones().evaluate(undisturbed.crystals).energy / undisturbed.crystals.n_atoms
+    np.testing.assert_allclose([r.energy_ev_per_atom for r in undisturbed.results], energy, atol=1e-9)
+    assert undisturbed.results[0].lowered_ev_per_atom is not None
+    assert undisturbed.results[0].density == pytest.approx(
+        58.44 / 2 / undisturbed.results[0].volume_per_atom / 0.602214, rel=1e-3
+    )
+
+
+@pytest.mark.parametrize("evaluations", [0, 1, 2, 10, 40])
+def test_interrupted_and_resumed(tmp_path: Path, undisturbed: Prediction, evaluations: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(tmp_path, Interrupting(evaluations)).run()
+    partial = search(tmp_path, resume=True).conclude()
+    assert partial.funnel["proposed"] == 12
+    assert search(tmp_path, resume=True).run() == undisturbed_like(undisturbed)
+    assert search(tmp_path, Interrupting(0), resume=True).run().results == undisturbed.results
+
+
+class undisturbed_like:  # noqa: N801
+    """Equal to a prediction with the same results (tensors have no plain equality)."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, Prediction)
+        return (
+            other.results == self.prediction.results
+            and other.funnel == self.prediction.funnel
+            and other.crystals.ids() == self.prediction.crystals.ids()
+        )
+
+
+def test_killed_and_resumed(tmp_path: Path, undisturbed: Prediction) -> None:
+    """SIGKILL, at whatever point the process is after its first shard of energies."""
+    code = (
+        "from pathlib import Path; import sys; from tests.csp.test_search import search;"
+        "search(Path(sys.argv[1])).run()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": "."}
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if (tmp_path / "run.sqlite").exists() and search(tmp_path, resume=True).store.done("screen"):
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert search(tmp_path, resume=True).run() == undisturbed_like(undisturbed)
+
+
+def test_same_seed_same_answer_other_seed_other(tmp_path: Path, undisturbed: Prediction) -> None:
+    assert search(tmp_path / "a").run() == undisturbed_like(undisturbed)
+    other = SETTINGS.model_copy(update={"seed": 1})
+    assert search(tmp_path / "b", settings=other).run().crystals.ids() != undisturbed.crystals.ids()
+
+
+def test_elements_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
+    class NoSodium(LennardJones):
+        elements = LennardJones.elements - {11}
+
+    with pytest.raises(InputError, match="does not know Na"):
+        search(tmp_path, NoSodium()).run()
+
+
+def test_pressure_ranks_by_enthalpy(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"pressure": 10.0})
+    for result in search(tmp_path, settings=settings).run().results:
+        work = 10.0 * 0.00624150907 * result.volume_per_atom
+        assert result.enthalpy_ev_per_atom == pytest.approx(result.energy_ev_per_atom + work, abs=1e-9)
+
+
+def test_interleave_takes_turns_without_repeating() -> None:
+    assert interleave([[1, 2, 3], [2, 4], []], 10) == [1, 2, 4, 3]
+    assert interleave([[1, 2, 3], [9, 8]], 3) == [1, 9, 2]
