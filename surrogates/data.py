@@ -99,9 +99,10 @@ def compositions(crystals: Crystals) -> list[str]:
     return names
 
 
-def hashed(composition: str) -> str:
-    """16 hexadecimal digits: how a checkpoint remembers the compositions that it has seen."""
-    return hashlib.blake2b(composition.encode(), digest_size=8).hexdigest()
+def hashed(composition: str) -> int:
+    """63 bits of a hash: how a checkpoint remembers the compositions that it has seen."""
+    digest = hashlib.blake2b(composition.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 # -- the library's tables ---------------------------------------------------------------------------

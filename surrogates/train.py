@@ -266,7 +266,11 @@ def train(
         for source in sources
     ]
     shares = np.array([source.share for source in sources])
-    seen = sorted({hashed(c) for source in sources for c in compositions(source.labelled.crystals)})
+    data = {
+        "seen": sorted({hashed(c) for s in sources for c in compositions(s.labelled.crystals)}),
+        "elements": sorted({z for s in sources for z in s.labelled.crystals.numbers.unique().tolist()}),
+        "crystals": {s.kind: len(s) for s in sources},
+    }
     out.mkdir(parents=True, exist_ok=True)
     step = restore(out, model, average, optimiser, streams)
     log = Log(out / "log.jsonl", [source.kind for source in sources])
@@ -306,7 +310,7 @@ def train(
         if step % 100 == 0:
             log.write(step, recipe, now - started)
         if over or now - saved > 60.0 * minutes_between_checkpoints:
-            save(out, step, recipe, model, average, optimiser, streams, seen)
+            save(out, step, recipe, model, average, optimiser, streams, data)
             saved = now
         if over:
             break
@@ -372,7 +376,7 @@ def save(
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
     streams: Sequence[Stream],
-    seen: Sequence[str],
+    data: dict[str, Any],
 ) -> None:
     """A directory out/step-… of four tensor files and a JSON, whole or not at all; the older ones go."""
     final, part = out / f"step-{step:08d}", out / "checkpoint.part"
@@ -383,13 +387,12 @@ def save(
     torch.save(average.state_dict(), part / "average.pt")
     for moment in ("exp_avg", "exp_avg_sq"):
         torch.save({str(k): entry[moment] for k, entry in state.items()}, part / f"{moment}.pt")
-    about = {
+    about = data | {
         "step": step,
         "updates": {str(k): float(entry["step"]) for k, entry in state.items()},
         "recipe": asdict(recipe),
         "architecture": asdict(recipe.architecture()),
         "streams": [[stream.epoch, stream.position] for stream in streams],
-        "seen": list(seen),
     }
     (part / "about.json").write_text(json.dumps(about))
     shutil.rmtree(final, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""The transformer as an energy model of the engine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals, ranges
+from csp.errors import InputError
+from csp.protocols import Evaluation, Label
+from surrogates.environments import Environments, environments
+from surrogates.transformer import CrystalTransformer
+
+__all__ = ["Surrogate"]
+
+NEIGHBOURS_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 21}  # CPU: what stays in the cache of a core
+
+
+class Surrogate:
+    """An `EnergyModel` over one head of a trained transformer.
+
+    network    in evaluation mode; its precision is that of the computation
+    kind       name of the head, one of `network.architecture.kinds`
+    """
+
+    def __init__(
+        self,
+        network: CrystalTransformer,
+        *,
+        kind: str,
+        name: str,
+        label: Label,
+        elements: frozenset[int],
+    ) -> None:
+        if kind not in network.architecture.kinds:
+            heads = ", ".join(network.architecture.kinds)
+            raise InputError(f"The surrogate {name} has no head {kind!r}; it has {heads}.")
+        self.name, self.label, self.elements = name, label, elements
+        self.device = network.reference.device
+        self._network = network.eval().requires_grad_(False)
+        self._column = network.architecture.kinds.index(kind)
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        """See `EnergyModel`. Raises InputError for elements that the network was not trained on."""
+        unknown = set(crystals.numbers.unique().tolist()) - self.elements
+        if unknown:
+            numbers = ", ".join(str(z) for z in sorted(unknown))
+            raise InputError(f"The surrogate {self.name} was not trained on the elements {numbers}.")
+        there = crystals.to(self.device)
+        energy = there.cell.new_zeros(len(there), dtype=torch.float64)
+        force = torch.zeros_like(there.frac, dtype=torch.float64)
+        stress = torch.zeros_like(there.cell, dtype=torch.float64)
+        for rows in self._chunks(there):
+            part = there[rows]
+            atoms = environments(part, self._network.architecture.cutoff, self._network.radii.dtype)
+            if not forces:
+                with torch.no_grad():
+                    energy[rows] = self._network(atoms)[:, self._column]
+                continue
+            energy[rows], gradient = self._gradient(atoms)
+            force[ranges(there.offsets[rows], part.n_atoms)] = -_by_position(atoms, gradient)
+            stress[rows] = _by_strain(atoms, gradient) / part.volumes[:, None, None]
+        home = crystals.device
+        if not forces:
+            return Evaluation(self.label, energy.to(home))
+        return Evaluation(self.label, energy.to(home), force.to(home), stress.to(home))
+
+    def _gradient(self, atoms: Environments) -> tuple[Tensor, Tensor]:
+        """Energies float64 [B], and their gradient by the vectors to the neighbours, float64 [A, K, 3]."""
+        vector = atoms.vector.requires_grad_(True)
+        energy = self._network(atoms)[:, self._column]
+        (gradient,) = torch.autograd.grad(energy.sum(), vector)
+        return energy.detach(), gradient.double()
+
+    def _chunks(self, crystals: Crystals) -> list[Tensor]:
+        """Rows of crystals of similar density, so that padding wastes little, sized for the device."""
+        sphere = 4.0 / 3.0 * torch.pi * self._network.architecture.cutoff**3
+        per_atom = crystals.n_atoms * sphere / crystals.volumes  # expected neighbours of an atom
+        order = torch.argsort(per_atom, stable=True)
+        work = torch.cumsum((per_atom * crystals.n_atoms)[order], 0)
+        limit = NEIGHBOURS_AT_ONCE.get(self.device.type, NEIGHBOURS_AT_ONCE["cpu"])
+        _, sizes = torch.unique_consecutive(torch.div(work, limit, rounding_mode="floor"), return_counts=True)
+        return list(order.split(sizes.tolist())) if len(order) else []
+
+
+def _by_position(atoms: Environments, gradient: Tensor) -> Tensor:
+    """dE/dr float64 [A, 3] from dE/d(r_j − r_i) [A, K, 3]."""
+    to_neighbours = torch.zeros_like(gradient[:, 0])
+    to_neighbours.index_add_(0, atoms.neighbour.reshape(-1), gradient.reshape(-1, 3))
+    return to_neighbours - gradient.sum(1)
+
+
+def _by_strain(atoms: Environments, gradient: Tensor) -> Tensor:
+    """dE/dε float64 [B, 3, 3], symmetric by rotation invariance, from dE/d(r_j − r_i) [A, K, 3]."""
+    virial = torch.einsum("aki,akj->aij", atoms.vector.detach().double(), gradient)
+    virial = 0.5 * (virial + virial.mT)
+    return virial.new_zeros(atoms.n_crystals, 3, 3).index_add_(0, atoms.crystal, virial)
