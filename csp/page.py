@@ -86,7 +86,7 @@ def energy_volume_svg(prediction: Prediction) -> str:
                 alpha=0.85,
                 linewidths=0.8,
                 edgecolors="white",
-                label=generator,
+                label=generator.replace("_", " "),
                 zorder=3,
             )
         for r in results[:ANNOTATED]:

@@ -164,6 +164,10 @@ class Store:
             )
             connection.execute(statement.values(finished=datetime.now(UTC)))
 
+    def close(self) -> None:
+        """Let go of pooled connections; SQLite in a folder has none."""
+        self._engine.dispose()
+
     # -- shards ---------------------------------------------------------------------------------------
 
     def done(self, stage: str, generator: str = "") -> set[int]:
@@ -290,7 +294,10 @@ class Store:
         requested: int | None = None,
         failed: Mapping[str, int] | None = None,
     ) -> None:
-        """A shard and its rows in one transaction; nothing if the shard is there."""
+        """A shard and its rows in one transaction; nothing if the shard is there.
+
+        Raises ContractError if a crystal is already in another shard of the stage, or twice in this one.
+        """
         key = dict(zip(tables.SHARD, (self.run, stage, generator, shard), strict=True))
         counts = {"requested": len(rows) if requested is None else requested, "failed": failed or {}}
         claim = self._insert(tables.shards).values({**key, **counts}).on_conflict_do_nothing()
@@ -300,7 +307,7 @@ class Store:
                     connection.execute(sql.insert(table), [{**key, **row} for row in rows])
         except IntegrityError as error:
             raise ContractError(
-                f"Shard {shard} of stage {stage!r} has a row that another shard wrote: {error.orig}."
+                f"Shard {shard} of stage {stage!r} is refused, a crystal may be twice in it: {error.orig}."
             ) from error
 
     def _rows(self, query: sql.Select[Any], table: sql.Table) -> Sequence[sql.RowMapping]:
