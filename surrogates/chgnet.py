@@ -86,51 +86,103 @@ class Graph:
         )
 
 
-class _Gate(torch.autograd.Function):
-    """silu(γ₀ x̂₀ + β₀) σ(γ₁ x̂₁ + β₁) with x̂ = x / rms(x), x [2, N, width] with zero mean over its last
-    dimension: the end of CHGNet's gated MLP, in few passes over memory."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-        inverse = (x * x).mean(-1, keepdim=True).add_(NORM_EPSILON).rsqrt_()
-        hat = x * inverse
-        z = torch.addcmul(beta, hat, gamma)
-        s = torch.sigmoid(z)
-        core = z[0] * s[0]
-        ctx.save_for_backward(hat, inverse, gamma, s, core)
-        return core * s[1]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        hat, inverse, gamma, s, core = ctx.saved_tensors
-        d = torch.empty_like(hat)
-        gate = grads[0] * s[1]
-        # d/dz silu(z) = s + core (1 − s);  d/dz σ(z) = s (1 − s)
-        torch.mul(gate, torch.addcmul(s[0], core, 1.0 - s[0]), out=d[0])
-        torch.mul(gate * core, 1.0 - s[1], out=d[1])
-        d *= gamma
-        along = (d * hat).mean(-1, keepdim=True)
-        return d.addcmul_(hat, along, value=-1.0).mul_(inverse), None, None
-
-
 @dataclass(frozen=True, slots=True)
 class _GatedMLP:
-    """Weights of a gated MLP, core and gate stacked in the first dimension; `inner` is None without a
-    hidden layer. `parts` are the slices of the first layer that act on the concatenated inputs."""
+    """Weights of a gated MLP on (end, own, end) features; core and gate are computed together.
 
-    parts: list[Tensor]  # each [2, WIDTH, WIDTH], to be applied as x @ part
-    bias: Tensor  # [2, 1, WIDTH]
-    inner: tuple[Tensor, Tensor] | None  # [2, WIDTH, WIDTH], [2, 1, WIDTH]
-    gamma: Tensor  # [2, 1, WIDTH]
+    ends         [WIDTH, 4 WIDTH], [4 WIDTH]: first layer on an end as the source (core | gate, with the
+                 bias) and as the target (core | gate)
+    own          [2, WIDTH, WIDTH]: first layer on the features of the bond or angle
+    vertex       [WIDTH, 2 WIDTH]: first layer on the atom at the vertex of an angle; None for bonds
+    inner        [2, WIDTH, WIDTH] and [2, 1, WIDTH]: second layer; None if there is only one
+    gamma, beta  [2, 1, WIDTH] of the layer norm, whose mean is already taken off the layer before it
+    """
+
+    ends: tuple[Tensor, Tensor]
+    own: Tensor
+    vertex: Tensor | None
+    inner: tuple[Tensor, Tensor] | None
+    gamma: Tensor
     beta: Tensor
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [2, N, WIDTH], the first layer's output → [N, WIDTH]."""
-        if self.inner is not None:
-            weight, bias = self.inner
-            x = torch.baddbmm(bias, functional.silu(x), weight)
-        result: Tensor = _Gate.apply(x, self.gamma, self.beta)
-        return result
+
+class _Messages(torch.autograd.Function):
+    """A gated MLP along N bonds in both directions, or N angles in both orders of their sides.
+
+    ends           [n, 4 WIDTH]             first layer's output for the ends, see `_GatedMLP.ends`
+    own            [2, 1 or 2, N, WIDTH]    what is added to it, for both directions or for each
+    weight         [N, WIDTH] or None       factor of the messages
+    source, target int64 [4 N]              rows of `ends` as [4 n, WIDTH]: the cores' in both directions,
+                                            then the gates'
+    → messages     [2 N, WIDTH]
+
+    The backward pass is written out: it touches memory half as often as autograd's.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        ends: Tensor,
+        own: Tensor,
+        weight: Tensor | None,
+        source: Tensor,
+        target: Tensor,
+        mlp: _GatedMLP,
+    ) -> Tensor:
+        ends = ends.view(-1, WIDTH)
+        x = ends.index_select(0, source).add_(ends.index_select(0, target))
+        x.view(2, 2, -1, WIDTH).add_(own)
+        x = x.view(2, -1, WIDTH)
+        hidden: tuple[Tensor, ...] = ()
+        if mlp.inner is not None:
+            s = torch.sigmoid(x)
+            x *= s
+            hidden = (x, s)
+            x = torch.bmm(x, mlp.inner[0]).add_(mlp.inner[1])
+        inverse = (x * x).mean(-1, keepdim=True).add_(NORM_EPSILON).rsqrt_()
+        x *= inverse
+        z = torch.addcmul(mlp.beta, x, mlp.gamma)
+        gate = torch.sigmoid(z)
+        core = z[0].mul_(gate[0])
+        ctx.save_for_backward(source, target, weight, x, inverse, gate, core, *hidden)
+        ctx.mlp, ctx.n_rows, ctx.directions = mlp, len(ends), own.shape[1]
+        messages = core * gate[1]
+        return messages if weight is None else messages.view(2, -1, WIDTH).mul_(weight).view(-1, WIDTH)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        source, target, weight, hat, inverse, gate, core, *hidden = ctx.saved_tensors
+        mlp: _GatedMLP = ctx.mlp
+        grad, grad_weight = grads[0], None
+        if weight is not None:
+            both = (grad * core).mul_(gate[1]).view(2, -1, WIDTH)
+            grad_weight = both[0].add_(both[1])
+            grad = (grad.view(2, -1, WIDTH) * weight).view(-1, WIDTH)
+        # silu′(z) = s + silu(z) (1 − s) and σ′(z) = s (1 − s) with s = σ(z)
+        d = 1.0 - gate
+        d[0].mul_(core).add_(gate[0]).mul_(gate[1])
+        d[1].mul_(gate[1]).mul_(core)
+        d *= grad
+        d *= mlp.gamma
+        d.addcmul_(hat, (d * hat).mean(-1, keepdim=True), value=-1.0).mul_(inverse)
+        if mlp.inner is not None:
+            silu, s = hidden
+            d = torch.bmm(d, mlp.inner[0].mT)
+            d *= torch.addcmul(s, silu, 1.0 - s)
+        rows = d.view(-1, WIDTH)
+        grad_ends = (
+            rows.new_zeros((ctx.n_rows, WIDTH)).index_add_(0, source, rows).index_add_(0, target, rows)
+        )
+        grad_own = d.view(2, 2, -1, WIDTH)
+        if ctx.directions == 1:
+            grad_own = torch.add(grad_own[:, :1], grad_own[:, 1:])
+        return grad_ends.view(-1, 4 * WIDTH), grad_own, grad_weight, None, None, None
+
+
+def _rows(ends: Tensor) -> tuple[Tensor, Tensor]:
+    """`source` and `target` of `_Messages` for ends [2, N]."""
+    source, target = 4 * ends.flatten(), 4 * ends.flip(0).flatten() + 2
+    return torch.cat([source, source + 1]), torch.cat([target, target + 1])
 
 
 class CHGNet:
@@ -155,20 +207,20 @@ class CHGNet:
         double = {name: w.double() for name, w in weights.items()}
         put: Callable[[Tensor], Tensor] = lambda w: w.to(device, dtype).contiguous()  # noqa: E731
         layers = range(4)
-        atom = [_gated_mlp(double, f"atom_conv_layers.{k}.twoBody_atom", 3, put) for k in layers]
-        bond_in = [(a.parts[1]) for a in atom]
-        self.atom, self.bond_in = atom, bond_in
-        self.bond = [_gated_mlp(double, f"bond_conv_layers.{k}.twoBody_bond", 4, put) for k in layers[:-1]]
-        self.angle = [_gated_mlp(double, f"angle_layers.{k}.twoBody_bond", 4, put) for k in layers[:-2]]
+        self.atom = [_gated_mlp(double, f"atom_conv_layers.{k}.twoBody_atom", "sot", put) for k in layers]
+        self.bond = [
+            _gated_mlp(double, f"bond_conv_layers.{k}.twoBody_bond", "stov", put) for k in layers[:-1]
+        ]
+        self.angle = [_gated_mlp(double, f"angle_layers.{k}.twoBody_bond", "stov", put) for k in layers[:-2]]
         self.atom_out = [put(double[f"atom_conv_layers.{k}.mlp_out.layers.1.weight"].T) for k in layers]
         self.bond_out = [put(double[f"bond_conv_layers.{k}.mlp_out.layers.1.weight"].T) for k in layers[:-1]]
 
         embed = double["bond_embedding.weight"].T
-        radial = [embed @ part.double().cpu() for part in bond_in]  # each [2, 31, WIDTH]
+        radial = [embed @ mlp.own.double().cpu() for mlp in self.atom]  # each [2, 31, WIDTH]
         self.radial = put(torch.cat([*radial, double["bond_weights_ag.weight"].T[None]]))  # [9, 31, WIDTH]
         self.bond_embedding = put(embed)
         self.bond_weight = put(double["bond_weights_bg.weight"].T)
-        self.angle_embedding = put(double["angle_embedding.weight"].T)
+        self.angle_embedding = put(double["angle_embedding.weight"].T / math.sqrt(math.pi))
         self.radial_frequency = put(double["bond_basis_expansion.rbf_expansion_ag.frequencies"])
         self.bond_frequency = put(double["bond_basis_expansion.rbf_expansion_bg.frequencies"])
         self.angle_frequency = put(double["angle_basis_expansion.fourier_expansion.frequencies"])
@@ -189,73 +241,56 @@ class CHGNet:
 
     def site_energies(self, graph: Graph, elements: Tensor) -> Tensor:
         """float [A], eV: energies without the references; `elements` [A] are atomic numbers − 1."""
-        n_bonds = graph.ends.shape[1]
-        there, back = graph.ends
-        center, neighbour = torch.cat([there, back]), torch.cat([back, there])
-        distance = graph.vector.norm(dim=1)
-        basis = self._bessel(distance, self.radial_frequency, self.cutoff)  # [U, 31]
-        projected = torch.matmul(basis, self.radial)  # [9, U, WIDTH]
-        bond_term, weight = projected[:8].view(4, 2, 1, n_bonds, WIDTH), projected[8]
+        n_bonds, n_angles = graph.ends.shape[1], len(graph.vertex)
+        bond_rows, angle_rows = _rows(graph.ends), _rows(graph.sides)
+        center, side = graph.ends.flatten(), graph.sides.flatten()
+        vertex = torch.cat([2 * graph.vertex, 2 * graph.vertex + 1])
+        short = torch.cat([graph.short, graph.short + n_bonds])
 
-        atoms = self.embedding[elements]
-        bonds = start = basis[graph.short] @ self.bond_embedding  # [S, WIDTH]
+        distance = graph.vector.norm(dim=1)
+        radial = self._bessel(distance, self.radial_frequency, self.cutoff)  # [U, 31]
+        *bond_terms, weight = torch.bmm(radial.expand(9, -1, -1), self.radial).split([2, 2, 2, 2, 1])
+        bonds = start = radial[graph.short] @ self.bond_embedding  # [S, WIDTH]
         short_distance = distance[graph.short]
         bond_weight = self._bessel(short_distance, self.bond_frequency, self.bond_cutoff) @ self.bond_weight
-        left, right = graph.sides
-        first, second = torch.cat([left, right]), torch.cat([right, left])
-        angle_weight = bond_weight[left] * bond_weight[right]  # [H, WIDTH]
-        angles = self._angles(graph, short_distance)[
-            None
-        ]  # [1 or 2, H, WIDTH]: one for each order of the sides
+        angle_weight = bond_weight[graph.sides[0]] * bond_weight[graph.sides[1]]  # [H, WIDTH]
+        angles = self._angles(graph, short_distance)  # [H or 2 H, WIDTH], 2: one for each order of the sides
+        atoms = self.embedding[elements]
 
         for layer, mlp in enumerate(self.atom):
-            x = (torch.matmul(atoms, mlp.parts[0]) + mlp.bias).index_select(1, center)
-            x += torch.matmul(atoms, mlp.parts[2]).index_select(1, neighbour)
-            x.view(2, 2, n_bonds, WIDTH).add_(bond_term[layer])
-            if layer > 0 and len(graph.short):
-                change = torch.matmul(bonds - start, self.bond_in[layer])
-                x.index_add_(1, graph.short, change).index_add_(1, graph.short + n_bonds, change)
-            message = mlp(x).view(2, n_bonds, WIDTH) * weight
-            total = torch.zeros_like(atoms).index_add_(0, center, message.view(-1, WIDTH))
-            atoms = atoms + total @ self.atom_out[layer]
-            if layer == len(self.atom) - 1 or not len(left):
-                continue
+            own = bond_terms[layer].reshape(-1, WIDTH)
+            if layer > 0:
+                change = torch.bmm((bonds - start).expand(2, -1, -1), mlp.own).view(-1, WIDTH)
+                own = own.index_add(0, short, change)
+            own = own.view(2, 1, n_bonds, WIDTH)
+            messages = _messages(mlp, atoms, own, weight[0], bond_rows)
+            atoms = atoms + torch.zeros_like(atoms).index_add(0, center, messages) @ self.atom_out[layer]
 
-            mlp = self.bond[layer]
-            x = self._angle_input(mlp, atoms, bonds, angles, graph.vertex, first, second)
-            message = mlp(x).view(2, -1, WIDTH) * angle_weight
-            total = torch.zeros_like(bonds).index_add_(0, first, message.view(-1, WIDTH))
-            bonds = bonds + total @ self.bond_out[layer]
-            if layer == len(self.angle):
-                continue
-
-            mlp = self.angle[layer]
-            x = self._angle_input(mlp, atoms, bonds, angles, graph.vertex, first, second)
-            angles = angles + mlp(x).view(2, -1, WIDTH)
+            if n_angles and layer < len(self.bond):
+                mlp = self.bond[layer]
+                own = self._angle_terms(mlp, angles, atoms, vertex)
+                messages = _messages(mlp, bonds, own, angle_weight, angle_rows)
+                bonds = bonds + torch.zeros_like(bonds).index_add(0, side, messages) @ self.bond_out[layer]
+            if n_angles and layer < len(self.angle):
+                mlp = self.angle[layer]
+                own = self._angle_terms(mlp, angles, atoms, vertex)
+                messages = _messages(mlp, bonds, own, None, angle_rows)
+                angles = (messages.view(2, n_angles, WIDTH) + angles.view(-1, n_angles, WIDTH)).view(
+                    -1, WIDTH
+                )
 
         x = functional.layer_norm(atoms, (WIDTH,), *self.norm, NORM_EPSILON)
-        for weight, bias in self.readout[:-1]:
-            x = functional.silu(functional.linear(x, weight, bias))
+        for matrix, bias in self.readout[:-1]:
+            x = functional.silu(functional.linear(x, matrix, bias))
         return functional.linear(x, *self.readout[-1]).flatten()
 
-    def _angle_input(
-        self,
-        mlp: _GatedMLP,
-        atoms: Tensor,
-        bonds: Tensor,
-        angles: Tensor,
-        vertex: Tensor,
-        first: Tensor,
-        second: Tensor,
-    ) -> Tensor:
-        """[2, 2 H, WIDTH]: first layer of a gated MLP on (bond i, bond j, angle, atom), both orders."""
-        x = torch.matmul(bonds, mlp.parts[0]).index_select(1, first)
-        x += torch.matmul(bonds, mlp.parts[1]).index_select(1, second)
-        shape = (2, 2, len(vertex), WIDTH)
-        at_vertex = (torch.matmul(atoms, mlp.parts[3]) + mlp.bias).index_select(1, vertex)
-        own = torch.matmul(angles.reshape(-1, WIDTH), mlp.parts[2]).view(2, len(angles), len(vertex), WIDTH)
-        x.view(shape).add_(own).add_(at_vertex[:, None])
-        return x
+    @staticmethod
+    def _angle_terms(mlp: _GatedMLP, angles: Tensor, atoms: Tensor, vertex: Tensor) -> Tensor:
+        """[2, 1 or 2, H, WIDTH]: the first layer on the angles and on the atoms at their vertices."""
+        assert mlp.vertex is not None
+        at_vertex = (atoms @ mlp.vertex).view(-1, WIDTH).index_select(0, vertex).view(2, 1, -1, WIDTH)
+        own = torch.bmm(angles.expand(2, -1, -1), mlp.own).view(2, -1, at_vertex.shape[2], WIDTH)
+        return own + at_vertex
 
     def _angles(self, graph: Graph, short_distance: Tensor) -> Tensor:
         """[H, WIDTH]: embedded Fourier expansion of the angles."""
@@ -264,7 +299,7 @@ class CHGNet:
         angle = torch.acos(cosine * (1 - 1e-6))[:, None] * self.angle_frequency
         constant = angle.new_full((len(angle), 1), math.sqrt(0.5))
         basis = torch.cat([constant, angle.sin(), angle.cos()], 1)
-        return (basis @ self.angle_embedding) / math.sqrt(math.pi)
+        return basis @ self.angle_embedding
 
     def _bessel(self, distance: Tensor, frequency: Tensor, cutoff: float) -> Tensor:
         """[N, 31]: radial Bessel functions under a polynomial envelope (Gasteiger et al., DimeNet, eq. 8)."""
@@ -275,28 +310,47 @@ class CHGNet:
         return torch.sin((distance / cutoff)[:, None] * frequency) * envelope[:, None]
 
 
+def _messages(
+    mlp: _GatedMLP, ends: Tensor, own: Tensor, weight: Tensor | None, rows: tuple[Tensor, Tensor]
+) -> Tensor:
+    matrix, bias = mlp.ends
+    result: Tensor = _Messages.apply(torch.addmm(bias, ends, matrix), own, weight, *rows, mlp)
+    return result
+
+
 def _gated_mlp(
-    weights: dict[str, Tensor], name: str, n_parts: int, put: Callable[[Tensor], Tensor]
+    weights: dict[str, Tensor], name: str, order: str, put: Callable[[Tensor], Tensor]
 ) -> _GatedMLP:
+    """A gated MLP on concatenated features in the given order of s(ource), t(arget), o(wn), v(ertex)."""
+
     def stack(suffix: str) -> Tensor:
-        return torch.stack(
-            [weights[f"{name}.{suffix.format('core')}"], weights[f"{name}.{suffix.format('gate')}"]]
-        )
+        core, gate = (weights[f"{name}.{suffix.format(branch)}"] for branch in ("core", "gate"))
+        return torch.stack([core, gate])
 
     hidden = f"{name}.mlp_core.layers.0.weight" in weights
     first = "mlp_{}.layers.0" if hidden else "mlp_{}.layers.1"
-    weight, bias = stack(f"{first}.weight").mT, stack(f"{first}.bias")[:, None]  # [2, n_parts WIDTH, WIDTH]
+    weight, bias = stack(f"{first}.weight").mT, stack(f"{first}.bias")  # [2, inputs, WIDTH], [2, WIDTH]
     inner = None
     if hidden:
-        inner_weight, inner_bias = _centred(
-            stack("mlp_{}.layers.3.weight").mT, stack("mlp_{}.layers.3.bias")[:, None]
-        )
-        inner = put(inner_weight), put(inner_bias)
+        inner_weight, inner_bias = _centred(stack("mlp_{}.layers.3.weight").mT, stack("mlp_{}.layers.3.bias"))
+        inner = put(inner_weight), put(inner_bias[:, None])
     else:
         weight, bias = _centred(weight, bias)
-    gamma = torch.stack([weights[f"{name}.bn1.weight"], weights[f"{name}.bn2.weight"]])[:, None]
-    beta = torch.stack([weights[f"{name}.bn1.bias"], weights[f"{name}.bn2.bias"]])[:, None]
-    return _GatedMLP([put(w) for w in weight.chunk(n_parts, dim=1)], put(bias), inner, put(gamma), put(beta))
+    parts = dict(zip(order, weight.chunk(len(order), dim=1), strict=True))
+    norm = [
+        torch.stack([weights[f"{name}.bn{k}.{part}"] for k in (1, 2)])[:, None] for part in ("weight", "bias")
+    ]
+    return _GatedMLP(
+        ends=(
+            put(torch.cat([*parts["s"], *parts["t"]], dim=1)),
+            put(torch.cat([*bias, torch.zeros_like(bias).flatten()])),
+        ),
+        own=put(parts["o"]),
+        vertex=put(torch.cat([*parts["v"]], dim=1)) if "v" in parts else None,
+        inner=inner,
+        gamma=put(norm[0]),
+        beta=put(norm[1]),
+    )
 
 
 def _centred(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
