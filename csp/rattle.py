@@ -37,7 +37,7 @@ def rattle(
     symmetry: SymmetryOperations,
     *,
     seed: int,
-    amplitude: float = 0.05,
+    amplitude: float = 0.1,
     largest_doubled: int = 20,
 ) -> Rattled:
     """Normally distributed displacements of `amplitude` (Å) per coordinate.

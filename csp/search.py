@@ -38,6 +38,7 @@ __all__ = ["STAGES", "Progress", "Search", "check_elements"]
 PROPOSAL_SHARD = 256
 MODEL_SHARD = {"cpu": 8, "cuda": 256}  # crystals in one shard of energies or relaxations
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
+RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
 STAGES = ("propose", "screen", "relax", "rattle")
 
 Progress = Callable[[str, int, int], None]
@@ -107,12 +108,13 @@ class Search:
     def relax(self) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
         chosen = self.pool.take(self._chosen())
-        self._relax_in_shards("relax", chosen.ids, chosen.crystals)
+        self._relax_in_shards("relax", chosen.ids, chosen.crystals, self.settings.max_force)
 
     def rattle(self) -> None:
         """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
         starts = self._rattled(self.store.relaxed("relax", self.model.label)[1]).crystals
-        self._relax_in_shards("rattle", starts.ids(), starts)
+        max_force = min(RATTLED_MAX_FORCE, self.settings.max_force)
+        self._relax_in_shards("rattle", starts.ids(), starts, max_force)
         self.store.finish()
 
     # -- what follows from the store --------------------------------------------------------------
@@ -176,7 +178,7 @@ class Search:
         crystals = relaxed.crystals
         return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
 
-    def _relax_in_shards(self, stage: str, ids: list[str], starts: Crystals) -> None:
+    def _relax_in_shards(self, stage: str, ids: list[str], starts: Crystals, max_force: float) -> None:
         """Relax and store what is not yet stored."""
         written = self.store.done(stage)
         self.progress(stage, 0, len(ids))
@@ -192,7 +194,7 @@ class Search:
                 crystals.to(self.model.device),
                 self.model,
                 max_steps=self.settings.max_steps,
-                max_force=self.settings.max_force,
+                max_force=max_force,
                 pressure=self.settings.pressure,
                 symmetry=operations(crystals).to(self.model.device) if stage == "relax" else None,
                 on_step=on_step,

@@ -8,6 +8,7 @@ rhombohedral and origin choice 2 for centrosymmetric groups.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
@@ -24,16 +25,21 @@ if TYPE_CHECKING:
 __all__ = [
     "Symmetrized",
     "SymmetryOperations",
+    "crystal_system",
     "operations",
     "primitive",
+    "site_coordinates",
     "space_group_symbol",
     "space_groups",
+    "standard_operations",
     "symmetrized",
     "wyckoff_text",
     "wyckoffs",
 ]
 
 SYMPREC = 0.01  # Å
+
+logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of every cell that is not primitive
 
 
 def space_groups(crystals: Crystals, symprec: float = SYMPREC) -> list[int]:
@@ -46,6 +52,48 @@ def space_group_symbol(number: int) -> str:
     import moyopy
 
     return moyopy.SpaceGroupType(number).hm_short.replace(" ", "")
+
+
+def crystal_system(number: int) -> str:
+    """ "triclinic", "monoclinic", … "cubic" of a space group."""
+    import moyopy
+
+    return moyopy.SpaceGroupType(number).crystal_system.lower()
+
+
+def standard_operations(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A space group in the standard setting, conventional cell.
+
+    rotations int [G, 3, 3] and translations [G, 3] on fractional columns, centring included; and the integer
+    matrix M [3, 3] to the primitive cell, x_primitive = M x.
+    """
+    import moyopy
+
+    standard = moyopy.Setting.standard()
+    found = moyopy.operations_from_number(number, setting=standard)
+    rotations, translations = np.array(found.rotations), np.array(found.translations)
+    pure = translations[(rotations == np.eye(3)).all(axis=(1, 2))] % 1.0
+    for hall in range(1, 531):  # a centring is known by its lattice points
+        centring = moyopy.HallSymbolEntry(hall).centering
+        points = np.array(centring.lattice_points)
+        if len(points) == len(pure) and np.allclose(points[_order(points)], pure[_order(pure)], atol=1e-6):
+            return rotations, translations, np.array(centring.linear)
+    raise LookupError(f"no centring with the lattice points of space group {number}")
+
+
+def site_coordinates(crystal: Crystals, symprec: float) -> tuple[int, set[tuple[str, int, str, str]]]:
+    """Space group of one crystal and, of each Wyckoff position that its atoms occupy or could be said to occupy
+    with another choice of origin, letter, multiplicity, site symmetry and coordinates such as "x,-x,1/4"."""
+    (data,) = _datasets(crystal, symprec)
+    if data is None:
+        return 0, set()
+    try:
+        choices = [sites for _, sites in data.normalizer_wyckoff_positions().coset_representatives]
+    except ValueError:  # moyo finds the tolerance too large for this cell
+        return 0, set()
+    return data.number, {
+        (site.letter, site.multiplicity, site.site_symmetry, site.coordinates) for sites in choices for site in sites
+    }
 
 
 def wyckoffs(crystals: Crystals, symprec: float = SYMPREC) -> list[str]:
@@ -305,6 +353,10 @@ def _strained_to(cell: Tensor, metric: Tensor) -> Tensor:
     other = torch.linalg.cholesky(metric)
     u, s, _ = torch.linalg.svd(torch.linalg.solve(cell, other))  # C^-1 other = strain × rotation
     return cell @ (u * s[:, None, :]) @ u.mT
+
+
+def _order(points: np.ndarray) -> np.ndarray:
+    return np.lexsort(np.rint(points * 24).T)
 
 
 def _starts(counts: Tensor) -> Tensor:
