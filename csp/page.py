@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -116,9 +115,13 @@ def _formula(formula: str) -> str:
 
 def _space_group(symbol: str) -> str:
     """Hermann-Mauguin symbol as printed: P6_3/mmc with a subscript, R-3c with a bar over the 3."""
-    subscripts = re.sub(r"_(\d)", r"<sub>\1</sub>", html.escape(symbol))
+    subscripts = re.sub(r"_(\d)", r"<sub>\1</sub>", html.escape(symbol or "unknown"))
     return re.sub(r"-(\d)", r'<span class="bar-over">\1</span>', subscripts)
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return str(value)

@@ -25,7 +25,8 @@ class Result:
     id                    hash of the relaxed crystal (`Crystals.ids`)
     file                  its CIF, relative to the out folder (`cif_path`)
     n_atoms               atoms in the relaxed cell, on which volume and energies per atom stand
-    spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables
+    spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables; "" and
+                          0 where the analysis fails
     energy_ev_per_atom    E; its meaning is the prediction's label
     enthalpy_ev_per_atom  H = E + PV at the target's pressure; what the ranking is by
     sigma_ev_per_atom     one standard deviation of the energy, None where the model has none
