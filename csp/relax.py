@@ -17,11 +17,10 @@ from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
+from csp.rank import GPA
 from csp.symmetry import SymmetryOperations
 
-__all__ = ["EV_PER_A3_IN_GPA", "Relaxed", "Status", "relax"]
-
-EV_PER_A3_IN_GPA = 160.2176634
+__all__ = ["Relaxed", "Status", "relax"]
 
 # FIRE as published but for the first time step, which starts at a third of the usual limit: most
 # candidates are near a minimum, and steps spent on speeding up are energy evaluations.
@@ -157,7 +156,7 @@ def relax(
         assert result.stress is not None
         force = result.forces
         volume = moving.volumes
-        external = pressure / EV_PER_A3_IN_GPA * torch.eye(3, dtype=torch.float64, device=moving.device)
+        external = pressure * GPA * torch.eye(3, dtype=torch.float64, device=moving.device)
         virial = -volume[:, None, None] * (result.stress + external)
         if operations is not None:
             force = operations.symmetrize_forces(force)

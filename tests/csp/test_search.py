@@ -174,7 +174,7 @@ def test_elements_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
 def test_pressure_ranks_by_enthalpy(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"pressure": 10.0})
     for result in search(tmp_path, settings=settings).run().results:
-        work = 10.0 * 0.00624150907 * result.volume_per_atom
+        work = 10.0 / 160.2176634 * result.volume_per_atom
         assert result.enthalpy_ev_per_atom == pytest.approx(result.energy_ev_per_atom + work, abs=1e-9)
 
 
