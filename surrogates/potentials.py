@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
 
 CHGNET_WEIGHTS = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
+CHGNET_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))  # Po-Ra are not in its training data
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 MATGL_NAMES = ("TensorNet-PES-MatPES-PBE-2025.2", "TensorNet-PES-MatPES-r2SCAN-2025.2")
 KNOWN = f"Known: chgnet, {', '.join(MATGL_NAMES)}, or the folder of a matgl TensorNet potential"
@@ -127,7 +128,7 @@ class NetworkModel:
         return energy, force, virial / crystals.volumes[:, None, None]
 
 
-def load_chgnet(device: torch.device | str = "cpu") -> NetworkModel:
+def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> NetworkModel:
     """CHGNet 0.3.0 (89 elements, PBE/PBE+U on the Materials Project's corrected scale).
 
     The weights come with the package `chgnet`. Raises MissingError without it, InputError if the file
@@ -141,14 +142,13 @@ def load_chgnet(device: torch.device | str = "cpu") -> NetworkModel:
     if not path.is_file():
         raise MissingError(f"CHGNet's weights are missing: {path} does not exist; install chgnet 0.4.")
     weights = _read(path)["model"]["state_dict"]
-    references = weights["composition_model.fc.weight"].flatten()  # zero for elements it has not seen
-    network = CHGNet(weights, cutoff=6.0, bond_cutoff=3.0, cutoff_power=8, device=device)
+    network = CHGNet(weights, cutoff=6.0, bond_cutoff=3.0, cutoff_power=8, device=device, dtype=dtype)
     label = Label("PBE+U", "MP2020", f"chgnet-0.3.0-{_digest(path)}")
     return NetworkModel(
         network,
         name="chgnet",
         label=label,
-        elements=frozenset((references.nonzero().flatten() + 1).tolist()),
+        elements=CHGNET_ELEMENTS,
         device=device,
     )
 
@@ -198,7 +198,9 @@ class TensorNet:
         return energy
 
 
-def load_tensornet(name_or_path: str | Path, device: torch.device | str = "cpu") -> NetworkModel:
+def load_tensornet(
+    name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> NetworkModel:
     """A TensorNet potential of matgl, from its folder or by published name (then downloaded).
 
     Raises InputError if the files are damaged or hold another architecture, MissingError if the model
@@ -227,7 +229,7 @@ def load_tensornet(name_or_path: str | Path, device: torch.device | str = "cpu")
         raise InputError(
             f"{folder} adds terms to its network's energy that are not supported here; use ASEModel."
         )
-    potential = potential.to(device).eval().requires_grad_(False)
+    potential = potential.to(device, dtype).eval().requires_grad_(False)
     network = TensorNet(potential)
     functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
     label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
