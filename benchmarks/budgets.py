@@ -1,0 +1,48 @@
+"""How much work a benchmark spends on one target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["BUDGETS", "Budget", "budget_table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """Settings of `csp.settings.SearchSettings` that cost time.
+
+    candidates  proposed by each generator
+    screened    distinct candidates given a single-point energy
+    relaxed     of which are relaxed
+    max_steps   of a relaxation
+    rattled     best crystals that are rattled and relaxed without symmetry
+    max_atoms   in the primitive cell
+    """
+
+    candidates: int
+    screened: int
+    relaxed: int
+    max_steps: int
+    rattled: int
+    max_atoms: int
+
+    def as_dict(self) -> dict[str, int]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+BUDGETS = {
+    "small": Budget(candidates=256, screened=48, relaxed=12, max_steps=30, rattled=1, max_atoms=40),
+    "standard": Budget(candidates=1024, screened=96, relaxed=24, max_steps=50, rattled=2, max_atoms=120),
+    "full": Budget(candidates=10240, screened=1000, relaxed=200, max_steps=200, rattled=5, max_atoms=120),
+}
+
+
+def budget_table() -> str:
+    """The budgets as a Markdown table."""
+    names = [field.name for field in fields(Budget)]
+    lines = ["| budget | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
+    lines += [
+        f"| {name} | " + " | ".join(f"{value:,}" for value in budget.as_dict().values()) + " |"
+        for name, budget in BUDGETS.items()
+    ]
+    return "\n".join(lines) + "\n"

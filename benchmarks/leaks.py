@@ -1,0 +1,31 @@
+"""Has a model seen a composition in training? Told for each target, never hidden."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from csp.target import Target
+from surrogates.data import hashed
+from surrogates.zoo import seen_compositions
+
+__all__ = ["Leak", "leak", "seen_by"]
+
+
+class Leak(StrEnum):
+    CLEAN = "clean"
+    SEEN = "seen"
+    UNKNOWN = "unknown"  # the training data of a published potential is not listed
+
+
+def seen_by(model: str) -> frozenset[int] | None:
+    """Hashed compositions in the weights of a model of ours; None for any other, whose data is not known."""
+    return seen_compositions(model) if model.endswith(".safetensors") else None
+
+
+def leak(formula: str, seen: frozenset[int] | None) -> Leak:
+    """Is the reduced composition of a formula among the hashed ones?"""
+    if seen is None:
+        return Leak.UNKNOWN
+    target = Target.parse(formula)
+    amounts = sorted(zip(target.numbers, target.counts, strict=True))
+    return Leak.SEEN if hashed(" ".join(f"{z}:{n}" for z, n in amounts)) in seen else Leak.CLEAN
