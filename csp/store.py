@@ -62,7 +62,7 @@ class Store:
 
     A location is a folder, for SQLite in its file `run.sqlite`, or an SQLAlchemy URL. Writers write
     a shard whole or not at all, and a second time change nothing. Readers give float64 tensors on
-    the CPU in an order that does not depend on the order of writing. NaN is stored as NULL. A
+    the CPU in an order that does not depend on the order of writing. NaN is NULL in SQLite. A
     database that cannot be read or written is a CspError.
     """
 
@@ -194,8 +194,8 @@ class Store:
     def write_energies(self, stage: str, shard: int, ids: Sequence[str], evaluation: Evaluation) -> None:
         """Energies (and σ) of the crystals with these ids. Forces and stress are not kept."""
         _same_length(ids, evaluation.energy)
-        energy = _nullable(evaluation.energy)
-        sigma = [None] * len(ids) if evaluation.sigma is None else _nullable(evaluation.sigma)
+        energy = evaluation.energy.tolist()
+        sigma = [None] * len(ids) if evaluation.sigma is None else evaluation.sigma.tolist()
         label = _label_row(evaluation.label)
         rows = [
             {"id": id_, "position": k, "energy": energy[k], "sigma": sigma[k], **label}
@@ -206,7 +206,7 @@ class Store:
     def write_relaxed(self, stage: str, shard: int, ids: Sequence[str], relaxed: Relaxed) -> None:
         """Ends of relaxations; `ids` are those of the starts, each once in a stage."""
         _same_length(ids, relaxed.crystals)
-        energy, max_force = _nullable(relaxed.energy), _nullable(relaxed.max_force)
+        energy, max_force = relaxed.energy.tolist(), relaxed.max_force.tolist()
         steps, label = relaxed.steps.tolist(), _label_row(relaxed.label)
         rows = [
             {
@@ -359,10 +359,6 @@ def _same_length(a: Any, b: Any) -> None:
 
 def _label_row(label: Label) -> dict[str, str]:
     return {name: getattr(label, name) for name in Label.__slots__}
-
-
-def _nullable(values: Tensor) -> list[float | None]:
-    return [None if x != x else x for x in values.double().tolist()]
 
 
 def _tensor(rows: Sequence[sql.RowMapping], name: str) -> Tensor:
