@@ -1,0 +1,390 @@
+"""pymatgen's StructureMatcher, one crystal against thousands at once.
+
+The same algorithm and the same answers (`fit`, `get_rms_dist`, `group_structures` with primitive
+cells, no supercells, elements compared by name), rearranged:
+
+- cells are reduced once per crystal and in batches (`csp.reduction`);
+- the lattices on which two crystals may coincide are found for all candidates together: a mapping is
+  a basis of the first crystal whose six parameters lie in a box around those of the second, and boxes
+  are what a k-d tree over all candidates' parameters answers;
+- the test of the sites runs over all (candidate, mapping, translation) at once, rarest element first,
+  on the device of the crystals; only what survives it is assigned atom by atom.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.reduction import Family, cell_parameters, families, reduced
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Matcher"]
+
+PAIRS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 25}  # site pairs in one pass
+INFINITY = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Matcher:
+    """When two crystals are the same: pymatgen's tolerances.
+
+    ltol       lengths of the mapped lattice vectors, fraction
+    stol       displacement of sites, in units of (V/N)^(1/3)
+    angle_tol  angles of the mapped lattice vectors, degrees
+    scale      compare at equal volume
+
+    `Matcher.DEFAULT` are pymatgen's own tolerances, `Matcher.LOOSE` those of the MP-20 benchmarks.
+    As in pymatgen a comparison is not quite symmetric: the first crystal's lattice vectors are mapped
+    on the second's cell.
+    """
+
+    ltol: float = 0.2
+    stol: float = 0.3
+    angle_tol: float = 5.0
+    scale: bool = True
+
+    DEFAULT: ClassVar[Matcher]
+    LOOSE: ClassVar[Matcher]
+
+    def fits(self, truth: Crystals, candidates: Crystals) -> Tensor:
+        """bool [B]: is the one crystal `truth` the same as each candidate? (`StructureMatcher.fit`)
+
+        The largest displacement of a site has to be below `stol`.
+        """
+        return self._compare(truth, candidates, use_rms=False).isfinite()
+
+    def rms(self, truth: Crystals, candidates: Crystals) -> Tensor:
+        """float64 [B]: `StructureMatcher.get_rms_dist`, NaN where there is no match.
+
+        The smallest root-mean-square displacement of the sites in units of (V/N)^(1/3), if below
+        `stol`: laxer than `fits`, which bounds the largest displacement.
+        """
+        value = self._compare(truth, candidates, use_rms=True)
+        return torch.where(value.isfinite(), value, math.nan)
+
+    def group(self, crystals: Crystals) -> Tensor:
+        """int64 [B]: for each crystal the first of its group (`StructureMatcher.group_structures`).
+
+        The first crystal not yet in a group takes all later ones that fit it.
+        """
+        crystals = reduced(crystals)
+        group = torch.arange(len(crystals), device=crystals.device)
+        for family in families(crystals):
+            candidates = _Candidates.of(crystals, family, self)
+            free = np.ones(len(candidates), dtype=bool)
+            for leader in range(len(candidates)):
+                if not free[leader]:
+                    continue
+                free[leader] = False
+                rows = np.flatnonzero(free)
+                same = rows[np.isfinite(candidates.compare(candidates.crystal(leader), rows, use_rms=False))]
+                free[same] = False
+                group[family.index[torch.as_tensor(same)]] = family.index[leader]
+        return group
+
+    def _compare(self, truth: Crystals, candidates: Crystals, *, use_rms: bool) -> Tensor:
+        """float64 [B]: smallest displacement measure below `stol`, infinite where there is none."""
+        if len(truth) != 1:
+            raise ValueError(f"one crystal is compared with many, not {len(truth)}")
+        value = torch.full((len(candidates),), INFINITY, dtype=torch.float64, device=candidates.device)
+        truth, candidates = reduced(truth.to(candidates.device)), reduced(candidates)
+        atoms = truth.numbers.sort().values
+        for family in families(candidates):
+            first = candidates[int(family.index[0])]
+            if not torch.equal(first.numbers.sort().values, atoms):
+                continue
+            batch = _Candidates.of(candidates, family, self)
+            [one] = families(truth)
+            reference = _Candidates.of(truth, one, self).crystal(0)
+            found = batch.compare(reference, np.arange(len(batch)), use_rms=use_rms)
+            value[family.index] = torch.as_tensor(found, device=value.device)
+        return value
+
+
+Matcher.DEFAULT = Matcher()
+Matcher.LOOSE = Matcher(ltol=0.3, stol=0.5, angle_tol=10.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """The first crystal of a comparison: cell [3, 3] and frac [N, 3]."""
+
+    cell: Tensor
+    frac: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """C reduced crystals with the same atoms.
+
+    cell        float64 [C, 3, 3]  at one Å³ per atom if the matcher scales
+    frac        float64 [C, N, 3]  sorted by element
+    anchor      int64 [C]          the atom laid upon the reference's: first of the rarest element
+    parameters  float64 [C, 6]     ln(a, b, c) and angles, each in units of its tolerance
+    """
+
+    matcher: Matcher
+    cell: Tensor
+    frac: Tensor
+    anchor: Tensor
+    species: tuple[slice, ...]
+    parameters: NDArray[np.float64]
+    tree: Any = field(repr=False)
+
+    @classmethod
+    def of(cls, crystals: Crystals, family: Family, matcher: Matcher) -> _Candidates:
+        from scipy.spatial import cKDTree
+
+        chosen = crystals[family.index].to(dtype=torch.float64)
+        if matcher.scale:
+            chosen = chosen.scaled_to(chosen.n_atoms.double())
+        lengths, angles = cell_parameters(chosen.cell)
+        parameters = _in_tolerances(matcher, lengths.cpu().numpy(), angles.cpu().numpy())
+        rarest = min(s.stop - s.start for s in family.species)
+        eligible = torch.cat(
+            [torch.full((s.stop - s.start,), s.stop - s.start == rarest) for s in family.species]
+        ).to(crystals.device)
+        anchor = torch.where(eligible, family.place, family.place.shape[1]).argmin(1)
+        return cls(
+            matcher,
+            chosen.cell,
+            family.frac.double(),
+            anchor,
+            family.species,
+            parameters,
+            cKDTree(parameters),
+        )
+
+    def __len__(self) -> int:
+        return len(self.parameters)
+
+    def crystal(self, row: int) -> _Reference:
+        return _Reference(self.cell[row], self.frac[row])
+
+    def compare(
+        self, reference: _Reference, rows: NDArray[np.int64], *, use_rms: bool
+    ) -> NDArray[np.float64]:
+        """float64 [R]: the smallest displacement measure below `stol` (largest or root-mean-square) of
+        the chosen candidates from the reference; infinite where there is none.
+
+        For the largest displacement the search ends at the first below `stol`.
+        """
+        best = np.full(len(self), INFINITY)
+        index, row = self.mappings(reference, rows)
+        n_rare = min(s.stop - s.start for s in self.species)
+        at_once = PAIRS_AT_ONCE.get(self.cell.device.type, PAIRS_AT_ONCE["cpu"])
+        at_once = max(1, at_once // (n_rare * sum((s.stop - s.start) ** 2 for s in self.species)))
+        # Mappings come sorted by how alike the lattices are, which finds most matches early.
+        while len(row):
+            value = self._place(reference, index[:at_once], row[:at_once], use_rms)
+            np.minimum.at(best, row[:at_once], value)
+            index, row = index[at_once:], row[at_once:]
+            if not use_rms:
+                open_ = best[row] >= self.matcher.stol
+                index, row = index[open_], row[open_]
+        best[best >= self.matcher.stol] = INFINITY
+        return best[rows]
+
+    def mappings(
+        self, reference: _Reference, rows: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """All bases of the reference that look like a candidate's cell: integers [M, 3, 3], and the
+        candidates [M]. pymatgen: `Lattice.find_all_mappings`."""
+        none = np.zeros((0, 3, 3), dtype=np.int64), np.zeros(0, dtype=np.int64)
+        ltol = self.matcher.ltol
+        wide = self.parameters[rows]
+        own = np.sort(reference.cell.norm(dim=1).cpu().numpy())
+        # A reduced cell's lengths are the shortest there are: no basis of the reference is shorter.
+        rows = rows[(np.log(own) / math.log1p(ltol) - np.sort(wide[:, :3], axis=1) < 1.0).all(1)]
+        if len(rows) == 0:
+            return none
+        low, high = self.parameters[rows].min(0) - 1.0, self.parameters[rows].max(0) + 1.0
+        index, parameters = _bases(reference.cell.cpu().numpy(), self.matcher, low, high)
+        if len(index) == 0:
+            return none
+        hits = self.tree.query_ball_point(parameters, 1.0 + 1e-12, p=math.inf)
+        base = np.repeat(np.arange(len(index)), [len(h) for h in hits])
+        row = np.concatenate([np.asarray(h, dtype=np.int64) for h in hits])
+        wanted = np.zeros(len(self), dtype=bool)
+        wanted[rows] = True
+        base, row = base[wanted[row]], row[wanted[row]]
+        order = np.argsort(np.abs(parameters[base] - self.parameters[row]).max(1), kind="stable")
+        base, row = base[order], row[order]
+        # With each basis its inverse, of the same parameters.
+        return np.stack([index[base], -index[base]], 1).reshape(-1, 3, 3), np.repeat(row, 2)
+
+    def _place(
+        self, reference: _Reference, index: NDArray[np.int64], row: NDArray[np.int64], use_rms: bool
+    ) -> NDArray[np.float64]:
+        """float64 [M]: the measure of the best translation on each mapping, infinite where none is
+        possible. pymatgen: `StructureMatcher._strict_match`."""
+        device = self.cell.device
+        basis = torch.as_tensor(index, device=device).double()
+        candidate = torch.as_tensor(row, device=device)
+        frac1 = reference.frac @ torch.linalg.inv(basis)  # [M, N, 3]
+        frac2 = self.frac[candidate]
+        average = _average_cell(basis @ reference.cell, self.cell[candidate])
+        n = frac1.shape[1]
+        norm = (n / torch.linalg.det(average).abs()) ** (1.0 / 3.0)  # 1 / (V/N)^(1/3), [M]
+        # pymatgen's box: it holds the sphere of twice the site tolerance
+        tolerance = torch.linalg.inv(average).norm(dim=1) * (2.0 * self.matcher.stol / norm)[:, None]
+
+        anchor = self.anchor[candidate]
+        by_size = sorted(range(len(self.species)), key=lambda k: self.species[k].stop - self.species[k].start)
+        n_rare = self.species[by_size[0]].stop - self.species[by_size[0]].start
+        rare = torch.tensor([s.start for s in self.species for _ in range(s.stop - s.start)], device=device)
+        partner = rare[anchor][:, None] + torch.arange(n_rare, device=device)  # [M, n_rare]
+        rows_m = torch.arange(len(candidate), device=device)
+        shift = frac1[rows_m[:, None], partner] - frac2[rows_m, anchor][:, None]  # [M, n_rare, 3]
+
+        mapping = rows_m.repeat_interleave(n_rare)
+        shift = shift.reshape(-1, 3)
+        for k in by_size:
+            s = self.species[k]
+            near = _near(frac1[:, s][mapping], frac2[:, s][mapping] + shift[:, None], tolerance[mapping])
+            alive = near.any(2).all(1) & near.any(1).all(1)
+            mapping, shift = mapping[alive], shift[alive]
+            if len(mapping) == 0:
+                return np.full(len(row), INFINITY)
+
+        moved = frac2[mapping] + shift[:, None]
+        sphere = 2.0 * self.matcher.stol / norm
+        vectors = torch.cat(
+            [
+                _assigned(
+                    frac1[:, s][mapping], moved[:, s], average[mapping], tolerance[mapping], sphere[mapping]
+                )
+                for s in self.species
+            ],
+            dim=1,
+        )
+        vectors = vectors - vectors.mean(1, keepdim=True)
+        squared = (vectors * vectors).sum(-1)
+        measure = (squared.mean(1) if use_rms else squared.amax(1)).sqrt() * norm[mapping]
+        measure = measure.nan_to_num(INFINITY)
+        value = measure.new_full((len(row),), INFINITY).scatter_reduce(0, mapping, measure, "amin")
+        return value.cpu().numpy()
+
+
+def _in_tolerances(
+    matcher: Matcher, lengths: NDArray[np.float64], angles: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """float64 [..., 6]: ln(a, b, c) and (α, β, γ) in units of the tolerances."""
+    return np.concatenate([np.log(lengths) / math.log1p(matcher.ltol), angles / matcher.angle_tol], axis=-1)
+
+
+def _bases(
+    cell: NDArray[np.float64], matcher: Matcher, low: NDArray[np.float64], high: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The bases of a lattice with all six parameters between `low` and `high` (tolerance units), one
+    of each inverse pair: integers [T, 3, 3] and parameters [T, 6]."""
+    unit = math.log1p(matcher.ltol)
+    radius = math.exp(high[:3].max() * unit)
+    reach = np.floor(radius * np.linalg.norm(np.linalg.inv(cell), axis=0) + 1e-9).astype(int)
+    axes = [np.arange(-k, k + 1) for k in reach]
+    index = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    index = index[(index != 0).any(1)]
+    vector = index @ cell
+    length = np.linalg.norm(vector, axis=1)
+    log_length = np.log(length) / unit
+    a, b, c = (np.flatnonzero((log_length >= low[k]) & (log_length <= high[k])) for k in range(3))
+    a = a[a >= len(index) // 2]  # the grid is symmetric: the other half are the inverses
+    direction = vector / length[:, None]
+
+    def angle(left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.float64]:
+        cosine = np.clip(direction[left] @ direction[right].T, -1.0, 1.0)
+        return np.degrees(np.arccos(cosine)) / matcher.angle_tol
+
+    alpha, beta, gamma = angle(b, c), angle(a, c), angle(a, b)
+    i, j = np.nonzero((gamma >= low[5]) & (gamma <= high[5]))
+    fits_alpha, fits_beta = (alpha >= low[3]) & (alpha <= high[3]), (beta >= low[4]) & (beta <= high[4])
+    pair, k = np.nonzero(fits_alpha[j] & fits_beta[i])
+    i, j = i[pair], j[pair]
+    triple = np.stack([index[a[i]], index[b[j]], index[c[k]]], 1)
+    cross = np.cross(triple[:, 1], triple[:, 2])
+    whole = np.abs((triple[:, 0] * cross).sum(1)) == 1  # a basis, not a sublattice
+    i, j, k = i[whole], j[whole], k[whole]
+    lengths = np.stack([length[a[i]], length[b[j]], length[c[k]]], 1)
+    angles = np.stack([alpha[j, k], beta[i, k], gamma[i, j]], 1) * matcher.angle_tol
+    return triple[whole], _in_tolerances(matcher, lengths, angles)
+
+
+def _average_cell(first: Tensor, second: Tensor) -> Tensor:
+    """float [M, 3, 3]: the cell with the means of the lengths and angles of two."""
+    (length1, angle1), (length2, angle2) = cell_parameters(first), cell_parameters(second)
+    length = (length1 + length2) / 2
+    cosine = torch.cos(torch.deg2rad((angle1 + angle2) / 2))
+    sine = (1.0 - cosine[:, 2] ** 2).sqrt()
+    y = (cosine[:, 0] - cosine[:, 1] * cosine[:, 2]) / sine
+    zero, one = torch.zeros_like(sine), torch.ones_like(sine)
+    z = (1.0 - cosine[:, 1] ** 2 - y**2).clamp(min=1e-12).sqrt()
+    directions = torch.stack(
+        [
+            torch.stack([one, zero, zero], -1),
+            torch.stack([cosine[:, 2], sine, zero], -1),
+            torch.stack([cosine[:, 1], y, z], -1),
+        ],
+        1,
+    )
+    return directions * length[..., None]
+
+
+def _near(frac1: Tensor, frac2: Tensor, tolerance: Tensor) -> Tensor:
+    """bool [I, n, m]: pairs of frac2 [I, n, 3] and frac1 [I, m, 3] (periodic images) that differ by no
+    more than `tolerance` [I, 3] on each axis."""
+    near = None
+    for axis in range(3):  # axis by axis: several times faster than reducing over three components
+        difference = frac1[:, None, :, axis] - frac2[:, :, None, axis]
+        close = difference.sub_(difference.round()).abs_() <= tolerance[:, None, None, axis]
+        near = close if near is None else near.logical_and_(close)
+    assert near is not None
+    return near
+
+
+def _assigned(frac1: Tensor, frac2: Tensor, cell: Tensor, tolerance: Tensor, sphere: Tensor) -> Tensor:
+    """float [I, n, 3]: vectors from the atoms of frac2 to those of frac1 (both [I, n, 3], one element)
+    under the one-to-one assignment with the least sum of squares; infinite where a pair farther than
+    `tolerance` [I, 3] (fractional) would be needed. pymatgen: `StructureMatcher._cart_dists`.
+
+    The box of `tolerance` holds the sphere of radius `sphere` [I]: while the box is narrower than the
+    cell, a vector inside the sphere has no shorter image; for the others all images are looked at.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    near = _near(frac1, frac2, tolerance)
+    item, second, first = near.nonzero(as_tuple=True)
+    difference = frac1[item, first] - frac2[item, second]
+    pair = torch.einsum("pi,pij->pj", difference - difference.round(), cell[item])
+    x, y, z = pair.unbind(1)
+    squared = x * x + y * y + z * z
+    wide = (tolerance >= 0.5).any(1)
+    doubtful = ((squared >= sphere[item] ** 2) | wide[item]).nonzero().flatten()
+    steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=cell.device)] * 3).to(cell)
+    images = pair[doubtful][:, None] + (steps @ cell)[item[doubtful]]  # [P, 27, 3]
+    x, y, z = images.unbind(2)
+    least, which = (x * x + y * y + z * z).min(1)
+    squared[doubtful] = least
+    pair[doubtful] = images[torch.arange(len(doubtful), device=cell.device), which]
+
+    vector = pair.new_full((*near.shape, 3), INFINITY)
+    vector[item, second, first] = pair
+    cost = pair.new_full(near.shape, 1e20)
+    cost[item, second, first] = squared
+
+    # Where the nearest partners are all different they are the best assignment.
+    choice = cost.argmin(2)
+    n = choice.shape[1]
+    clash = (choice.sort(1).values != torch.arange(n, device=cell.device)).any(1).nonzero().flatten()
+    if len(clash):
+        solved = np.stack([linear_sum_assignment(matrix)[1] for matrix in cost[clash].cpu().numpy()])
+        choice[clash] = torch.as_tensor(solved, device=choice.device)
+    return torch.gather(vector, 2, choice[:, :, None, None].expand(-1, -1, 1, 3))[:, :, 0]
