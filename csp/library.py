@@ -173,6 +173,14 @@ class Library:
         """
         return self._entries(anonymous).elements
 
+    def compositions(self, rows: Ints) -> tuple[Ints, Ints]:
+        """Atomic numbers and coprime amounts, [n, k] each, by ascending amount; amount 0 pads."""
+        widest = max(self._compositions, default=0)
+        numbers, counts = np.zeros((2, len(self.material_id), widest), np.int64)
+        for k, table in self._compositions.items():
+            numbers[table.rows, :k], counts[table.rows, :k] = table.elements, table.counts
+        return numbers[rows], counts[rows]
+
     def crystals(self, rows: Ints | list[int]) -> Crystals:
         """The crystals of these rows, in this order, as stored."""
         rows = np.asarray(rows, np.int64)
