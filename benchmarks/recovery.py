@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.budgets import BUDGETS
 from benchmarks.files import Clock, write_json, write_text
@@ -33,7 +33,7 @@ from csp.library import Library
 from csp.protocols import EnergyModel
 from csp.relax import relax
 from csp.search import RANKED, STAGES, Progress, Search, check_elements
-from csp.settings import GENERATOR_NAMES, SearchSettings
+from csp.settings import GENERATOR_NAMES, Names, SearchSettings
 from csp.symmetry import operations
 from csp.target import Target
 from csp.volume import VolumePrior
@@ -60,7 +60,7 @@ class RecoverySettings(BaseModel):
     library: Path | None = Field(
         None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
     )
-    generators: tuple[str, ...] = Field(
+    generators: Names = Field(
         GENERATOR_NAMES, min_length=1, title="Generators", description="Which generators propose candidates"
     )
     budget: Literal["small", "standard", "full"] = Field(
@@ -75,6 +75,18 @@ class RecoverySettings(BaseModel):
         description="Also search each target with random symmetric crystals alone, on the same budget",
     )
     seed: int = Field(0, ge=0, le=2**31 - 2, title="Seed", description="Same seed, same result")
+
+    @classmethod
+    def read(cls, **values: Any) -> RecoverySettings:
+        """Validated settings; raises InputError, one sentence, for the first thing that is wrong."""
+        try:
+            settings = cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0]).replace("_", "-")
+            raise InputError(f"--{name}: {first['msg'].lower()} (got {first['input']!r}).") from error
+        settings.search("Si", settings.generators)  # what the settings of a search refuse
+        return settings
 
     def search(self, formula: str, generators: tuple[str, ...]) -> SearchSettings:
         """The search for one target."""

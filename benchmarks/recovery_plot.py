@@ -76,6 +76,8 @@ def _kept(outcome: Outcome) -> tuple[int, ...]:
 
 
 def _found(axes: Axes, outcomes: Sequence[Outcome]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     n, width = len(outcomes), 0.38
     for shift, tolerance in zip((-width / 2, width / 2), TOLERANCES, strict=True):
         counts = [sum(outcome.within(k, tolerance) for outcome in outcomes) for k in RANKS]
@@ -88,27 +90,23 @@ def _found(axes: Axes, outcomes: Sequence[Outcome]) -> None:
         axes.bar(places, counts, width, color=SHADES[tolerance], label=f"{tolerance} tolerances")
         axes.errorbar(places, counts, errors, fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
         for x, count in zip(places, counts, strict=True):
-            axes.text(
-                x,
-                n * 0.01,
-                str(count),
-                ha="center",
-                va="bottom",
-                fontsize=8,
-                color="black" if tolerance == "loose" else "white",
-            )
+            axes.text(x - width / 4, count, str(count), ha="center", va="bottom", fontsize=8)
+    named: dict[int, list[str]] = {}
     for method, total in published_totals(outcomes).items():
+        named.setdefault(total, []).append(PUBLISHED_METHODS[method])
+    for total, names in named.items():
         axes.axhline(total, color=MARKED, linewidth=0.7, linestyle=":")
         axes.text(
             len(RANKS) - 0.45,
             total,
-            f" {PUBLISHED_METHODS[method]} {total}",
+            f" {total} " + f"\n {total} ".join(names),
             va="center",
             fontsize=7,
             color=MARKED,
         )
     axes.set_xticks(range(len(RANKS)), [f"first {k}" if k > 1 else "first" for k in RANKS], fontsize=8)
     axes.set_ylim(0, max(n, 1) * 1.02)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"found, of {n}", fontsize=8)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

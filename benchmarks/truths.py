@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +73,14 @@ class Truths:
     folder: Path
     truths: list[Truth]
     problems: list[Problem]
+
+    def choose(self, names: Sequence[str] | None = None, limit: int | None = None) -> list[Truth]:
+        """Those with these names, the first `limit` of them; InputError for a name that is not there."""
+        known = {truth.name for truth in self.truths}
+        for name in names or ():
+            if name not in known:
+                raise InputError(f"There is no truth {name!r} in {self.folder}.")
+        return [truth for truth in self.truths if names is None or truth.name in names][:limit]
 
 
 def read_truths(folder: Path) -> Truths:

@@ -1,0 +1,111 @@
+"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput.
+
+All share --out, --limit, --seed and --device and write one flat `summary.json` into the out folder.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+__all__ = ["app"]
+
+app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Out = Annotated[Path, typer.Option(help="Folder of the results")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N targets or sizes")]
+Seed = Annotated[int, typer.Option(min=0, max=2**31 - 2, help="Same seed, same result")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+
+
+@app.command()
+def recovery(
+    out: Out,
+    targets: Annotated[
+        Path | None, typer.Option(help="Folder of CIFs of known crystals; default: the 35 of the paper")
+    ] = None,
+    library: Annotated[
+        Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
+    ] = None,
+    generators: Annotated[
+        str | None, typer.Option(help="Which generators propose, a,b; default: all")
+    ] = None,
+    budget: Annotated[str, typer.Option(help="small, standard or full: work spent on a target")] = "standard",
+    relaxer: Annotated[str, typer.Option(help="Potential that relaxes and ranks")] = "chgnet",
+    only: Annotated[str | None, typer.Option(help="Only these targets, by file name: GaAs,ZnO")] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also random symmetric crystals alone on the same budget")
+    ] = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the benchmark in the out folder")
+    ] = False,
+) -> None:
+    """How many known crystals are found from the formula alone?"""
+    from benchmarks.recovery import Recovery, RecoverySettings
+
+    given = {"targets": targets, "generators": generators}
+    settings = RecoverySettings.read(
+        library=library,
+        budget=budget,
+        relaxer=relaxer,
+        baseline=baseline,
+        seed=seed,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    benchmark = Recovery.begin(settings, out, device=device, resume=resume)
+    for problem in benchmark.truths.problems:
+        console.print(f"[yellow]left out:[/] {problem}")
+    chosen = benchmark.truths.choose(only.split(",") if only else None, limit)
+    started, found = time.monotonic(), 0
+    for k, truth in enumerate(chosen, start=1):
+        outcome = benchmark.run(truth, _progress(truth.name))
+        summary = benchmark.write()
+        found += outcome.found
+        passed = time.monotonic() - started
+        console.print(f"{k:3d}/{len(chosen)}  {outcome.line()}   found {found} of {k} in {passed:.0f} s")
+    _say(summary, ("n", "found_at_1", "found_at_5", "found_at_10", "found_at_20", "proposed.any", "seconds"))
+    console.print(f"{out}/table.md, recovery.png, recovery.json and summary.json are written.")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(help="Out folder of a recovery benchmark, or its recovery.json")],
+    after: Annotated[Path, typer.Argument(help="The one to compare with it")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write summary.json into")] = None,
+) -> None:
+    """Which targets did the second of two recovery benchmarks win and lose, and why?"""
+    from benchmarks.compare import compare as compared
+    from benchmarks.files import write_json
+
+    comparison = compared(before, after)
+    for title, changes in (("won", comparison.won), ("lost", comparison.lost)):
+        for change in changes:
+            print(f"{title:<5} {change}")
+    if comparison.only_in_one:
+        print(f"in one of them only: {', '.join(comparison.only_in_one)}")
+    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in comparison.summary().items()))
+    if out is not None:
+        write_json(out / "summary.json", comparison.summary())
+
+
+def _progress(name: str) -> Any:
+    """A status line for the stage at work, on a terminal; nothing elsewhere."""
+    if not console.is_terminal:
+        return lambda stage, done, total: None
+
+    def show(stage: str, done: int, total: int) -> None:
+        console.print(f"{name}: {stage} {done}/{total}" + " " * 20, end="\r")
+
+    return show
+
+
+def _say(summary: dict[str, Any], names: tuple[str, ...]) -> None:
+    console.print("  ".join(f"{name} {summary[name]}" for name in names))
