@@ -235,8 +235,9 @@ class _Candidates:
         average = _average_cell(basis @ reference.cell, self.cell[candidate])
         n = frac1.shape[1]
         norm = (n / torch.linalg.det(average).abs()) ** (1.0 / 3.0)  # 1 / (V/N)^(1/3), [M]
-        # pymatgen's box: it holds the sphere of twice the site tolerance
-        tolerance = torch.linalg.inv(average).norm(dim=1) * (2.0 * self.matcher.stol / norm)[:, None]
+        # pymatgen's box of fractional coordinates holds the sphere of twice the site tolerance
+        sphere = 2.0 * self.matcher.stol / norm
+        tolerance = torch.linalg.inv(average).norm(dim=1) * sphere[:, None]
 
         anchor = self.anchor[candidate]
         by_size = sorted(range(len(self.species)), key=lambda k: self.species[k].stop - self.species[k].start)
@@ -250,25 +251,32 @@ class _Candidates:
         shift = shift.reshape(-1, 3)
         for k in by_size:
             s = self.species[k]
-            near = _near(frac1[:, s][mapping], frac2[:, s][mapping] + shift[:, None], tolerance[mapping])
-            alive = near.any(2).all(1) & near.any(1).all(1)
+            pairs = _Pairs.near(
+                frac1[:, s][mapping],
+                frac2[:, s][mapping] + shift[:, None],
+                average[mapping],
+                tolerance[mapping],
+                sphere[mapping],
+            )
+            # With the anchors on each other, sites displaced from their mean by less than stol are
+            # displaced by less than twice that; a root-mean-square bounds no single site.
+            alive = pairs.complete() if use_rms else pairs.complete(sphere[mapping])
             mapping, shift = mapping[alive], shift[alive]
             if len(mapping) == 0:
                 return np.full(len(row), INFINITY)
 
         moved = frac2[mapping] + shift[:, None]
-        sphere = 2.0 * self.matcher.stol / norm
         vectors = torch.cat(
             [
-                _assigned(
+                _Pairs.near(
                     frac1[:, s][mapping], moved[:, s], average[mapping], tolerance[mapping], sphere[mapping]
-                )
+                ).assigned()
                 for s in self.species
             ],
             dim=1,
         )
         vectors = vectors - vectors.mean(1, keepdim=True)
-        squared = (vectors * vectors).sum(-1)
+        squared = _squared(vectors)
         measure = (squared.mean(1) if use_rms else squared.amax(1)).sqrt() * norm[mapping]
         measure = measure.nan_to_num(INFINITY)
         value = measure.new_full((len(row),), INFINITY).scatter_reduce(0, mapping, measure, "amin")
@@ -350,41 +358,73 @@ def _near(frac1: Tensor, frac2: Tensor, tolerance: Tensor) -> Tensor:
     return near
 
 
-def _assigned(frac1: Tensor, frac2: Tensor, cell: Tensor, tolerance: Tensor, sphere: Tensor) -> Tensor:
-    """float [I, n, 3]: vectors from the atoms of frac2 to those of frac1 (both [I, n, 3], one element)
-    under the one-to-one assignment with the least sum of squares; infinite where a pair farther than
-    `tolerance` [I, 3] (fractional) would be needed. pymatgen: `StructureMatcher._cart_dists`.
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Which atoms of one element of a moved second crystal may lie on which of the first.
 
-    The box of `tolerance` holds the sphere of radius `sphere` [I]: while the box is narrower than the
-    cell, a vector inside the sphere has no shorter image; for the others all images are looked at.
+    item, second, first  int64 [P]     comparison and the two atoms of each near pair
+    vector               float [P, 3]  from the second's atom to the first's, the shortest image, Å
+    squared              float [P]     its length squared
+    shape                (I, n)        comparisons, atoms of the element
     """
-    from scipy.optimize import linear_sum_assignment
 
-    near = _near(frac1, frac2, tolerance)
-    item, second, first = near.nonzero(as_tuple=True)
-    difference = frac1[item, first] - frac2[item, second]
-    pair = torch.einsum("pi,pij->pj", difference - difference.round(), cell[item])
-    x, y, z = pair.unbind(1)
-    squared = x * x + y * y + z * z
-    wide = (tolerance >= 0.5).any(1)
-    doubtful = ((squared >= sphere[item] ** 2) | wide[item]).nonzero().flatten()
-    steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=cell.device)] * 3).to(cell)
-    images = pair[doubtful][:, None] + (steps @ cell)[item[doubtful]]  # [P, 27, 3]
-    x, y, z = images.unbind(2)
-    least, which = (x * x + y * y + z * z).min(1)
-    squared[doubtful] = least
-    pair[doubtful] = images[torch.arange(len(doubtful), device=cell.device), which]
+    item: Tensor
+    second: Tensor
+    first: Tensor
+    vector: Tensor
+    squared: Tensor
+    shape: tuple[int, int]
 
-    vector = pair.new_full((*near.shape, 3), INFINITY)
-    vector[item, second, first] = pair
-    cost = pair.new_full(near.shape, 1e20)
-    cost[item, second, first] = squared
+    @classmethod
+    def near(cls, frac1: Tensor, frac2: Tensor, cell: Tensor, tolerance: Tensor, sphere: Tensor) -> _Pairs:
+        """Pairs of frac1, frac2 [I, n, 3] within `tolerance` [I, 3] in cells [I, 3, 3].
 
-    # Where the nearest partners are all different they are the best assignment.
-    choice = cost.argmin(2)
-    n = choice.shape[1]
-    clash = (choice.sort(1).values != torch.arange(n, device=cell.device)).any(1).nonzero().flatten()
-    if len(clash):
-        solved = np.stack([linear_sum_assignment(matrix)[1] for matrix in cost[clash].cpu().numpy()])
-        choice[clash] = torch.as_tensor(solved, device=choice.device)
-    return torch.gather(vector, 2, choice[:, :, None, None].expand(-1, -1, 1, 3))[:, :, 0]
+        The box of `tolerance` holds the sphere of radius `sphere` [I]: while the box is narrower than
+        the cell, a vector inside the sphere has no shorter image; for the others all are looked at.
+        """
+        item, second, first = _near(frac1, frac2, tolerance).nonzero(as_tuple=True)
+        difference = frac1[item, first] - frac2[item, second]
+        vector = torch.einsum("pi,pij->pj", difference - difference.round(), cell[item])
+        squared = _squared(vector)
+        wide = (tolerance >= 0.5).any(1)
+        doubtful = ((squared >= sphere[item] ** 2) | wide[item]).nonzero().flatten()
+        steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=cell.device)] * 3).to(cell)
+        images = vector[doubtful][:, None] + (steps @ cell)[item[doubtful]]  # [P', 27, 3]
+        squared[doubtful], which = _squared(images).min(1)
+        vector[doubtful] = images[torch.arange(len(doubtful), device=cell.device), which]
+        return cls(item, second, first, vector, squared, (frac1.shape[0], frac1.shape[1]))
+
+    def complete(self, sphere: Tensor | None = None) -> Tensor:
+        """bool [I]: has each atom of both crystals a partner, closer than `sphere` [I] if given?"""
+        n_items, n = self.shape
+        close = slice(None) if sphere is None else self.squared < sphere[self.item] ** 2
+        served = torch.zeros((2, n_items * n), dtype=torch.bool, device=self.item.device)
+        served[0, (self.item * n + self.second)[close]] = True
+        served[1, (self.item * n + self.first)[close]] = True
+        return served.view(2, n_items, n).all(2).all(0)
+
+    def assigned(self) -> Tensor:
+        """float [I, n, 3]: the vectors under the one-to-one assignment with the least sum of squares,
+        infinite where only an atom that is not near is left. pymatgen: `StructureMatcher._cart_dists`.
+        """
+        from scipy.optimize import linear_sum_assignment
+
+        n_items, n = self.shape
+        where = self.item, self.second, self.first
+        vector = self.vector.new_full((n_items, n, n, 3), INFINITY)
+        vector[where] = self.vector
+        cost = self.vector.new_full((n_items, n, n), 1e20)
+        cost[where] = self.squared
+        # Where the nearest partners are all different they are the best assignment.
+        choice = cost.argmin(2)
+        clash = (choice.sort(1).values != torch.arange(n, device=choice.device)).any(1).nonzero().flatten()
+        if len(clash):
+            solved = np.stack([linear_sum_assignment(matrix)[1] for matrix in cost[clash].cpu().numpy()])
+            choice[clash] = torch.as_tensor(solved, device=choice.device)
+        return torch.gather(vector, 2, choice[:, :, None, None].expand(-1, -1, 1, 3))[:, :, 0]
+
+
+def _squared(vector: Tensor) -> Tensor:
+    """Squared lengths of vectors [..., 3]."""
+    x, y, z = vector.unbind(-1)
+    return x * x + y * y + z * z
