@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from csp.crystals import Crystals
 from csp.library import Library
 from csp.protocols import Proposals, Provenance
-from csp.symmetry import primitive, wyckoff_text, wyckoffs
+from csp.symmetry import primitive, wyckoffs
 from csp.target import Target
 from csp.volume import VolumePrior
+from generators.prototypes import Prototypes, shells
 from generators.scale import pettifor_scale
 
 __all__ = ["TemplateGenerator"]
@@ -40,7 +41,6 @@ class Proposal:
     numbers: tuple[int, ...]
     replaced: tuple[int, ...]
     distance: float
-    wyckoff: str
 
 
 class TemplateGenerator:
@@ -49,9 +49,10 @@ class TemplateGenerator:
     The distance of an entry is the mean difference, over the atoms, between each element and the one
     it takes the place of, on the modified Pettifor scale; entries at one distance (polymorphs) come
     in the order of the size of the cell, then of the space group, highest first. Of the entries that
-    put the same elements on the same Wyckoff positions of the same space group only the nearest is
-    proposed. Its primitive cell, made exactly symmetric, is scaled by the ratio of the volumes that
-    the prior predicts for the two compositions. Deterministic: the seed plays no role.
+    are one prototype (one space group, like shells of neighbours) with one placing of the elements
+    only the nearest is proposed. Its primitive cell, made exactly symmetric, is scaled by the ratio of
+    the volumes that the prior predicts for the two compositions. Deterministic: the seed plays no
+    role.
     """
 
     name = "template"
@@ -67,6 +68,7 @@ class TemplateGenerator:
         ranking = self._rankings.setdefault(target, Ranking(self._library, target, self._scale))
         chosen = ranking.upto(start + n)[start:]
         crystals, fits = self._build(target, chosen)
+        sites = wyckoffs(crystals, SYMPREC)
         provenance = [
             Provenance(
                 generator=self.name,
@@ -74,7 +76,7 @@ class TemplateGenerator:
                 seed=seed,
                 space_group=int(self._library.space_group[p.row]),
                 template_id=str(self._library.material_id[p.row]),
-                wyckoff=p.wyckoff,
+                wyckoff=sites[i],
                 score=-p.distance,
                 why=self._why(p),
             )
@@ -139,27 +141,27 @@ class Ranking:
             [np.broadcast_to(x[:, None], distance.shape).ravel() for x in (-group, size)]
             + [distance.round(6).ravel()]
         )
-        sites: dict[int, list[tuple[int, str]]] = {}  # row: (place in `elements`, Wyckoff letter)
-        seen = set()
+        met: dict[int, NDArray[np.float64]] = {}  # shells of an entry, its elements in their order
+        prototypes = Prototypes()
         for start in range(0, len(order), BLOCK):
             entry, assignment = np.divmod(order[start : start + BLOCK], len(assignments))
-            new = [e for e in dict.fromkeys(entry.tolist()) if e not in sites]
-            for e, text in zip(new, wyckoffs(library.crystals(rows[new]), SYMPREC), strict=True):
-                sites[e] = _sites(text, elements[e])
+            new = np.setdiff1d(entry, list(met))
+            met |= zip(new.tolist(), self._shells(rows[new], elements[new]), strict=True)
             for e, a in zip(entry.tolist(), assignment.tolist(), strict=True):
-                numbers = assignments[a]
-                text = wyckoff_text((int(numbers[k]), letter) for k, letter in sites[e])
-                key = (int(group[e]), text)
-                if text and key in seen:
-                    continue
-                seen.add(key)
-                yield Proposal(
-                    row=int(rows[e]),
-                    numbers=tuple(numbers.tolist()),
-                    replaced=tuple(elements[e].tolist()),
-                    distance=float(distance[e, a]),
-                    wyckoff=text,
-                )
+                place = np.argsort(assignments[a])  # where each element of the target goes
+                if prototypes.add(int(group[e]), met[e][np.ix_(place, place)]):
+                    yield Proposal(
+                        row=int(rows[e]),
+                        numbers=tuple(assignments[a].tolist()),
+                        replaced=tuple(elements[e].tolist()),
+                        distance=float(distance[e, a]),
+                    )
+
+    def _shells(self, rows: NDArray[np.int64], elements: NDArray[np.int64]) -> NDArray[np.float64]:
+        """[n, k, k, R]: shells of these rows, whose elements [n, k] are their kinds."""
+        crystals = self._library.crystals(rows)
+        kind = (crystals.numbers[:, None] == torch.from_numpy(elements)[crystals.batch]).int().argmax(1)
+        return shells(replace(crystals, numbers=kind), elements.shape[1]).numpy()
 
     def _allowed(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool: entries with a space group and a primitive cell that the target allows."""
@@ -180,11 +182,3 @@ def _assignments(target: Target) -> NDArray[np.int64]:
     equal = [[z for _, z in same] for _, same in itertools.groupby(elements, key=lambda e: e[0])]
     ways = itertools.product(*(itertools.permutations(group) for group in equal))
     return np.array([sum(way, ()) for way in itertools.islice(ways, MAX_ASSIGNMENTS)])
-
-
-def _sites(text: str, elements: NDArray[np.int64]) -> list[tuple[int, str]]:
-    from ase.data import atomic_numbers
-
-    place = {int(z): k for k, z in enumerate(elements)}
-    pairs = (site.split(":") for site in text.split())
-    return [(place[atomic_numbers[symbol]], letter) for symbol, letter in pairs]
