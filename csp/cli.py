@@ -112,9 +112,7 @@ def predict(
 
         prediction = run(settings, folder, device=device, resume=resume, progress=progress)
     if json:
-        from csp.report import ranked_json
-
-        print(ranked_json(folder), end="")
+        print((folder / "ranked.json").read_text(), end="")
         return
     from csp.report import ranking_table
 

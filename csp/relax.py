@@ -57,6 +57,28 @@ class Relaxed:
     steps: Tensor
     status: list[Status]
 
+    def take(self, index: list[int]) -> Relaxed:
+        """The chosen ends, in this order."""
+        return Relaxed(
+            self.crystals[index],
+            self.label,
+            self.energy[index],
+            self.max_force[index],
+            self.steps[index],
+            [self.status[k] for k in index],
+        )
+
+    def followed_by(self, other: Relaxed) -> Relaxed:
+        """All ends of both; raises LabelError if they are of different labels."""
+        return Relaxed(
+            Crystals.cat([self.crystals, other.crystals]),
+            Label.same([self.label, other.label]),
+            torch.cat([self.energy, other.energy]),
+            torch.cat([self.max_force, other.max_force]),
+            torch.cat([self.steps, other.steps]),
+            self.status + other.status,
+        )
+
 
 @dataclass(slots=True)
 class _Fire:

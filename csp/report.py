@@ -16,6 +16,7 @@ from csp.crystals import Crystals
 from csp.page import render_page
 from csp.prediction import Prediction, Result
 from csp.record import RunRecord
+from csp.relax import Status
 from csp.symmetry import symmetrized
 
 if TYPE_CHECKING:
@@ -55,25 +56,22 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
 
     pressed = prediction.target.pressure != 0
     table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
-    for name in ("", f"{'ΔH' if pressed else 'ΔE'} meV/atom", f"{'H' if pressed else 'E'} eV/atom"):
-        table.add_column(name, justify="right")
-    table.add_column("space group")
-    for name in ("atoms", "Å³/atom", "g/cm³"):
-        table.add_column(name, justify="right")
-    table.add_column("from")
-    table.add_column("relaxation")
+    symbol = "H" if pressed else "E"
+    for name in ("", f"Δ{symbol} meV/at", f"{symbol} eV/at", "space group", "atoms", "Å³/at", "from", ""):
+        table.add_column(name, justify="left" if name in ("space group", "from") else "right", no_wrap=True)
     for result in prediction.results[:top]:
         table.add_row(
             str(result.rank),
             f"{prediction.above_best(result):.1f}",
             f"{result.enthalpy_ev_per_atom:.4f}",
-            f"{result.spacegroup} ({result.spacegroup_number})",
+            f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
-            f"{result.density:.2f}",
-            f"{result.generator} {result.template_id}".rstrip(),
-            result.status,
+            result.template_id or result.generator,
+            "" if result.status == Status.CONVERGED else "*",
         )
+    if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
+        table.caption = "* not relaxed to the end"
     return table
 
 

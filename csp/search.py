@@ -24,7 +24,7 @@ from csp.dedup import unique
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.prediction import Prediction, Result, Unranked, cif_path
-from csp.protocols import EnergyModel, Generator, Label, Provenance
+from csp.protocols import EnergyModel, Generator, Provenance
 from csp.rank import Ranking, enthalpy, order, rank
 from csp.rattle import Rattled, rattle
 from csp.relax import Relaxed, Status, relax
@@ -39,6 +39,7 @@ PROPOSAL_SHARD = 256
 MODEL_SHARD = {"cpu": 8, "cuda": 256}  # crystals in one shard of energies or relaxations
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
+REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
 STAGES = ("propose", "screen", "relax", "rattle")
 
 Progress = Callable[[str, int, int], None]
@@ -209,15 +210,18 @@ class Search:
         built, tally = self.store.candidates(), self.store.tally()
         by_id = dict(zip(built.ids, built.provenance, strict=True))
         ids, relaxed = self.store.relaxed("relax", self.model.label)
-        ends, parent = relaxed, list(range(len(ids)))
+        ends, parent, lowered = relaxed, list(range(len(ids))), dict[int, float]()
         if self.store.finished:  # a part of the rattled ones cannot be told from the whole
             best = self._best(relaxed)
+            freed = self.store.relaxed("rattle", self.model.label)[1]
             parent += [best[b] for b in self._rattled(relaxed).parent]
-            ends = _joined(relaxed, self.store.relaxed("rattle", self.model.label)[1])
+            ends = relaxed.followed_by(freed)
+            lowered = _lowered(self._per_atom(ends), parent, len(ids))
+            kept = _without_idle_children(self._per_atom(ends), parent, len(ids))
+            ends, parent = ends.take(kept), [parent[k] for k in kept]
 
         good, ranking = self._ranked(ends)
         top = [good[k] for k in ranking.chosen[: self.settings.top].tolist()]
-        lowered = _lowered(self._per_atom(ends), parent, len(ids))
         results = self._results(
             ends,
             top,
@@ -320,17 +324,6 @@ def _by_score(pool: Pool) -> dict[str, list[int]]:
     }
 
 
-def _joined(a: Relaxed, b: Relaxed) -> Relaxed:
-    return Relaxed(
-        Crystals.cat([a.crystals, b.crystals]),
-        Label.same([a.label, b.label]),
-        torch.cat([a.energy, b.energy]),
-        torch.cat([a.max_force, b.max_force]),
-        torch.cat([a.steps, b.steps]),
-        a.status + b.status,
-    )
-
-
 def _lowered(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
     """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
     gains: dict[int, float] = {}
@@ -338,6 +331,15 @@ def _lowered(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, f
         gain = float(per_atom[parent[child]] - per_atom[child])
         gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
     return gains
+
+
+def _without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
+    """All parents, and those rattled children that found something below their parent.
+
+    The others are the parent again, a little less well relaxed, or a distortion it did not want.
+    """
+    gain = per_atom[parent] - per_atom
+    return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]
 
 
 def _masses(crystals: Crystals) -> list[float]:

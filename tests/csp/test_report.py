@@ -316,10 +316,10 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
 
 
 def test_the_terminal_table_shows_the_top() -> None:
-    console = Console(width=140, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(ranking_table(prediction(), top=2))
     text = console.export_text()
-    assert "F-43m (216)" in text
+    assert "F-43m 216" in text
     assert "33.3" in text
     assert "Fm-3m" not in text
 
