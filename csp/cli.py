@@ -24,6 +24,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from benchmarks.cli import app as benchmark_app
 from csp.errors import CspError
 from csp.settings import SearchSettings
 
@@ -40,6 +41,7 @@ library_app = typer.Typer(
     help="The library of known crystals that templates come from.", no_args_is_help=True
 )
 app.add_typer(library_app, name="library")
+app.add_typer(benchmark_app, name="benchmark")
 
 console = Console(stderr=True)
 STAGES = {
