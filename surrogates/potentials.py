@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import itertools
 import json
+import math
 import pickle
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -35,6 +39,8 @@ CHGNET_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))  # Po-Ra ar
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 MATGL_NAMES = ("TensorNet-PES-MatPES-PBE-2025.2", "TensorNet-PES-MatPES-r2SCAN-2025.2")
 KNOWN = f"Known: chgnet, {', '.join(MATGL_NAMES)}, or the folder of a matgl TensorNet potential"
+
+T = TypeVar("T")
 
 # Directed bonds that go through a network at once. On a CPU the features of a chunk should stay in the
 # caches: large batches are slower per crystal. On a GPU they are what fills it.
@@ -83,7 +89,10 @@ class NetworkModel:
     def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
         """See `EnergyModel`. Raises InputError for elements the potential does not know."""
         _check_elements(self, crystals)
-        parts = [self._chunk(chunk, forces) for chunk in self._chunks(crystals.to(self.device))]
+        parts = _on_all_cores(
+            [partial(self._chunk, chunk, forces) for chunk in self._chunks(crystals.to(self.device))],
+            self.device,
+        )
         home = crystals.device
         if not parts:
             zeros = torch.zeros((0, 3), dtype=torch.float64, device=home)
@@ -95,19 +104,21 @@ class NetworkModel:
         assert energy is not None
         return Evaluation(self.label, energy, force, stress)
 
-    def _chunks(self, crystals: Crystals) -> Iterator[Crystals]:
-        """Consecutive crystals with about BONDS_AT_ONCE expected bonds together."""
-        sphere = 4 / 3 * torch.pi * self._network.cutoff**3
-        expected = (crystals.n_atoms**2 * sphere / crystals.volumes).tolist()
+    def _chunks(self, crystals: Crystals) -> list[Crystals]:
+        """Runs of crystals with at most about BONDS_AT_ONCE bonds, their number a multiple of the cores'."""
+        if len(crystals) == 0:
+            return []
+        sphere = 4 / 3 * math.pi * self._network.cutoff**3
+        expected = crystals.n_atoms**2 * sphere / crystals.volumes
+        before = torch.cumsum(expected, 0) - expected / 2
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
         limit = BONDS_AT_ONCE.get(self.device.type, BONDS_AT_ONCE["cpu"])
-        start, total = 0, 0.0
-        for b, bonds in enumerate(expected):
-            if b > start and total + bonds > limit:
-                yield crystals[start:b]
-                start, total = b, 0.0
-            total += bonds
-        if expected:
-            yield crystals[start:]
+        total = float(expected.sum())
+        n_chunks = workers * math.ceil(total / (workers * limit))
+        chunk = (before * (n_chunks / total)).long()
+        sizes = torch.unique_consecutive(chunk, return_counts=True)[1].tolist()
+        stops = list(itertools.accumulate(sizes))
+        return [crystals[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)]
 
     def _chunk(self, crystals: Crystals, forces: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
         graph = self._network.graph(crystals)
@@ -308,6 +319,27 @@ def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu")
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)
     return load_tensornet(name_or_path, device)
+
+
+def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+    """The results of the tasks, in order. On a CPU each runs in one thread, as many side by side as torch
+    is set to use: the operations of a chunk are many and small, and cores that share each of them mostly
+    wait for one another."""
+    if device.type != "cpu":
+        return [task() for task in tasks]
+    threads = torch.get_num_threads()
+
+    def alone(task: Callable[[], T]) -> T:
+        torch.set_num_threads(1)  # of this worker, but threads made later would start with it too
+        return task()
+
+    try:
+        if len(tasks) < 2 or threads == 1:
+            return [alone(task) for task in tasks]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(alone, tasks))
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_elements(model: EnergyModel, crystals: Crystals) -> None:
