@@ -23,5 +23,9 @@ lint: .venv/installed
 test: lint
 	.venv/bin/pytest $(ARGS)
 
+bench-small: .venv/installed
+	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
+		--library ../shared/data/mp_structures.parquet --out out/bench-small --resume $(ARGS)
+
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -96,6 +96,38 @@ def compare(
         write_json(out / "summary.json", comparison.summary())
 
 
+@app.command()
+def throughput(
+    out: Out,
+    library: Annotated[
+        Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
+    ] = None,
+    relaxer: Annotated[list[str] | None, typer.Option(help="Potential to measure; may be repeated")] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Proposals, energies, relaxation steps and de-duplication a second, against named references."""
+    from benchmarks.files import write_json
+    from benchmarks.machine import machine
+    from benchmarks.rates import deduplication, energies, generation
+    from csp.engine import resolve_device
+    from csp.library import Library
+
+    place, known = resolve_device(device), Library.open(library)
+    summary: dict[str, Any] = {"seed": seed, "library": known.name, **machine(place)}
+    measured = [
+        generation(known, limit, seed),
+        *(energies(name, place, limit, seed) for name in relaxer or ["chgnet"]),
+        deduplication(known, limit, seed),
+    ]
+    for rates in measured:
+        for name, value in rates:
+            summary[name] = float(f"{value:.4g}")
+            console.print(f"{name:<60} {summary[name]:>10,}")
+            write_json(out / "summary.json", summary)
+
+
 def _progress(name: str) -> Any:
     """A status line for the stage at work, on a terminal; nothing elsewhere."""
     if not console.is_terminal:
