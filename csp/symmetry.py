@@ -82,8 +82,9 @@ def standard_operations(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def site_coordinates(crystal: Crystals, symprec: float) -> tuple[int, set[tuple[str, int, str, str]]]:
-    """Space group of one crystal and, of each Wyckoff position that its atoms occupy or could be said to occupy
-    with another choice of origin, letter, multiplicity, site symmetry and coordinates such as "x,-x,1/4"."""
+    """Space group of one crystal and, of each Wyckoff position that its atoms occupy or could be
+    said to occupy with another choice of origin, letter, multiplicity, site symmetry and
+    coordinates such as "x,-x,1/4"."""
     (data,) = _datasets(crystal, symprec)
     if data is None:
         return 0, set()
@@ -92,7 +93,9 @@ def site_coordinates(crystal: Crystals, symprec: float) -> tuple[int, set[tuple[
     except ValueError:  # moyo finds the tolerance too large for this cell
         return 0, set()
     return data.number, {
-        (site.letter, site.multiplicity, site.site_symmetry, site.coordinates) for sites in choices for site in sites
+        (site.letter, site.multiplicity, site.site_symmetry, site.coordinates)
+        for sites in choices
+        for site in sites
     }
 
 
