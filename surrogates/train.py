@@ -20,7 +20,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,7 @@ class Recipe:
     force       weight of |directional derivative error| (eV/Å) against |energy error| (eV/atom)
     small       cells of at most this many atoms in the first part of the training …
     small_until … which ends at this fraction of the steps
+    changes     to the architecture of the size, for ablations: {"heads": 4}
     """
 
     size: str = "xs"
@@ -76,20 +77,15 @@ class Recipe:
     small: int = 20
     small_until: float = 0.5
     seed: int = 0
-    heads: int = 8
-    angular: int = 8
-    attention: bool = True
+    changes: dict[str, Any] = field(default_factory=dict)
 
     def architecture(self) -> Architecture:
         if self.size not in SIZES:
             raise InputError(f"There is no size {self.size!r}; known are {', '.join(SIZES)}.")
-        sizes: dict[str, Any] = SIZES[self.size]
-        return replace(
-            Architecture(kinds=KINDS, **sizes),
-            heads=self.heads,
-            angular=self.angular,
-            attention=self.attention,
-        )
+        try:
+            return Architecture(kinds=KINDS, **(dict(SIZES[self.size]) | self.changes))
+        except TypeError as error:
+            raise InputError(f"The architecture has no such setting: {error}.") from error
 
     def learning_rate(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
@@ -258,7 +254,7 @@ def train(
     model.to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(
-        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
     streams = [
         Stream(source, recipe.batch, recipe.seed, limit)
@@ -307,7 +303,7 @@ def train(
         over = now - started > 60.0 * stop_after_minutes or step == recipe.steps
         if step % steps_between_validations == 0 or step == recipe.steps:
             log.validated({f"{s.kind}": mean_error(average, s, device) for s in validation})
-        if step % 100 == 0:
+        if step % 100 == 0 or step == recipe.steps:
             log.write(step, recipe, now - started)
         if over or now - saved > 60.0 * minutes_between_checkpoints:
             save(out, step, recipe, model, average, optimiser, streams, data)
@@ -472,7 +468,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--threads", type=int, help="CPU threads")
     for name, default in asdict(Recipe()).items():
-        kind = (lambda text: text == "true") if isinstance(default, bool) else type(default)
+        kind = json.loads if isinstance(default, dict) else type(default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
     options = parser.parse_args(arguments)
     if options.threads:

@@ -29,7 +29,7 @@ __all__ = ["MAX_Z", "SIZES", "Architecture", "CrystalTransformer", "repulsion"]
 
 MAX_Z = 118
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
-REPULSION_SWITCH = (0.5, 0.7)  # of the sum of covalent radii; no known crystal has a bond below 0.7
+REPULSION_SWITCH = (0.5, 0.65)  # of the sum of covalent radii; short real bonds: uranyl 0.68, P=O 0.67
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,23 +42,23 @@ class Architecture:
     heads: int = 8
     cutoff: float = 5.0  # Å
     hidden: int = 192  # of the gated feed-forward
-    key: int = 16  # channels of a query and a key
+    key: int = 8  # channels of a query and a key
     value: int = 32
     radial: int = 16  # radial functions for l = 0
-    angular: int = 8  # radial functions for each of l = 1, 2; 0 leaves three-body terms out
+    angular: int = 6  # radial functions for each of l = 1, 2; 0 leaves three-body terms out
     edge: int = 32  # channels of the pair network behind the attention bias
     attention: bool = True  # False: the mean over neighbours, for ablation
 
 
 SIZES: dict[str, dict[str, int | float]] = {
     "xs": {},
-    "m": {"width": 192, "layers": 6, "cutoff": 6.0, "hidden": 384, "key": 24, "value": 48},
+    "m": {"width": 192, "layers": 6, "cutoff": 6.0, "hidden": 384, "key": 16, "value": 48, "angular": 8},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Geometry:
-    """What all layers share: flat index [A·K], basis [A, K, C], bias [L][A, H, K], envelope [A, 1, K]."""
+    """What all layers share: flat index [A·K], basis [A, K, C], bias [L][A, K, H], envelope [A, K, 1]."""
 
     index: Tensor
     basis: Tensor
@@ -163,18 +163,14 @@ def periodic_table() -> Tensor:
 class PairGeometry(nn.Module):
     """Envelope, basis and attention bias of all pairs, computed once for all layers."""
 
-    centres: Tensor
-    angular_centres: Tensor
+    quadratic: Tensor
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.cutoff, self.layers, self.heads, self.angular = a.cutoff, a.layers, a.heads, a.angular
-        centres = torch.linspace(0.6, a.cutoff, a.radial)
-        self.register_buffer("centres", centres, persistent=False)
-        self.width = float(centres[1] - centres[0])
-        angular = torch.linspace(0.8, 0.9 * a.cutoff, a.angular) if a.angular else torch.zeros(0)
-        self.register_buffer("angular_centres", angular, persistent=False)
-        self.angular_width = float(angular[1] - angular[0]) if a.angular else 1.0
+        self.cutoff, self.heads = a.cutoff, a.heads
+        self.n_radial, self.n_angular = a.radial, a.angular
+        quadratic = [gaussians(0.6, a.cutoff, a.radial), gaussians(0.8, 0.9 * a.cutoff, a.angular)]
+        self.register_buffer("quadratic", torch.cat(quadratic, 1), persistent=False)
         self.radial = nn.Linear(a.radial, a.edge)
         self.centre_element = nn.Linear(a.width, a.edge, bias=False)
         self.other_element = nn.Linear(a.width, a.edge, bias=False)
@@ -192,20 +188,28 @@ class PairGeometry(nn.Module):
         u = r / self.cutoff
         envelope = (1.0 - u).clamp(min=0.0) ** 3 * (1.0 + 3.0 * u + 6.0 * u * u)
 
-        radial = torch.exp(-0.5 * ((r - self.centres) / self.width) ** 2)  # [A, K, radial]
-        basis = [radial]
-        if self.angular:
-            shells = torch.exp(-0.5 * ((r - self.angular_centres) / self.angular_width) ** 2)
+        # Gaussians in r as exp of a quadratic: one product and one exponential for all
+        shells = torch.exp(torch.cat([squared, r, torch.ones_like(r)], -1) @ self.quadratic)
+        basis, shells = shells.split([self.n_radial, self.n_angular], -1)
+        radial = basis
+        if self.n_angular:
             harmonics = spherical_harmonics(atoms.vector / r)  # [A, K, 8]
-            basis.append((harmonics[..., None] * shells[..., None, :]).flatten(-2))
+            three_body = (harmonics[..., None] * shells[..., None, :]).flatten(-2)
+            basis = torch.cat([radial, three_body], -1)
 
         centre = self.centre_element(elements).index_select(0, atoms.numbers)[:, None]
         other = self.other_element(elements).index_select(0, atoms.numbers.index_select(0, index))
         edge = functional.silu(self.radial(radial) + centre + other.view(n, k, -1))
         edge = functional.silu(self.hidden(edge))
-        bias = self.bias(edge) - squared * self.log_decay.exp()  # [A, K, L·H]
-        by_layer = bias.view(n, k, self.layers, self.heads).permute(2, 0, 3, 1).unbind(0)
-        return _Geometry(index, torch.cat(basis, -1), by_layer, envelope.transpose(1, 2))
+        bias = torch.addcmul(self.bias(edge), squared, self.log_decay.exp(), value=-1.0)  # [A, K, L·H]
+        return _Geometry(index, basis, bias.split(self.heads, -1), envelope)
+
+
+def gaussians(first: float, last: float, n: int) -> Tensor:
+    """float [3, n]: −(r − c)²/2w² = (r², r, 1) @ this, n centres c from first to last, w their spacing."""
+    centre = torch.linspace(first, last, n, dtype=torch.float64)
+    scale = 0.5 * ((n - 1) / (last - first)) ** 2
+    return (scale * torch.stack([-torch.ones_like(centre), 2.0 * centre, -(centre**2)])).float()
 
 
 def spherical_harmonics(unit: Tensor) -> Tensor:
@@ -255,7 +259,8 @@ class NeighbourAttention(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.heads, self.key, self.radial, self.angular = a.heads, a.key, a.radial, a.angular
+        self.heads, self.key, self.value, self.angular = a.heads, a.key, a.value, a.angular
+        self.sections = [a.radial, 3 * a.angular, 5 * a.angular] if a.angular else [a.radial]
         self.attends = a.attention
         self.query = nn.Linear(a.width, a.heads * a.key, bias=False)
         self.key_value = nn.Linear(a.width, a.key + a.value, bias=False)
@@ -264,35 +269,31 @@ class NeighbourAttention(nn.Module):
         # invariants are squares of small numbers: start them at the size of the other inputs
         self.mix = nn.ParameterList(
             nn.Parameter(torch.randn(channels, channels) * 8.0 / math.sqrt(channels))
-            for _ in range(2 * bool(channels))
+            for _ in self.sections[1:]
         )
         self.out = nn.Linear(a.heads * (a.value + a.radial) + len(self.mix) * channels, a.width)
 
     def weights(self, x: Tensor, key: Tensor, bias: Tensor, envelope: Tensor) -> Tensor:
-        """float [A, H, K]: α; with the null key's share they sum to 1."""
+        """float [A, K, H]: α; with the null key's share they sum to 1."""
         if self.attends:
             query = self.query(x).view(len(x), self.heads, self.key) / math.sqrt(self.key)
-            score = torch.baddbmm(bias, query, key.transpose(1, 2))
+            score = torch.baddbmm(bias, key, query.transpose(1, 2))
         else:
             score = torch.zeros_like(bias)
-        null = self.null[:, None]
-        top = torch.maximum(score.detach().amax(-1, keepdim=True), null.detach())
-        weight = envelope * torch.exp(score - top)
-        return weight / (weight.sum(-1, keepdim=True) + torch.exp(null - top))
+        # normed atoms and bounded pair features keep the scores far from overflow
+        weight = envelope * torch.exp(score)
+        return weight / (weight.sum(1, keepdim=True) + torch.exp(self.null))
 
     def forward(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
-        n, _, k = geometry.envelope.shape
+        n, k, _ = geometry.envelope.shape
         gathered = self.key_value(x).index_select(0, geometry.index).view(n, k, -1)
-        alpha = self.weights(x, gathered[..., : self.key], bias, geometry.envelope)
-        value = torch.bmm(alpha, gathered[..., self.key :])  # [A, H, value]
-        density = torch.bmm(alpha, geometry.basis)  # [A, H, C]
-        invariants = [value.flatten(1), density[..., : self.radial].flatten(1)]
-        start = self.radial
-        for order, mix in zip((3, 5), self.mix, strict=False):
-            part = density[..., start : start + order * self.angular]
-            start += order * self.angular
-            # [A, H, m, n] → [A, m, H·n]: the spectrum mixes heads, thus kinds of neighbours
-            part = part.view(n, self.heads, order, self.angular).transpose(1, 2).reshape(n, order, -1)
+        key, value = gathered.split([self.key, self.value], -1)
+        alpha = self.weights(x, key, bias, geometry.envelope).transpose(1, 2)  # [A, H, K]
+        density, *parts = torch.bmm(alpha, geometry.basis).split(self.sections, -1)
+        invariants = [torch.bmm(alpha, value).flatten(1), density.flatten(1)]
+        for part, mix in zip(parts, self.mix, strict=True):
+            # [A, H, m·n] → [A, m, H·n]: the spectrum mixes heads, thus kinds of neighbours
+            part = part.unflatten(-1, (-1, self.angular)).transpose(1, 2).flatten(2)
             invariants.append((part * (part @ mix)).sum(1))
         return self.out(torch.cat(invariants, -1))
 
@@ -301,8 +302,8 @@ def repulsion(atoms: Environments, radii: Tensor) -> Tensor:
     """float [A]: half the screened nuclear repulsion of each atom with its colliding neighbours, eV.
 
     The universal potential of Ziegler, Biersack and Littmark (1985), switched off between 0.5 and
-    0.7 of the sum of the covalent radii by a polynomial with two continuous derivatives, so that it
-    is zero at every bond length of known crystals.
+    0.65 of the sum of the covalent radii by a polynomial with two continuous derivatives, so that it
+    is zero at the bond lengths of known crystals.
     """
     index = atoms.neighbour.reshape(-1)
     n, k = atoms.neighbour.shape
