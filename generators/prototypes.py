@@ -14,7 +14,7 @@ from csp.geometry import neighbour_list
 
 __all__ = ["Prototypes", "shells"]
 
-RADII = torch.linspace(0.6, 1.7, 12, dtype=torch.float64)  # (V/N)^(1/3)
+RADII = torch.linspace(0.6, 1.35, 8, dtype=torch.float64)  # (V/N)^(1/3)
 SMEARING = 0.08  # same unit
 SAME_PROTOTYPE = 0.15
 """Shells that differ by less are of one prototype. Of 750 pairs of library entries of one space group and
