@@ -17,16 +17,16 @@ of the operations is not, which makes it several times faster:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from csp.crystals import Crystals, ranges
-from csp.geometry import neighbour_list
+from surrogates.bonds import undirected_bonds
 
 __all__ = ["CHGNet"]
 
@@ -56,13 +56,9 @@ class Graph:
     @classmethod
     def build(cls, crystals: Crystals, cutoff: float, bond_cutoff: float, dtype: torch.dtype) -> Graph:
         """The graph of all crystals; `vector` in the given precision."""
-        pairs = neighbour_list(crystals, cutoff)
-        # One of the two directions of each bond; shift decides for an atom and its own image.
-        sx, sy, sz = pairs.shift.unbind(1)
-        forward = (sx > 0) | ((sx == 0) & ((sy > 0) | ((sy == 0) & (sz > 0))))
-        half = ((pairs.i < pairs.j) | ((pairs.i == pairs.j) & forward)).nonzero().flatten()
-        ends = torch.stack([pairs.i[half], pairs.j[half]])
-        short = (pairs.distance[half] <= bond_cutoff).nonzero().flatten()
+        bonds = undirected_bonds(crystals, cutoff)
+        ends = bonds.ends
+        short = (bonds.vector.norm(dim=1) <= bond_cutoff).nonzero().flatten()
 
         # Directed short bonds, d < S along the bond and d >= S against it, grouped by their origin;
         # each forms an angle with every later one of its group.
@@ -78,7 +74,7 @@ class Graph:
         along = directed < n_short
         return cls(
             ends=ends,
-            vector=pairs.vector[half].to(dtype),
+            vector=bonds.vector.to(dtype),
             short=short,
             vertex=origin[first],
             sides=torch.where(along, directed, directed - n_short),
@@ -191,6 +187,10 @@ class CHGNet:
     weights   the state dict; float32 tensors
     dtype     precision of the network
     """
+
+    # Directed bonds that go through at once. On a CPU the features of a chunk should stay in the caches;
+    # on a GPU large chunks are what fills it.
+    bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 4_000, "cuda": 400_000}
 
     def __init__(
         self,

@@ -12,22 +12,20 @@ import itertools
 import json
 import math
 import pickle
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
-from csp.geometry import neighbour_list
 from csp.protocols import EnergyModel, Evaluation, Label
 from surrogates.chgnet import CHGNet
+from surrogates.tensornet import TensorNet
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
@@ -42,31 +40,16 @@ KNOWN = f"Known: chgnet, {', '.join(MATGL_NAMES)}, or the folder of a matgl Tens
 
 T = TypeVar("T")
 
-# Directed bonds that go through a network at once. On a CPU the features of a chunk should stay in the
-# caches: large batches are slower per crystal. On a GPU they are what fills it.
-BONDS_AT_ONCE = {"cpu": 4_000, "cuda": 400_000}
-
-
-class Bonds(Protocol):
-    """The part of a network's graph that derivatives need: E bonds, each once or in both directions."""
-
-    @property
-    def ends(self) -> Tensor:
-        """int64 [2, E]: the two atoms of each bond."""
-        ...
-
-    @property
-    def vector(self) -> Tensor:
-        """float [E, 3]: from the first end to the second, Å."""
-        ...
-
 
 class Network(Protocol):
     """Energies as a differentiable function of the vectors between neighbouring atoms."""
 
     cutoff: float
+    bonds_at_once: ClassVar[Mapping[str, int]]  # by type of device: directed bonds that go through together
 
-    def graph(self, crystals: Crystals) -> Bonds: ...
+    def graph(self, crystals: Crystals) -> Any:
+        """With `ends` int64 [2, N], the atoms of each bond, and `vector` float [N, 3] between them, Å."""
+        ...
 
     def energies(self, graph: Any, crystals: Crystals) -> Tensor:
         """float [A]: the energies of the atoms, eV; differentiable by `graph.vector`."""
@@ -105,14 +88,15 @@ class NetworkModel:
         return Evaluation(self.label, energy, force, stress)
 
     def _chunks(self, crystals: Crystals) -> list[Crystals]:
-        """Runs of crystals with at most about BONDS_AT_ONCE bonds, their number a multiple of the cores'."""
+        """Runs of crystals with about `bonds_at_once` bonds at most, as many for each core."""
         if len(crystals) == 0:
             return []
         sphere = 4 / 3 * math.pi * self._network.cutoff**3
         expected = crystals.n_atoms**2 * sphere / crystals.volumes
         before = torch.cumsum(expected, 0) - expected / 2
         workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        limit = BONDS_AT_ONCE.get(self.device.type, BONDS_AT_ONCE["cpu"])
+        limits = self._network.bonds_at_once
+        limit = limits.get(self.device.type, limits["cpu"])
         total = float(expected.sum())
         n_chunks = workers * math.ceil(total / (workers * limit))
         chunk = (before * (n_chunks / total)).long()
@@ -164,51 +148,6 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
     )
 
 
-class _TensorNetGraph(SimpleNamespace):
-    """What matgl's TensorNet reads of a graph. All atoms sit at the origin and `pbc_offshift` holds the
-    whole bond vectors, so that the energy is a function of these; every atom is a graph of its own, so
-    that energies come by atom."""
-
-    ends: Tensor
-    vector: Tensor
-
-
-class TensorNet:
-    """matgl's TensorNet potential on batched graphs."""
-
-    def __init__(self, potential: Any) -> None:
-        self._model = potential.model
-        self._scale, self._references = potential.data_std, potential.element_refs
-        self.cutoff = float(potential.model.cutoff)
-        symbols = potential.model.element_types
-        from ase.data import atomic_numbers
-
-        self.numbers = [atomic_numbers[s] for s in symbols]
-        self._index = torch.full((120,), -1, device=self._scale.device)
-        self._index[torch.tensor(self.numbers)] = torch.arange(len(symbols), device=self._scale.device)
-
-    def graph(self, crystals: Crystals) -> _TensorNetGraph:
-        pairs = neighbour_list(crystals, self.cutoff)
-        n_atoms = len(crystals.numbers)
-        ends, vector = torch.stack([pairs.i, pairs.j]), pairs.vector.to(self._scale.dtype)
-        return _TensorNetGraph(
-            ends=ends,
-            vector=vector,
-            edge_index=ends,
-            pbc_offshift=vector,
-            pos=vector.new_zeros(n_atoms, 3),
-            node_type=self._index[crystals.numbers],
-            batch=torch.arange(n_atoms, device=ends.device),
-            num_graphs=n_atoms,
-        )
-
-    def energies(self, graph: _TensorNetGraph, crystals: Crystals) -> Tensor:
-        energy: Tensor = self._scale * self._model(g=graph).double()
-        if self._references is not None:
-            energy = energy + self._references.property_offset[graph.node_type]
-        return energy
-
-
 def load_tensornet(
     name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> NetworkModel:
@@ -217,6 +156,8 @@ def load_tensornet(
     Raises InputError if the files are damaged or hold another architecture, MissingError if the model
     is not here and cannot be downloaded.
     """
+    from ase.data import atomic_numbers
+
     device = torch.device(device)
     folder = Path(name_or_path)
     files = {f: folder / f for f in MATGL_FILES} if folder.is_dir() else _download(str(name_or_path))
@@ -225,43 +166,26 @@ def load_tensornet(
         raise InputError(
             f"{folder} is not the folder of a matgl potential: {', '.join(missing)} is not there."
         )
-    _check_is_tensornet(folder, files)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from matgl.apps.pes import Potential
-
-        try:
-            potential = Potential.load(files)
-        except (RuntimeError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"The matgl potential {folder} is damaged or of another version of matgl."
-            ) from error
-    if float(potential.data_mean) != 0.0 or potential.calc_repuls or potential.calc_charge:
+    try:
+        outer, options = json.loads(files["model.json"].read_text()), _read(files["model.pt"])["model"]
+        classes = outer["@class"], options["@class"]
+        arguments, weights = options["init_args"], _read(files["state.pt"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The matgl potential {folder} is damaged: {error}.") from error
+    if classes != ("Potential", "TensorNet"):
         raise InputError(
-            f"{folder} adds terms to its network's energy that are not supported here; use ASEModel."
+            f"{folder} holds a {' of '.join(classes)}; of matgl's potentials only TensorNet is known."
         )
-    potential = potential.to(device, dtype).eval().requires_grad_(False)
-    network = TensorNet(potential)
+    numbers = [atomic_numbers[symbol] for symbol in arguments["element_types"]]
+    try:
+        network = TensorNet(weights, arguments, numbers, device=device, dtype=dtype)
+    except ValueError as error:
+        raise InputError(f"The matgl potential {folder} cannot be used: {error}.") from error
+    except KeyError as error:
+        raise InputError(f"The matgl potential {folder} is damaged: {error} is missing.") from error
     functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
     label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
-    return NetworkModel(
-        network, name=folder.name, label=label, elements=frozenset(network.numbers), device=device
-    )
-
-
-def _check_is_tensornet(folder: Path, files: dict[str, Path]) -> None:
-    """matgl instantiates whatever classes its files name: let it see nothing but its own TensorNet."""
-    try:
-        outer = json.loads(files["model.json"].read_text())
-        inner = _read(files["model.pt"])["model"]
-        found = outer["@module"], outer["@class"], inner["@module"], inner["@class"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"The matgl potential {folder} is damaged: it does not name its classes.") from error
-    ours = found[0].startswith("matgl.apps.") and found[2].startswith("matgl.models.")
-    if not ours or (found[1], found[3]) != ("Potential", "TensorNet"):
-        raise InputError(
-            f"{folder} holds {found[1]} of {found[3]}; of matgl's potentials only TensorNet is batched."
-        )
+    return NetworkModel(network, name=folder.name, label=label, elements=frozenset(numbers), device=device)
 
 
 def _download(name: str) -> dict[str, Path]:
