@@ -21,12 +21,9 @@ from torch import Tensor
 
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError
-from csp.geometry import neighbour_list
-from surrogates.environments import Environments, pad
 
 __all__ = [
     "Labelled",
-    "NeighbourCache",
     "compositions",
     "hashed",
     "read_formation_energies",
@@ -34,8 +31,6 @@ __all__ = [
     "read_structures",
     "write_shard",
 ]
-
-CRYSTALS_AT_ONCE = 512  # whose neighbours are looked for together
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +62,15 @@ class Labelled:
             self.energy[chosen],
             None if self.forces is None else self.forces[atoms],
             None if self.stress is None else self.stress[chosen],
+        )
+
+    def to(self, device: torch.device) -> Labelled:
+        return Labelled(
+            self.crystals.to(device),
+            self.ids,
+            self.energy.to(device),
+            None if self.forces is None else self.forces.to(device),
+            None if self.stress is None else self.stress.to(device),
         )
 
     @staticmethod
@@ -192,41 +196,3 @@ def read_shard(path: Path) -> Labelled:
             torch.from_numpy(arrays["forces"]) if with_forces else None,
             torch.from_numpy(arrays["stress"]) if with_forces else None,
         )
-
-
-# -- batches ----------------------------------------------------------------------------------------
-
-
-class NeighbourCache:
-    """The neighbours of many crystals, found once and kept in memory (16 bytes each).
-
-    skin   Å beyond the cutoff, so that slightly displaced atoms miss no neighbour
-    """
-
-    def __init__(self, crystals: Crystals, cutoff: float, skin: float = 0.0) -> None:
-        self.crystals, self.cutoff = crystals, cutoff
-        js, vectors, counts = [], [], []
-        for start in range(0, len(crystals), CRYSTALS_AT_ONCE):
-            part = crystals[start : start + CRYSTALS_AT_ONCE]
-            pairs = neighbour_list(part, cutoff + skin)
-            counts.append(torch.bincount(pairs.i, minlength=len(part.numbers)))
-            js.append((pairs.j - part.offsets[part.batch[pairs.i]]).to(torch.int32))
-            vectors.append(pairs.vector.float())
-        self.j = torch.cat(js)  # [E] within the crystal
-        self.vector = torch.cat(vectors)  # [E, 3]
-        self.counts = torch.cat(counts)  # [A]
-        self.first = torch.cat([self.counts.new_zeros(1), torch.cumsum(self.counts, 0)])
-        self.width = torch.zeros(len(crystals), dtype=torch.int64)
-        self.width.scatter_reduce_(0, crystals.batch, self.counts, "amax")  # [B]
-
-    def environments(self, chosen: Tensor) -> Environments:
-        """The chosen crystals' atoms and their neighbours; chosen int64 [b]."""
-        n_atoms = self.crystals.n_atoms[chosen]
-        atoms = ranges(self.crystals.offsets[chosen], n_atoms)
-        crystal = torch.repeat_interleave(torch.arange(len(chosen)), n_atoms)
-        counts = self.counts[atoms]
-        edges = ranges(self.first[atoms], counts)
-        first_atom = (torch.cumsum(n_atoms, 0) - n_atoms)[crystal]
-        j = self.j[edges].long() + torch.repeat_interleave(first_atom, counts)
-        numbers = self.crystals.numbers[atoms]
-        return pad(numbers, crystal, len(chosen), counts, j, self.vector[edges], self.cutoff)

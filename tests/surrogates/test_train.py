@@ -15,26 +15,12 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.geometry import distance_ratio
 from surrogates import zoo
-from surrogates.data import (
-    Labelled,
-    NeighbourCache,
-    compositions,
-    hashed,
-    read_shard,
-    write_shard,
-)
+from surrogates.batches import NeighbourCache, Source, Stream
+from surrogates.checkpoints import checkpoints
+from surrogates.data import Labelled, compositions, hashed, read_shard, write_shard
 from surrogates.environments import environments
-from surrogates.train import (
-    Recipe,
-    Source,
-    Stream,
-    checkpoints,
-    element_references,
-    mean_error,
-    random_directions,
-    slope_loss,
-    train,
-)
+from surrogates.losses import element_references, mean_error, random_directions, slope_loss
+from surrogates.train import Recipe, train
 from surrogates.transformer import Architecture, CrystalTransformer
 from surrogates.virtual import Anchors, Prototypes, VirtualRecipe, make_shard
 from tests.lennard_jones import LennardJones
@@ -100,12 +86,26 @@ def test_training_learns(tmp_path: Path) -> None:
     train_on, val = source("formation", 256), source("formation", 64, 1)
     untrained = CrystalTransformer(recipe().architecture())
     untrained.reference[0] = element_references(train_on.labelled)
-    before = mean_error(untrained, val, CPU)
+    before = mean_error(untrained, val)
     model = train(
         recipe(steps=150, lr=5e-3, ema=0.9, batch=32, decay=0.5), [train_on], [val], tmp_path, device=CPU
     )
-    assert mean_error(model, val, CPU) < 0.4 * before
+    assert mean_error(model, val) < 0.4 * before
     assert "val_formation" in json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+
+
+def test_a_grown_source_begins_a_new_epoch_and_another_training_is_refused(tmp_path: Path) -> None:
+    train(recipe(steps=4), [source("formation", 40)], [], tmp_path, device=CPU)
+    train(recipe(steps=6), [source("formation", 60)], [], tmp_path, device=CPU)
+    about = json.loads((checkpoints(tmp_path)[-1] / "about.json").read_text())
+    assert about["crystals"] == {"formation": 60}
+    assert about["streams"] == [[1, 0, 60], [1, 2, 60]]  # two steps of the new epoch, all cells
+    with pytest.raises(InputError, match="other kinds of data"):
+        train(
+            recipe(), [source("formation", 40), source("anchored", 9, forces=True)], [], tmp_path, device=CPU
+        )
+    with pytest.raises(InputError, match="another architecture"):
+        train(recipe(changes=TINY | {"width": 8}), [source("formation", 60)], [], tmp_path, device=CPU)
 
 
 def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_slope_loss_compares_the_derivative_of_the_network() -> None:
     data.labelled = replace(
         data.labelled, energy=found.energy, forces=found.forces.float(), stress=found.stress.float()
     )
-    energy, slope = slope_loss(network, data, torch.arange(5), np.random.default_rng(1), CPU)
+    energy, slope = slope_loss(network, data, torch.arange(5), np.random.default_rng(1))
     assert float(energy.max()) < 2e-3
     assert float(slope.max()) < 1e-2
 
