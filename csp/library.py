@@ -85,8 +85,24 @@ class LibraryInfo:
     sizes: dict[str, int]
     provenance: dict[tuple[str, str], int]
 
+    def __str__(self) -> str:
+        origins = [
+            f"  {count} from {source}{f' ({licence})' if licence else ''}"
+            for (source, licence), count in self.provenance.items()
+        ]
+        return "\n".join(
+            [
+                f"{self.name}: {self.entries} crystals, fingerprint {self.fingerprint}",
+                f"  {self.compositions} compositions, {self.anonymous_compositions} anonymous ones, "
+                f"{self.space_groups} space groups",
+                f"  {len(self.elements)} elements: {' '.join(self.elements)}",
+                "  atoms per cell: " + ", ".join(f"{level} {n}" for level, n in self.sizes.items()),
+                *origins,
+            ]
+        )
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Compositions:
     """The entries with k elements, elements in the order of (amount, atomic number).
 
@@ -100,7 +116,7 @@ class Compositions:
     counts: Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Library:
     """N crystals in columns. A row number names an entry, in a view (`excluding`) too.
 
@@ -111,9 +127,9 @@ class Library:
     """
 
     name: str
-    material_id: NDArray[Any]
-    space_group: Ints
-    n_atoms: Ints
+    material_id: NDArray[Any] = field(repr=False)
+    space_group: Ints = field(repr=False)
+    n_atoms: Ints = field(repr=False)
     origin: tuple[NDArray[Any], NDArray[Any]] = field(repr=False)  # source, licence; str [N]
     _cell: NDArray[np.float32] = field(repr=False)  # [N, 3, 3]
     _numbers: NDArray[np.uint8] = field(repr=False)  # [A]
