@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
+from csp.lattice import cell_from_parameters
 from csp.reduction import Family, cell_parameters, families, reduced
+from csp.sites import SitePairs, squared_length
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Matcher"]
 
 PAIRS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 25}  # site pairs in one pass
-INFINITY = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class Matcher:
         """float64 [B]: smallest displacement measure below `stol`, infinite where there is none."""
         if len(truth) != 1:
             raise ValueError(f"one crystal is compared with many, not {len(truth)}")
-        value = torch.full((len(candidates),), INFINITY, dtype=torch.float64, device=candidates.device)
+        value = torch.full((len(candidates),), math.inf, dtype=torch.float64, device=candidates.device)
         truth, candidates = reduced(truth.to(candidates.device)), reduced(candidates)
         atoms = truth.numbers.sort().values
         for family in families(candidates):
@@ -178,7 +179,7 @@ class _Candidates:
 
         For the largest displacement the search ends at the first below `stol`.
         """
-        best = np.full(len(self), INFINITY)
+        best = np.full(len(self), math.inf)
         index, row = self.mappings(reference, rows)
         n_rare = min(s.stop - s.start for s in self.species)
         at_once = PAIRS_AT_ONCE.get(self.cell.device.type, PAIRS_AT_ONCE["cpu"])
@@ -191,7 +192,7 @@ class _Candidates:
             if not use_rms:
                 open_ = best[row] >= self.matcher.stol
                 index, row = index[open_], row[open_]
-        best[best >= self.matcher.stol] = INFINITY
+        best[best >= self.matcher.stol] = math.inf
         return best[rows]
 
     def mappings(
@@ -235,9 +236,11 @@ class _Candidates:
         average = _average_cell(basis @ reference.cell, self.cell[candidate])
         n = frac1.shape[1]
         norm = (n / torch.linalg.det(average).abs()) ** (1.0 / 3.0)  # 1 / (V/N)^(1/3), [M]
-        # pymatgen's box of fractional coordinates holds the sphere of twice the site tolerance
+        # pymatgen's box of fractional coordinates holds the sphere of twice the site tolerance. While
+        # the box is narrower than the cell, a vector inside the sphere has no shorter image.
         sphere = 2.0 * self.matcher.stol / norm
         tolerance = torch.linalg.inv(average).norm(dim=1) * sphere[:, None]
+        wide = (tolerance >= 0.5).any(1)
 
         anchor = self.anchor[candidate]
         by_size = sorted(range(len(self.species)), key=lambda k: self.species[k].stop - self.species[k].start)
@@ -251,35 +254,37 @@ class _Candidates:
         shift = shift.reshape(-1, 3)
         for k in by_size:
             s = self.species[k]
-            pairs = _Pairs.near(
+            pairs = SitePairs.near(
                 frac1[:, s][mapping],
                 frac2[:, s][mapping] + shift[:, None],
                 average[mapping],
                 tolerance[mapping],
-                sphere[mapping],
             )
-            # With the anchors on each other, sites displaced from their mean by less than stol are
-            # displaced by less than twice that; a root-mean-square bounds no single site.
-            alive = pairs.complete() if use_rms else pairs.complete(sphere[mapping])
+            if use_rms:
+                alive = pairs.complete()
+            else:
+                # With the anchors on each other, sites displaced from their mean by less than stol are
+                # displaced by less than twice that; a root-mean-square bounds no single site.
+                far = pairs.squared >= sphere[mapping][pairs.item] ** 2
+                pairs = pairs.shortest(far & wide[mapping][pairs.item], average[mapping])
+                alive = pairs.complete(sphere[mapping])
             mapping, shift = mapping[alive], shift[alive]
             if len(mapping) == 0:
-                return np.full(len(row), INFINITY)
+                return np.full(len(row), math.inf)
 
         moved = frac2[mapping] + shift[:, None]
-        vectors = torch.cat(
-            [
-                _Pairs.near(
-                    frac1[:, s][mapping], moved[:, s], average[mapping], tolerance[mapping], sphere[mapping]
-                ).assigned()
-                for s in self.species
-            ],
-            dim=1,
-        )
-        vectors = vectors - vectors.mean(1, keepdim=True)
-        squared = _squared(vectors)
+        cell = average[mapping]
+        vectors = []
+        for s in self.species:
+            pairs = SitePairs.near(frac1[:, s][mapping], moved[:, s], cell, tolerance[mapping])
+            far = pairs.squared >= sphere[mapping][pairs.item] ** 2
+            vectors.append(pairs.shortest(far | wide[mapping][pairs.item], cell).assigned())
+        displacement = torch.cat(vectors, dim=1)
+        displacement = displacement - displacement.mean(1, keepdim=True)
+        squared = squared_length(displacement)
         measure = (squared.mean(1) if use_rms else squared.amax(1)).sqrt() * norm[mapping]
-        measure = measure.nan_to_num(INFINITY)
-        value = measure.new_full((len(row),), INFINITY).scatter_reduce(0, mapping, measure, "amin")
+        measure = measure.nan_to_num(math.inf)
+        value = measure.new_full((len(row),), math.inf).scatter_reduce(0, mapping, measure, "amin")
         return value.cpu().numpy()
 
 
@@ -329,102 +334,4 @@ def _bases(
 def _average_cell(first: Tensor, second: Tensor) -> Tensor:
     """float [M, 3, 3]: the cell with the means of the lengths and angles of two."""
     (length1, angle1), (length2, angle2) = cell_parameters(first), cell_parameters(second)
-    length = (length1 + length2) / 2
-    cosine = torch.cos(torch.deg2rad((angle1 + angle2) / 2))
-    sine = (1.0 - cosine[:, 2] ** 2).sqrt()
-    y = (cosine[:, 0] - cosine[:, 1] * cosine[:, 2]) / sine
-    zero, one = torch.zeros_like(sine), torch.ones_like(sine)
-    z = (1.0 - cosine[:, 1] ** 2 - y**2).clamp(min=1e-12).sqrt()
-    directions = torch.stack(
-        [
-            torch.stack([one, zero, zero], -1),
-            torch.stack([cosine[:, 2], sine, zero], -1),
-            torch.stack([cosine[:, 1], y, z], -1),
-        ],
-        1,
-    )
-    return directions * length[..., None]
-
-
-def _near(frac1: Tensor, frac2: Tensor, tolerance: Tensor) -> Tensor:
-    """bool [I, n, m]: pairs of frac2 [I, n, 3] and frac1 [I, m, 3] (periodic images) that differ by no
-    more than `tolerance` [I, 3] on each axis."""
-    near = None
-    for axis in range(3):  # axis by axis: several times faster than reducing over three components
-        difference = frac1[:, None, :, axis] - frac2[:, :, None, axis]
-        close = difference.sub_(difference.round()).abs_() <= tolerance[:, None, None, axis]
-        near = close if near is None else near.logical_and_(close)
-    assert near is not None
-    return near
-
-
-@dataclass(frozen=True, slots=True)
-class _Pairs:
-    """Which atoms of one element of a moved second crystal may lie on which of the first.
-
-    item, second, first  int64 [P]     comparison and the two atoms of each near pair
-    vector               float [P, 3]  from the second's atom to the first's, the shortest image, Å
-    squared              float [P]     its length squared
-    shape                (I, n)        comparisons, atoms of the element
-    """
-
-    item: Tensor
-    second: Tensor
-    first: Tensor
-    vector: Tensor
-    squared: Tensor
-    shape: tuple[int, int]
-
-    @classmethod
-    def near(cls, frac1: Tensor, frac2: Tensor, cell: Tensor, tolerance: Tensor, sphere: Tensor) -> _Pairs:
-        """Pairs of frac1, frac2 [I, n, 3] within `tolerance` [I, 3] in cells [I, 3, 3].
-
-        The box of `tolerance` holds the sphere of radius `sphere` [I]: while the box is narrower than
-        the cell, a vector inside the sphere has no shorter image; for the others all are looked at.
-        """
-        item, second, first = _near(frac1, frac2, tolerance).nonzero(as_tuple=True)
-        difference = frac1[item, first] - frac2[item, second]
-        vector = torch.einsum("pi,pij->pj", difference - difference.round(), cell[item])
-        squared = _squared(vector)
-        wide = (tolerance >= 0.5).any(1)
-        doubtful = ((squared >= sphere[item] ** 2) | wide[item]).nonzero().flatten()
-        steps = torch.cartesian_prod(*[torch.arange(-1, 2, device=cell.device)] * 3).to(cell)
-        images = vector[doubtful][:, None] + (steps @ cell)[item[doubtful]]  # [P', 27, 3]
-        squared[doubtful], which = _squared(images).min(1)
-        vector[doubtful] = images[torch.arange(len(doubtful), device=cell.device), which]
-        return cls(item, second, first, vector, squared, (frac1.shape[0], frac1.shape[1]))
-
-    def complete(self, sphere: Tensor | None = None) -> Tensor:
-        """bool [I]: has each atom of both crystals a partner, closer than `sphere` [I] if given?"""
-        n_items, n = self.shape
-        close = slice(None) if sphere is None else self.squared < sphere[self.item] ** 2
-        served = torch.zeros((2, n_items * n), dtype=torch.bool, device=self.item.device)
-        served[0, (self.item * n + self.second)[close]] = True
-        served[1, (self.item * n + self.first)[close]] = True
-        return served.view(2, n_items, n).all(2).all(0)
-
-    def assigned(self) -> Tensor:
-        """float [I, n, 3]: the vectors under the one-to-one assignment with the least sum of squares,
-        infinite where only an atom that is not near is left. pymatgen: `StructureMatcher._cart_dists`.
-        """
-        from scipy.optimize import linear_sum_assignment
-
-        n_items, n = self.shape
-        where = self.item, self.second, self.first
-        vector = self.vector.new_full((n_items, n, n, 3), INFINITY)
-        vector[where] = self.vector
-        cost = self.vector.new_full((n_items, n, n), 1e20)
-        cost[where] = self.squared
-        # Where the nearest partners are all different they are the best assignment.
-        choice = cost.argmin(2)
-        clash = (choice.sort(1).values != torch.arange(n, device=choice.device)).any(1).nonzero().flatten()
-        if len(clash):
-            solved = np.stack([linear_sum_assignment(matrix)[1] for matrix in cost[clash].cpu().numpy()])
-            choice[clash] = torch.as_tensor(solved, device=choice.device)
-        return torch.gather(vector, 2, choice[:, :, None, None].expand(-1, -1, 1, 3))[:, :, 0]
-
-
-def _squared(vector: Tensor) -> Tensor:
-    """Squared lengths of vectors [..., 3]."""
-    x, y, z = vector.unbind(-1)
-    return x * x + y * y + z * z
+    return cell_from_parameters((length1 + length2) / 2, torch.cos(torch.deg2rad((angle1 + angle2) / 2)))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
+from csp.lattice import minkowski_reduced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,28 +78,9 @@ def cell_parameters(cell: Tensor) -> tuple[Tensor, Tensor]:
     return lengths, torch.rad2deg(torch.arccos(cosines.clamp(-1.0, 1.0)))
 
 
-def _pairwise_reduced(cell: Tensor) -> Tensor:
-    """float [B, 3, 3]: integer matrices T that make T @ cell short, by Gauss steps between all pairs."""
-    transform = torch.eye(3).to(cell).expand_as(cell).clone()
-    for _ in range(MAX_STEPS):
-        basis = transform @ cell
-        order = basis.norm(dim=-1).argsort(dim=-1)
-        transform = torch.gather(transform, 1, order[..., None].expand(-1, -1, 3))
-        before = transform
-        for longer, shorter in ((1, 0), (2, 0), (2, 1)):
-            v, w = (transform[:, k : k + 1] @ cell for k in (longer, shorter))
-            quotient = ((v * w).sum(-1) / (w * w).sum(-1) - 1e-9).round()
-            transform = transform.clone()
-            transform[:, longer] -= quotient * transform[:, shorter]
-        if torch.equal(before, transform):
-            break
-    return transform
-
-
 def _niggli_transform(cell: Tensor) -> Tensor:
     """float [B, 3, 3]: integer matrices T such that T @ cell has Niggli's parameters."""
-    transform = _pairwise_reduced(cell)
-    basis = transform @ cell
+    basis, transform = minkowski_reduced(cell)
     metric = basis @ basis.transpose(1, 2)
     e = NIGGLI_TOLERANCE * torch.linalg.det(cell).abs() ** (1.0 / 3.0)
     identity = torch.eye(3).to(cell)
