@@ -119,7 +119,7 @@ def throughput(
     measured = [
         generation(known, limit, seed),
         *(energies(name, place, limit, seed) for name in relaxer or ["chgnet"]),
-        deduplication(known, limit, seed),
+        deduplication(library, place, limit, seed),
     ]
     for rates in measured:
         for name, value in rates:

@@ -26,7 +26,10 @@ def write(tmp_path: Path) -> Write:
 
 
 def rocksalt(cation: object, a: float = 5.6) -> Structure:
-    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), [cation, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    """In the conventional cell."""
+    faces = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    anions = [[x + 0.5, y, z] for x, y, z in faces]
+    return Structure(Lattice.cubic(a), [cation] * 4 + ["Cl"] * 4, faces + anions)
 
 
 def test_reads_formula_and_primitive_cell(tmp_path: Path, write: Write) -> None:
