@@ -32,7 +32,7 @@ class Budget:
 
 BUDGETS = {
     "small": Budget(candidates=256, screened=48, relaxed=12, max_steps=30, rattled=1, max_atoms=40),
-    "standard": Budget(candidates=1024, screened=96, relaxed=24, max_steps=50, rattled=2, max_atoms=120),
+    "standard": Budget(candidates=500, screened=400, relaxed=42, max_steps=60, rattled=2, max_atoms=120),
     "full": Budget(candidates=10240, screened=1000, relaxed=200, max_steps=200, rattled=5, max_atoms=120),
 }
 

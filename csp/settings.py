@@ -43,16 +43,16 @@ class SearchSettings(BaseModel):
         GENERATOR_NAMES, min_length=1, title="Generators", description="Which generators propose candidates"
     )
     candidates: int = Field(
-        1000, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
+        500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
     )
     screened: int = Field(
-        240,
+        400,
         ge=1,
         le=1_000_000,
         title="Screened",
         description="Distinct candidates given a single-point energy, the best of them are relaxed",
     )
-    relaxed: int = Field(60, ge=1, le=100_000, title="Relaxed", description="Candidates to relax")
+    relaxed: int = Field(42, ge=1, le=100_000, title="Relaxed", description="Candidates to relax")
     top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
     relaxer: str = Field(
         "chgnet",
@@ -69,7 +69,7 @@ class SearchSettings(BaseModel):
         description="Leave out every library entry with the target's reduced formula",
     )
     max_atoms: int = Field(
-        100, ge=1, le=400, title="Largest cell", description="Atoms in the primitive cell, at most"
+        120, ge=1, le=400, title="Largest cell", description="Atoms in the primitive cell, at most"
     )
     z: int | None = Field(
         None,
@@ -87,12 +87,12 @@ class SearchSettings(BaseModel):
     pressure: float = Field(
         0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"
     )
-    max_steps: int = Field(100, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
+    max_steps: int = Field(60, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
     max_force: float = Field(
         0.05, gt=0, le=10, title="Largest force", description="eV/Å at which a relaxation has converged"
     )
     rattled: int = Field(
-        3,
+        2,
         ge=0,
         le=1000,
         title="Rattled",
