@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from csp.allocator import keep_freed_memory
 from csp.errors import InputError
 from surrogates.batches import KINDS, Source, Stream
 from surrogates.checkpoints import State, adopt, restore, save
@@ -242,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)
     recipe = Recipe(**{name: getattr(options, name) for name in asdict(Recipe())})
     cutoff = recipe.architecture().cutoff

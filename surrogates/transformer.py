@@ -164,13 +164,19 @@ class PairGeometry(nn.Module):
     """Envelope, basis and attention bias of all pairs, computed once for all layers."""
 
     quadratic: Tensor
+    harmonic: Tensor
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.cutoff, self.heads = a.cutoff, a.heads
         self.n_radial, self.n_angular = a.radial, a.angular
-        quadratic = [gaussians(0.6, a.cutoff, a.radial), gaussians(0.8, 0.9 * a.cutoff, a.angular)]
-        self.register_buffer("quadratic", torch.cat(quadratic, 1), persistent=False)
+        # the columns of the basis: radial functions with Y = 1, then for each Y_lm all shells
+        shells = gaussians(0.8, 0.9 * a.cutoff, a.angular).repeat(1, 8)
+        quadratic = torch.cat([gaussians(0.6, a.cutoff, a.radial), shells], 1)
+        self.register_buffer("quadratic", quadratic, persistent=False)
+        columns = torch.cat([torch.zeros(a.radial), torch.arange(1, 9).repeat_interleave(a.angular)])
+        harmonic = functional.one_hot(columns.long(), 9).T.float()
+        self.register_buffer("harmonic", harmonic, persistent=False)
         self.radial = nn.Linear(a.radial, a.edge)
         self.centre_element = nn.Linear(a.width, a.edge, bias=False)
         self.other_element = nn.Linear(a.width, a.edge, bias=False)
@@ -183,19 +189,17 @@ class PairGeometry(nn.Module):
     def forward(self, atoms: Environments, elements: Tensor) -> _Geometry:
         n, k = atoms.neighbour.shape
         index = atoms.neighbour.reshape(-1)
-        squared = (atoms.vector * atoms.vector).sum(-1, keepdim=True)  # [A, K, 1]
+        squared = _squared(atoms.vector)[..., None]  # [A, K, 1]
         r = (squared + 1e-12).sqrt()
         u = r / self.cutoff
         envelope = (1.0 - u).clamp(min=0.0) ** 3 * (1.0 + 3.0 * u + 6.0 * u * u)
 
-        # Gaussians in r as exp of a quadratic: one product and one exponential for all
-        shells = torch.exp(torch.cat([squared, r, torch.ones_like(r)], -1) @ self.quadratic)
-        basis, shells = shells.split([self.n_radial, self.n_angular], -1)
-        radial = basis
+        # Gaussians in r as exponentials of a quadratic, cut where they would be denormal (slow)
+        quadratic = torch.cat([squared, r, torch.ones_like(r)], -1) @ self.quadratic
+        basis = torch.exp(quadratic.clamp(min=-80.0))
+        radial = basis[..., : self.n_radial]
         if self.n_angular:
-            harmonics = spherical_harmonics(atoms.vector / r)  # [A, K, 8]
-            three_body = (harmonics[..., None] * shells[..., None, :]).flatten(-2)
-            basis = torch.cat([radial, three_body], -1)
+            basis = basis * (spherical_harmonics(atoms.vector / r) @ self.harmonic)
 
         centre = self.centre_element(elements).index_select(0, atoms.numbers)[:, None]
         other = self.other_element(elements).index_select(0, atoms.numbers.index_select(0, index))
@@ -203,6 +207,12 @@ class PairGeometry(nn.Module):
         edge = functional.silu(self.hidden(edge))
         bias = torch.addcmul(self.bias(edge), squared, self.log_decay.exp(), value=-1.0)  # [A, K, L·H]
         return _Geometry(index, basis, bias.split(self.heads, -1), envelope)
+
+
+def _squared(vector: Tensor) -> Tensor:
+    """The squared length; summing three columns is faster than reducing a dimension of three."""
+    x, y, z = vector.unbind(-1)
+    return x * x + y * y + z * z
 
 
 def gaussians(first: float, last: float, n: int) -> Tensor:
@@ -213,14 +223,15 @@ def gaussians(first: float, last: float, n: int) -> Tensor:
 
 
 def spherical_harmonics(unit: Tensor) -> Tensor:
-    """Real spherical harmonics of l = 1 (three) and l = 2 (five), with Σ_m Y² = 2l + 1.
+    """Real spherical harmonics of l = 0 (one), 1 (three) and 2 (five), with Σ_m Y² = 2l + 1.
 
-    unit float [..., 3] → [..., 8]
+    unit float [..., 3] → [..., 9]
     """
     x, y, z = unit.unbind(-1)
     s3, s5, s15 = math.sqrt(3.0), math.sqrt(5.0), math.sqrt(15.0)
     return torch.stack(
         [
+            torch.ones_like(x),
             s3 * x,
             s3 * y,
             s3 * z,
@@ -308,7 +319,7 @@ def repulsion(atoms: Environments, radii: Tensor) -> Tensor:
     index = atoms.neighbour.reshape(-1)
     n, k = atoms.neighbour.shape
     radius = radii.to(atoms.vector.dtype).index_select(0, atoms.numbers)
-    squared = (atoms.vector * atoms.vector).sum(-1)
+    squared = _squared(atoms.vector)
     reach = radius[:, None] + radius.index_select(0, index).view(n, k)
     on, off = REPULSION_SWITCH
     centre, slot = (squared.detach() < (off * reach) ** 2).nonzero(as_tuple=True)

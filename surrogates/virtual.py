@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from csp.allocator import keep_freed_memory
 from csp.crystals import Crystals
 from csp.geometry import plausible
 from csp.protocols import EnergyModel
@@ -43,8 +44,9 @@ __all__ = ["Anchors", "Prototypes", "VirtualRecipe", "make_shard"]
 
 @dataclass(frozen=True, slots=True)
 class VirtualRecipe:
-    """How virtual crystals are made; the shares of the four ways sum to one.
+    """How virtual crystals are made.
 
+    rattle …       shares of the four ways; where no prototype is known, nothing is substituted
     max_atoms      largest cell
     per_anchor     virtual crystals of a composition in one shard
     groups         compositions in a shard
@@ -79,11 +81,14 @@ class Prototypes:
         for row, name in enumerate(compositions(self.crystals)):
             self._rows[_anonymous(name)].append(row)
 
+    def knows(self, composition: str) -> bool:
+        """Is there any prototype of this anonymous composition?"""
+        return _anonymous(composition) in self._rows
+
     def draw(self, composition: str, rng: np.random.Generator) -> Crystals:
         """A random prototype with the composition's elements, at its own volume.
 
-        Elements of equal amounts are dealt out at random. Every anchor's own prototype is among the
-        known cells, so that there is always one.
+        Elements of equal amounts are dealt out at random.
         """
         rows = self._rows[_anonymous(composition)]
         prototype = self.crystals[int(rows[rng.integers(len(rows))])]
@@ -190,6 +195,7 @@ def _propose(
     group = _Group(rows[0], [anchor], [ids[rows[0]]])
     ways = ("rattle", "volume", "strain", "substitute")
     shares = np.array([getattr(recipe, way) for way in ways])
+    shares[-1] *= prototypes.knows(name)
     per_atom = float(anchor.volumes[0]) / len(anchor.numbers)
     for way in rng.choice(ways, size=recipe.per_anchor, p=shares / shares.sum()):
         if way == "substitute":
@@ -309,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     if options.threads:
         torch.set_num_threads(options.threads)
+    keep_freed_memory()
     recipe = VirtualRecipe()
     exclude = set(options.exclude.read_text().splitlines()) if options.exclude else set()
     splits = {

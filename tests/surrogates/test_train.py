@@ -280,6 +280,16 @@ def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
     assert torch.allclose(true.forces.float(), found.forces, atol=1e-5)
 
 
+def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
+    known = rocksalt(3, 9, 5.2)
+    anchors = Anchors(Labelled(known, ["LiF"], torch.tensor([-1.0]).double()), set(), 12)
+    none = Prototypes(known, max_atoms=1)
+    assert not none.knows("3:1 9:1")
+    recipe = VirtualRecipe(groups=1, per_anchor=20, max_above=50.0)
+    found, _ = make_shard(0, anchors, none, LennardJones(), recipe)
+    assert {name.split("(")[0] for name in found.ids} == {"LiF", "rattle", "volume", "strain"}
+
+
 def test_virtual_crystals_walk_downhill() -> None:
     found, _, _ = shard()
     energy = dict(zip(found.ids, (found.energy / found.crystals.n_atoms).tolist(), strict=True))
