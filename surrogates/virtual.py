@@ -20,7 +20,7 @@ import argparse
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from csp.allocator import keep_freed_memory
 from csp.crystals import Crystals
-from csp.geometry import plausible
+from csp.geometry import distance_ratio
 from csp.protocols import EnergyModel
 from surrogates.data import (
     Labelled,
@@ -39,7 +39,7 @@ from surrogates.data import (
     write_shard,
 )
 
-__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "make_shard"]
+__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "make_shard", "propose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +122,10 @@ class Anchors:
     def __len__(self) -> int:
         return len(self.names)
 
+    def elements(self, index: int) -> list[int]:
+        """Atomic numbers of a composition."""
+        return list(_amounts(self.names[index]))
+
 
 def _amounts(composition: str) -> dict[int, int]:
     pairs = (part.split(":") for part in composition.split())
@@ -177,26 +181,17 @@ WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
 # -- shards -----------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Group:
-    """The crystals of one composition in a shard; the first is the anchor."""
-
-    row: int
-    crystals: list[Crystals]
-    ids: list[str]
-
-
-def _propose(
+def propose(
     name: str, anchors: Anchors, prototypes: Prototypes, recipe: VirtualRecipe, rng: np.random.Generator
-) -> _Group:
+) -> tuple[list[Crystals], list[str]]:
+    """Virtual crystals of a composition, and how each was made from what."""
     rows = anchors.rows[name]
     known, ids = anchors.labelled.crystals, anchors.labelled.ids
-    anchor = known[rows[0]]
-    group = _Group(rows[0], [anchor], [ids[rows[0]]])
+    per_atom = float(known[rows[0]].volumes) / int(known[rows[0]].n_atoms)
     ways = ("rattle", "volume", "strain", "substitute")
     shares = np.array([getattr(recipe, way) for way in ways])
     shares[-1] *= prototypes.knows(name)
-    per_atom = float(anchor.volumes[0]) / len(anchor.numbers)
+    crystals, names = [], []
     for way in rng.choice(ways, size=recipe.per_anchor, p=shares / shares.sum()):
         if way == "substitute":
             made = prototypes.draw(name, rng)
@@ -206,9 +201,9 @@ def _propose(
         else:
             row = rows[rng.integers(len(rows))]
             made, source = WAYS[way](known[row], rng), ids[row]
-        group.crystals.append(made)
-        group.ids.append(f"{way}({source})")
-    return group
+        crystals.append(made)
+        names.append(f"{way}({source})")
+    return crystals, names
 
 
 def make_shard(
@@ -217,84 +212,61 @@ def make_shard(
     """Shard `index`: labelled crystals, and how many were dropped for what reason."""
     rng = np.random.default_rng([recipe.seed, index])
     dropped: Counter[str] = Counter()
-    groups = []
-    for k in rng.choice(len(anchors), size=min(recipe.groups, len(anchors)), replace=False):
-        group = _propose(anchors.names[k], anchors, prototypes, recipe, rng)
-        if not set(group.crystals[0].numbers.tolist()) <= teacher.elements:
-            dropped["unsupported element"] += len(group.ids)
-            continue
-        groups.append(group)
-    crystals = Crystals.cat([c for group in groups for c in group.crystals])
-    ids = [name for group in groups for name in group.ids]
-    owner = torch.tensor([g for g, group in enumerate(groups) for _ in group.ids])
-    rows = torch.tensor([group.row for group in groups])
-    known = anchors.labelled.crystals[rows]
-    density = (known.volumes / known.n_atoms)[owner]
-    keep = torch.tensor(
-        [
-            bool(plausible(crystals[b], float(v), min_distance=recipe.min_distance)[0])
-            for b, v in enumerate(density)
-        ]
-    )
-    keep |= torch.tensor(["(" not in name for name in ids])  # anchors are real
-    dropped["atoms too close"] += int((~keep).sum())
-    crystals, owner = crystals[keep], owner[keep]
-    ids = [name for name, kept in zip(ids, keep.tolist(), strict=True) if kept]
+    chosen = rng.choice(len(anchors), size=min(recipe.groups, len(anchors)), replace=False)
+    supported = [k for k in chosen if set(anchors.elements(k)) <= teacher.elements]
+    dropped["anchors with an unsupported element"] = len(chosen) - len(supported)
+    lowest = anchors.labelled[[anchors.rows[anchors.names[k]][0] for k in supported]]
+    at_rest = _label(lowest.crystals, lowest.ids, teacher)
+    relaxed = _largest_force(at_rest) <= recipe.anchor_force
+    dropped["anchors not relaxed for the teacher"] = int((~relaxed).sum())
+    # E_DFT − T of each composition's anchor, eV/atom: what turns the teacher's energies into labels
+    offsets = ((lowest.energy - at_rest.energy) / lowest.crystals.n_atoms)[relaxed].tolist()
+    lowest_teacher = (at_rest.energy / lowest.crystals.n_atoms)[relaxed].tolist()
+    names = [anchors.names[k] for k, kept in zip(supported, relaxed.tolist(), strict=True) if kept]
 
-    rounds = [_label(crystals, ids, owner, teacher)]
-    walkers = [b for b, name in enumerate(ids) if name.startswith("substitute")][::2]
-    current = rounds[0][0][walkers]
-    owners = owner[walkers]
+    parts, ids = [], []
+    for name in names:
+        made, how = propose(name, anchors, prototypes, recipe, rng)
+        parts += made
+        ids += how
+    crystals = Crystals.cat(parts)
+    apart = distance_ratio(crystals, limit=1.0) >= recipe.min_distance
+    dropped["atoms too close"] = int((~apart).sum())
+    ids = [how for how, kept in zip(ids, apart.tolist(), strict=True) if kept]
+    rounds = [at_rest[relaxed], _label(crystals[apart], ids, teacher)]
+    current = rounds[-1][[b for b, how in enumerate(ids) if how.startswith("substitute")][::2]]
+    walkers = current.ids
     for step in range(1, recipe.walk):
         assert current.forces is not None
         assert current.stress is not None
         moved = downhill(current.crystals, current.forces.double(), current.stress.double())
-        names = [f"walk{step}:{ids[b]}" for b in walkers]
-        rounds.append(_label(moved, names, owners, teacher))
-        current = rounds[-1][0]
-    everything = Labelled.cat([labelled for labelled, _ in rounds])
-    return _anchored(everything, torch.cat([o for _, o in rounds]), rows, anchors, recipe, dropped)
+        current = _label(moved, [f"walk{step}:{how}" for how in walkers], teacher)
+        rounds.append(current)
+
+    labelled = Labelled.cat(rounds)
+    place = {name: k for k, name in enumerate(names)}
+    owner = torch.tensor([place[name] for name in compositions(labelled.crystals)])
+    per_atom = labelled.energy / labelled.crystals.n_atoms
+    weak = _largest_force(labelled) <= recipe.max_force
+    low = per_atom - torch.tensor(lowest_teacher, dtype=torch.float64)[owner] <= recipe.max_above
+    dropped["force too large"] = int((~weak).sum())
+    dropped["energy too high"] = int((weak & ~low).sum())
+    energy = (per_atom + torch.tensor(offsets, dtype=torch.float64)[owner]) * labelled.crystals.n_atoms
+    return replace(labelled, energy=energy)[weak & low], dropped
 
 
-def _label(
-    crystals: Crystals, ids: Sequence[str], owner: Tensor, teacher: EnergyModel
-) -> tuple[Labelled, Tensor]:
+def _label(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
     found = teacher.evaluate(crystals, forces=True)
     assert found.forces is not None
     assert found.stress is not None
-    return Labelled(crystals, list(ids), found.energy, found.forces.float(), found.stress.float()), owner
+    return Labelled(crystals, list(ids), found.energy, found.forces.float(), found.stress.float())
 
 
-def _anchored(
-    labelled: Labelled,
-    owner: Tensor,
-    rows: Tensor,
-    anchors: Anchors,
-    recipe: VirtualRecipe,
-    dropped: Counter[str],
-) -> tuple[Labelled, Counter[str]]:
-    """From the teacher's energies to differences anchored to DFT; what is not fit to learn goes."""
-    crystals = labelled.crystals
+def _largest_force(labelled: Labelled) -> Tensor:
+    """float [B], eV/Å."""
     assert labelled.forces is not None
-    largest = torch.zeros(len(crystals)).scatter_reduce_(
-        0, crystals.batch, labelled.forces.norm(dim=1), "amax"
-    )
-    teacher = labelled.energy / crystals.n_atoms
-    anchor = torch.tensor([row for row, name in enumerate(labelled.ids) if "(" not in name])
-    assert owner[anchor].tolist() == list(range(len(rows)))
-    dft = (anchors.labelled.energy / anchors.labelled.crystals.n_atoms)[rows]
-    energy = (dft[owner] + teacher - teacher[anchor][owner]) * crystals.n_atoms
-    reasons = {
-        "anchor not relaxed for the teacher": (largest[anchor] > recipe.anchor_force)[owner],
-        "force too large": largest > recipe.max_force,
-        "energy too high": teacher - teacher[anchor][owner] > recipe.max_above,
-    }
-    keep = torch.ones(len(crystals), dtype=torch.bool)
-    for reason, bad in reasons.items():
-        dropped[reason] += int((keep & bad).sum())
-        keep &= ~bad
-    kept = Labelled(crystals, labelled.ids, energy, labelled.forces, labelled.stress)[keep]
-    return kept, dropped
+    largest = torch.zeros(len(labelled))
+    return largest.scatter_reduce_(0, labelled.crystals.batch, labelled.forces.norm(dim=1), "amax")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
