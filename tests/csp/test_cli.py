@@ -75,7 +75,7 @@ def test_an_out_folder_holds_one_run(run: Path, capsys: pytest.CaptureFixture[st
 def test_match(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = json.loads((run / "ranked.json").read_text())["results"][0]
     assert csp("match", str(run / best["file"]), str(run)) == 0
-    assert "rank 1" in capsys.readouterr().out
+    assert "Rank 1 of" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
