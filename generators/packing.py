@@ -26,7 +26,8 @@ __all__ = ["PackingSettings", "pack"]
 TIED = torch.tensor([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 0]])
 COSINES = torch.tensor([[0.0, 0, 0]] * 4 + [[0, 0, -0.5]] * 2 + [[0, 0, 0]], dtype=torch.float64)
 OBLIQUE = torch.tensor([[1.0, 1, 1], [0, 1, 0]] + [[0, 0, 0]] * 5, dtype=torch.float64)
-ATOMS_AT_ONCE = 8192  # × trials × images: about the second-level cache of a core
+ROUNDING = 1e-5  # relative margin for single precision
+ATOMS_AT_ONCE = 16384  # × trials × images: about the second-level cache of a core
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class PackingSettings:
     spread: float = 0.35
     max_cosine: float = 0.5
     trials: int = 16
-    rounds: int = 6
+    rounds: int = 5
 
 
 def pack(
@@ -204,64 +205,94 @@ def _lower_triangular(cell: Tensor) -> Tensor:
     return torch.linalg.cholesky(cell @ cell.mT)
 
 
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The orbits of B crystals, K in all, in the order in which they are placed, and their A atoms.
+
+    order                  int64 [K]     places of these orbits in the order of the skeletons
+    free                   bool [K]      has its position any freedom?
+    size, first_atom       int64 [K]
+    first_of_crystal       int64 [K]     first atom of the orbit's crystal
+    rotation, translation  float32 [A, 3, 3], [A, 3]  from free to fractional coordinates
+    reach                  float32 [A]   radius × smallest distance, Å
+    lower                  float32 [B, 6]  entries of the lower triangular cells, Å
+    """
+
+    order: Tensor
+    free: Tensor
+    size: Tensor
+    first_atom: Tensor
+    first_of_crystal: Tensor
+    rotation: Tensor
+    translation: Tensor
+    reach: Tensor
+    lower: Tensor
+
+    @classmethod
+    def of(cls, sites: _Sites, cell: Tensor, change: Tensor, radii: Tensor, min_distance: float) -> _Layout:
+        free = wyckoff_table().free.any(dim=1)[sites.position]
+        # what cannot be moved first, then the largest atoms
+        order = (sites.crystal.double() * 100 + free * 50 - radii[sites.element]).argsort(stable=True)
+        ordered = sites.ordered(order)
+        rotation, translation = ordered.maps(change)
+        lower = torch.stack([cell[:, i, j] for i in range(3) for j in range(i + 1)], 1)
+        return cls(
+            order,
+            free[order],
+            ordered.size,
+            torch.cumsum(ordered.size, 0) - ordered.size,
+            (torch.cumsum(sites.n_atoms, 0) - sites.n_atoms)[sites.crystal],
+            rotation.float(),
+            translation.float(),
+            (min_distance * (1 + ROUNDING) * radii[ordered.element_of_atom]).float(),
+            lower.float(),
+        )
+
+    def fits(self, crystal: Tensor, orbit: Tensor, trial: Tensor, placed: Tensor) -> Tensor:
+        """bool [n, T]: do free coordinates [n, 3, T] keep orbits [n] apart from the placed [A, 3]?"""
+        atom = self.first_atom[orbit]
+        n_mates, n_before = self.size[orbit] - 1, atom - self.first_of_crystal[orbit]
+        index = torch.arange(len(orbit))
+        row = torch.cat([index.repeat_interleave(n_mates), index.repeat_interleave(n_before)])
+        mate = ranges(atom + 1, n_mates)
+        before = ranges(self.first_of_crystal[orbit], n_before)
+        here = torch.baddbmm(self.translation[atom, :, None], self.rotation[atom], trial)
+        mates = torch.baddbmm(self.translation[mate, :, None], self.rotation[mate], trial[row[: len(mate)]])
+        others = torch.cat([mates, placed[before, :, None].expand(-1, 3, trial.shape[2])])
+        limit = (self.reach[atom][row] + self.reach[torch.cat([mate, before])]).square()
+        squared = _nearest_squared(others - here[row], self.lower[crystal][row])
+        near = (squared < limit[:, None]).float()
+        clashes = torch.zeros((len(orbit), trial.shape[2])).index_add_(0, row, near)
+        return clashes == 0
+
+    def atoms(self, orbit: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices and fractional coordinates [m, 3] of the atoms of orbits [n] at free coordinates [n, 3]."""
+        atoms = ranges(self.first_atom[orbit], self.size[orbit])
+        point = point.repeat_interleave(self.size[orbit], dim=0)
+        placed = torch.baddbmm(self.translation[atoms, :, None], self.rotation[atoms], point[:, :, None])
+        return atoms, placed.squeeze(2)
+
+
 def _place(
-    sites: _Sites,
-    cell: Tensor,
-    change: Tensor,
-    radii: Tensor,
-    streams: Streams,
-    settings: PackingSettings,
+    sites: _Sites, cell: Tensor, change: Tensor, radii: Tensor, streams: Streams, settings: PackingSettings
 ) -> tuple[Tensor, Tensor]:
     """Free coordinates of all orbits, float32 [K, 3], and the crystals [B] in which all found a place."""
-    free = wyckoff_table().free.any(dim=1)[sites.position]
-    crystal = sites.crystal
-    # what cannot be moved first, then the largest atoms
-    key = crystal.double() * 100 + free * 50 - radii[sites.element]
-    order = key.argsort(stable=True)
-    ordered = sites.ordered(order)
-    free = free[order]
-    maps = tuple(m.float() for m in ordered.maps(change))
-    first_atom = torch.cumsum(ordered.size, 0) - ordered.size
-    start_of_crystal = (torch.cumsum(sites.n_atoms, 0) - sites.n_atoms)[crystal]
-    radius = radii.float()[ordered.element]
-    radius_of_atom = torch.repeat_interleave(radius, ordered.size)
-    lower = torch.stack(
-        [cell[:, i, j] for i, j in ((0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2))], 1
-    ).float()
-
-    n_orbits = sites.n_orbits
+    layout = _Layout.of(sites, cell, change, radii, settings.min_distance)
     alive = torch.ones(len(cell), dtype=torch.bool)
-    points = torch.zeros((len(order), 3))
-    placed = torch.zeros((len(radius_of_atom), 3))
-    for step in range(int(n_orbits.max()) if len(n_orbits) else 0):
-        active = (alive & (n_orbits > step)).nonzero().flatten()
+    points = torch.zeros((len(layout.order), 3))
+    placed = torch.zeros((len(layout.reach), 3))
+    for step in range(int(sites.n_orbits.max()) if len(cell) else 0):
+        active = (alive & (sites.n_orbits > step)).nonzero().flatten()
         orbit = sites.first_orbit[active] + step
-        trials = settings.trials if bool(free[orbit].any()) else 1
+        trials = settings.trials if bool(layout.free[orbit].any()) else 1
         trial = streams[active].child(step).uniform(3 * trials, torch.float32).reshape(-1, 3, trials)
-
-        atom, size = first_atom[orbit], ordered.size[orbit]
-        here = maps[0][atom] @ trial + maps[1][atom, :, None]
-        row = torch.repeat_interleave(torch.arange(len(orbit)), size - 1)
-        mate = ranges(atom + 1, size - 1)
-        mates = maps[0][mate] @ trial[row] + maps[1][mate, :, None]
-        before = atom - start_of_crystal[orbit]
-        row_before = torch.repeat_interleave(torch.arange(len(orbit)), before)
-        other = ranges(start_of_crystal[orbit], before)
-
-        rows = torch.cat([row, row_before])
-        difference = torch.cat([mates, placed[other, :, None].expand(-1, 3, trials)]) - here[rows]
-        limit = radius[orbit][rows] + radius_of_atom[torch.cat([mate, other])]
-        limit = (settings.min_distance * (1 + 1e-5) * limit).square()
-        clash = (_nearest_squared(difference, lower[active][rows]) < limit[:, None]).float()
-        good = torch.zeros((len(orbit), trials)).index_add_(0, rows, clash) == 0
-        pick = good.to(torch.uint8).argmax(1)
-        chosen = trial.gather(2, pick[:, None, None].expand(-1, 3, 1)).squeeze(2)
-        points[order[orbit]] = chosen
+        good = layout.fits(active, orbit, trial, placed)
         alive[active] = good.any(1)
-
-        atoms = ranges(atom, size)
-        whose = torch.repeat_interleave(torch.arange(len(orbit)), size)
-        placed[atoms] = (maps[0][atoms] @ chosen[whose, :, None]).squeeze(2) + maps[1][atoms]
+        pick = good.to(torch.uint8).argmax(1)
+        point = trial.gather(2, pick[:, None, None].expand(-1, 3, 1)).squeeze(2)
+        points[layout.order[orbit]] = point
+        atoms, where = layout.atoms(orbit, point)
+        placed[atoms] = where
     return points, alive
 
 
@@ -272,14 +303,17 @@ def _nearest_squared(difference: Tensor, lower: Tensor) -> Tensor:
     neighbours ±1 along b and c; along a the nearest image is found by rounding.
     """
     xx, yx, yy, zx, zy, zz = (column[:, None] for column in lower.unbind(1))
-    fx, fy, fz = ((d - d.round()) for d in difference.unbind(1))
-    x, y, z = fx * xx + fy * yx + fz * zx, fy * yy + fz * zy, fz * zz
+    fx, fy, fz = (component - component.round() for component in difference.unbind(1))
+    x = (fx * xx).addcmul_(fy, yx).addcmul_(fz, zx)
+    y = (fy * yy).addcmul_(fz, zy)
+    z = fz * zz
     best = torch.full_like(x, torch.inf)
     for k in (-1, 0, 1):
-        z2 = (z + k * zz).square()
+        z2 = (z + k * zz).square_()
         for j in (-1, 0, 1):
             along = x + (k * zx + j * yx)
-            along -= (along / xx).round() * xx
+            along.addcmul_((along / xx).round_(), xx, value=-1)
             across = y + (k * zy + j * yy)
-            best = torch.minimum(best, along.square_().add_(across.square_()).add_(z2))
+            along.square_().addcmul_(across, across).add_(z2)
+            torch.minimum(best, along, out=best)
     return best

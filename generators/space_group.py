@@ -26,7 +26,7 @@ from generators.skeletons import Skeletons, SkeletonSpace
 
 __all__ = ["SpaceGroupGenerator"]
 
-AT_ONCE = 1024  # candidates; more is no faster
+AT_ONCE = 2048  # candidates; more is no faster
 SMOOTHING = 10.0  # entries' worth of the frequencies over all groups
 UNKNOWN_RADIUS = 1.6  # Å, beyond curium
 
@@ -79,15 +79,19 @@ class SpaceGroupGenerator:
     def _plan(self, target: Target) -> _Plan:
         if target not in self._plans:
             space = SkeletonSpace(target)
-            background = np.bincount(self.library.space_group[self.library.all_rows()], minlength=231) + 1.0
-            weight = np.outer(background / background.sum(), 1.0 / space.z)
-            weight *= SMOOTHING / weight.sum()
-            group, z, count = self.library.group_z_counts(target)
-            np.add.at(weight, (group, np.searchsorted(space.z, z)), count)
-            odds = np.cumsum(np.where(space.weight > 0, weight, 0.0))
-            volume = self.volume.predict(target.numbers, target.counts)
-            self._plans[target] = _Plan(space, odds / odds[-1] if odds[-1] > 0 else odds[:0], volume)
+            odds = self._odds(target, space) if space.weight.any() else np.zeros(0)
+            self._plans[target] = _Plan(space, odds, self.volume.predict(target.numbers, target.counts))
         return self._plans[target]
+
+    def _odds(self, target: Target, space: SkeletonSpace) -> np.ndarray:
+        """Cumulative probabilities [231 × Z] of what is possible at all."""
+        overall = np.bincount(self.library.space_group[self.library.all_rows()], minlength=231) + 1.0
+        odds = np.outer(overall, 1.0 / space.z) * (space.weight > 0)
+        odds *= SMOOTHING / odds.sum()
+        group, z, count = self.library.group_z_counts(target)
+        np.add.at(odds, (group, np.searchsorted(space.z, z)), count)
+        odds = np.cumsum(odds * (space.weight > 0))
+        return odds / odds[-1]
 
     def _build(self, target: Target, plan: _Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
         """A skeleton for each stream, the crystals built and which skeletons [B'] those belong to."""
