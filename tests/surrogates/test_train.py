@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,6 +123,16 @@ def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> No
     assert torch.equal(begun.reference[0], first.reference[0])
     assert torch.equal(begun.energy.weight[1], first.energy.weight[0])  # a new head begins as the first
     assert bool(begun.reference[1].any())
+
+
+def test_training_needs_torch_numpy_and_pyarrow_only() -> None:
+    code = (
+        "import sys, surrogates.train; "
+        "print(sorted({'ase', 'chgnet', 'matgl', 'matplotlib', 'moyopy', 'prefect', 'pydantic', 'pymatgen',"
+        " 'safetensors', 'scipy', 'spglib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_learning_rate() -> None:
