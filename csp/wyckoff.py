@@ -17,7 +17,7 @@ from torch import Tensor
 
 __all__ = ["CRYSTAL_SYSTEMS", "LETTERS", "WyckoffTable", "crystal_systems", "wyckoff_table"]
 
-GRID = 24  # the unit of stored translations is 1/24
+GRID = 24  # all translations and fixed coordinates are multiples of 1/24
 LETTERS = "abcdefghijklmnopqrstuvwxyzA"
 CRYSTAL_SYSTEMS = (
     "triclinic",

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from csp import symmetry
 from csp.crystals import Crystals
+from csp.lattice import cell_from_parameters
+from csp.wyckoff import GRID, LETTERS
 
-GRID = 24  # all translations and fixed coordinates are multiples of 1/24
-LETTERS = "abcdefghijklmnopqrstuvwxyzA"
 CELLS = {  # lengths in Å and angles in degrees without any accidental relation
     "triclinic": (7.1, 8.3, 9.7, 81.0, 97.0, 104.0),
     "monoclinic": (7.1, 8.3, 9.7, 90.0, 103.0, 90.0),
@@ -74,8 +75,10 @@ def build() -> dict[str, Any]:
 def harvest(number: int) -> list[Site]:
     """All Wyckoff positions of a space group in the order of their letters."""
     rotations, translations, to_primitive = symmetry.standard_operations(number)
-    lengths_angles = CELLS[symmetry.crystal_system(number)]
-    conventional = cell_from_parameters(*lengths_angles)
+    parameters = torch.tensor([CELLS[symmetry.crystal_system(number)]], dtype=torch.float64)
+    conventional = cell_from_parameters(parameters[:, :3], torch.cos(torch.deg2rad(parameters[:, 3:])))[
+        0
+    ].numpy()
     cell = np.linalg.inv(to_primitive).T @ conventional
     rng = np.random.default_rng(number)
     found: set[Site] = set()
@@ -182,14 +185,6 @@ def far_apart(points: np.ndarray, others: np.ndarray) -> bool:
     """Is no point within 0.01 of a lattice vector from one of the others?"""
     gap = points[:, None] - others
     return bool((np.abs(gap - np.rint(gap)).max(axis=-1, initial=0.0) > 0.01).all())
-
-
-def cell_from_parameters(a: float, b: float, c: float, alpha: float, beta: float, gamma: float) -> np.ndarray:
-    """Rows are the lattice vectors, a along x and b in the xy plane."""
-    cos_a, cos_b, cos_g = np.cos(np.radians([alpha, beta, gamma]))
-    sin_g = np.sin(np.radians(gamma))
-    cx, cy = cos_b, (cos_a - cos_b * cos_g) / sin_g
-    return np.array([[a, 0, 0], [b * cos_g, b * sin_g, 0], [c * cx, c * cy, c * np.sqrt(1 - cx**2 - cy**2)]])
 
 
 if __name__ == "__main__":

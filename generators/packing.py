@@ -160,13 +160,14 @@ class _Sites:
             self.first_orbit, self.position[order], self.element[order], self.size[order], self.n_atoms
         )
 
-    def maps(self, change: Tensor) -> tuple[Tensor, Tensor]:
+    def maps(self, change: Tensor, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
         """Affine maps [A, 3, 3], [A, 3] from free coordinates to those in the changed bases [B, 3, 3]."""
         table = wyckoff_table()
         rows = ranges(table.first_map[self.position], self.size)
         # x = x' T for row vectors, so columns are multiplied by the transposed inverse
-        back = torch.linalg.inv(change).round().mT[torch.repeat_interleave(self.crystal, self.size)]
-        return back @ table.map_rotation[rows], (back @ table.map_translation[rows, :, None]).squeeze(2)
+        back = torch.linalg.inv(change).round().mT.to(dtype)[torch.repeat_interleave(self.crystal, self.size)]
+        rotation, translation = table.map_rotation[rows].to(dtype), table.map_translation[rows].to(dtype)
+        return back @ rotation, (back @ translation[:, :, None]).squeeze(2)
 
     def build(self, points: Tensor, change: Tensor, chosen: Tensor) -> Tensor:
         """Fractional coordinates, float64, of the chosen crystals, in the order of the orbits."""
@@ -234,7 +235,7 @@ class _Layout:
         # what cannot be moved first, then the largest atoms
         order = (sites.crystal.double() * 100 + free * 50 - radii[sites.element]).argsort(stable=True)
         ordered = sites.ordered(order)
-        rotation, translation = ordered.maps(change)
+        rotation, translation = ordered.maps(change, torch.float32)
         lower = torch.stack([cell[:, i, j] for i in range(3) for j in range(i + 1)], 1)
         return cls(
             order,
@@ -242,8 +243,8 @@ class _Layout:
             ordered.size,
             torch.cumsum(ordered.size, 0) - ordered.size,
             (torch.cumsum(sites.n_atoms, 0) - sites.n_atoms)[sites.crystal],
-            rotation.float(),
-            translation.float(),
+            rotation,
+            translation,
             (min_distance * (1 + ROUNDING) * radii[ordered.element_of_atom]).float(),
             lower.float(),
         )

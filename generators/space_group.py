@@ -26,7 +26,7 @@ from generators.skeletons import Skeletons, SkeletonSpace
 
 __all__ = ["SpaceGroupGenerator"]
 
-AT_ONCE = 2048  # candidates; more is no faster
+AT_ONCE = 4096  # candidates; more is no faster
 SMOOTHING = 10.0  # entries' worth of the frequencies over all groups
 UNKNOWN_RADIUS = 1.6  # Å, beyond curium
 

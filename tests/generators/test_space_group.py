@@ -10,6 +10,7 @@ import spglib
 import torch
 
 from csp import symmetry
+from csp.contracts import check_generator
 from csp.crystals import Crystals
 from csp.geometry import COVALENT_RADII, distance_ratio
 from csp.library import Library
@@ -75,6 +76,10 @@ def test_a_candidate_depends_on_target_seed_and_index_alone(generator):
         }
     assert set(generator.propose(target, 30, seed=6).crystals.ids()).isdisjoint(ids.values())
     assert generator.propose(target, 0, seed=5).requested == 0
+
+
+def test_contract(generator):
+    check_generator(generator, Target.parse("CaCO3", max_atoms=20))
 
 
 def test_the_target_is_obeyed(generator):
