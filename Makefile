@@ -21,7 +21,7 @@ lint: .venv/installed
 	.venv/bin/lint-imports
 
 test: lint
-	.venv/bin/pytest $(ARGS)
+	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto $(ARGS)
 
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
