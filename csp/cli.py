@@ -107,12 +107,15 @@ def predict(
     folder = out or Path("out") / settings.target().formula
 
     started = time.monotonic()
-    with _progress(quiet=json) as progress:
-        from csp.engine import (
-            predict as run,
-        )  # torch, pymatgen: seconds, after the settings are known to be good
+    try:
+        with _progress(quiet=json) as progress:
+            # torch and pymatgen take seconds: only once the settings are known to be good
+            from csp.engine import predict as run
 
-        prediction = run(settings, folder, device=device, resume=resume, progress=progress)
+            prediction = run(settings, folder, device=device, resume=resume, progress=progress)
+    except KeyboardInterrupt as interruption:
+        console.print(f"Interrupted; what is done is in {folder}, and --resume goes on with it.")
+        raise typer.Exit(130) from interruption
     if json:
         print((folder / "ranked.json").read_text(), end="")
         return
