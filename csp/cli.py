@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from benchmarks.cli import app as benchmark_app
+from csp.allocator import keep_freed_memory
 from csp.errors import CspError
 from csp.settings import SearchSettings
 
@@ -55,6 +56,7 @@ STAGES = {
 
 def main() -> None:
     """Entry point of `csp`."""
+    keep_freed_memory()
     try:
         app()
     except CspError as error:
