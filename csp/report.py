@@ -58,7 +58,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
     symbol = "H" if pressed else "E"
     for name in ("", f"Δ{symbol} meV/at", f"{symbol} eV/at", "space group", "atoms", "Å³/at", "from", ""):
-        table.add_column(name, justify="left" if name in ("space group", "from") else "right", no_wrap=True)
+        left = name in ("space group", "from")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for result in prediction.results[:top]:
         table.add_row(
             str(result.rank),
@@ -67,12 +68,16 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
-            result.template_id or result.generator,
+            _shortened(result.template_id or result.generator),
             "" if result.status == Status.CONVERGED else "*",
         )
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
         table.caption = "* not relaxed to the end"
     return table
+
+
+def _shortened(name: str, width: int = 15) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 # -- contents ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.errors import InputError
 from csp.geometry import plausible
+from csp.matcher import Matcher
 from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import EnergyModel, Generator, Provenance
 from csp.rank import Ranking, enthalpy, order, rank
@@ -39,6 +40,7 @@ PROPOSAL_SHARD = 256
 MODEL_SHARD = {"cpu": 8, "cuda": 256}  # crystals in one shard of energies or relaxations
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
+SAME_ENERGY = 1e-3  # eV/atom
 REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
 STAGES = ("propose", "screen", "relax", "rattle")
 
@@ -171,7 +173,7 @@ class Search:
         """Those with an energy, and the ranking of them."""
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
         crystals, per_atom = relaxed.crystals[good], self._per_atom(relaxed)[good]
-        groups = unique(crystals, energies=per_atom)
+        groups = _same_crystal(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
     def _per_atom(self, relaxed: Relaxed) -> Tensor:
@@ -249,7 +251,7 @@ class Search:
                 if status not in RANKED
             ],
             warnings=[
-                f"{name}: {count} of {t.requested} candidates could not be built ({reason})."
+                _shortfall(name, t.requested, reason, count)
                 for name, t in tally.items()
                 for reason, count in sorted(t.failed.items())
             ],
@@ -333,6 +335,25 @@ def _lowered(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, f
     return gains
 
 
+def _same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
+    """int64 [B]: the lowest of the crystals that each of them is again.
+
+    Near-identical ones are one by their fingerprints; wider apart, when StructureMatcher takes them for
+    one and their energies differ by no more than relaxations of one crystal do.
+    """
+    group = unique(crystals, energies=per_atom)
+    leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
+    for place, leader in enumerate(leaders):
+        if int(group[leader]) != leader:
+            continue
+        near = [k for k in leaders[place + 1 :] if float(per_atom[k] - per_atom[leader]) < SAME_ENERGY]
+        near = [k for k in near if int(group[k]) == k]
+        for k, same in zip(near, Matcher.DEFAULT.fits(crystals[leader], crystals[near]), strict=True):
+            if bool(same):
+                group[group == k] = leader
+    return group
+
+
 def _without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
     """All parents, and those rattled children that found something below their parent.
 
@@ -340,6 +361,12 @@ def _without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) 
     """
     gain = per_atom[parent] - per_atom
     return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]
+
+
+def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:
+    if reason == "exhausted":
+        return f"{generator} had {requested - count} candidates for this formula, {requested} were asked for."
+    return f"{generator}: {count} of {requested} candidates could not be built ({reason})."
 
 
 def _masses(crystals: Crystals) -> list[float]:
