@@ -40,7 +40,7 @@ def run_stage(settings: SearchSettings, out: Path, device: str, stage: str) -> N
     getattr(_search(settings, out, device)[0], stage)()
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
+@task(task_run_name="rank", cache_policy=NO_CACHE, persist_result=False)
 def rank(settings: SearchSettings, out: Path, device: str) -> Prediction:
     """The ranking, its files written into the out folder."""
     search, record = _search(settings, out, device)
