@@ -18,6 +18,7 @@ from csp.report import write_report
 from csp.search import Progress, Search, check_elements
 from csp.settings import SearchSettings
 from csp.store import Store
+from csp.target import Target
 from csp.volume import VolumePrior
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
@@ -59,7 +60,8 @@ def build(
     if settings.exclude_composition:
         library = library.excluding(target)
     model = load_potential(settings.relaxer, resolve_device(device))
-    check_elements(target, model)
+    if not model.elements.issuperset(target.numbers):
+        check_elements(target, model, _advice(target))
     volume = VolumePrior.load()
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
@@ -79,6 +81,13 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     return Search(settings, generators, model, volume_per_atom, store, progress), record
+
+
+def _advice(target: Target) -> str:
+    """Which potential knows all elements of the target."""
+    if load_potential("chgnet").elements.issuperset(target.numbers):
+        return "--relaxer chgnet does"
+    return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 
 
 def predict(

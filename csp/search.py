@@ -293,14 +293,14 @@ class Search:
         ]
 
 
-def check_elements(target: Target, model: EnergyModel) -> None:
-    """Raise InputError, one sentence, if the model does not know an element of the target."""
+def check_elements(target: Target, model: EnergyModel, advice: str = "choose another --relaxer") -> None:
+    """Raise InputError, one sentence that ends in `advice`, if the model lacks an element of the target."""
     unknown = [z for z in target.numbers if z not in model.elements]
     if unknown:
         from ase.data import chemical_symbols
 
         names = ", ".join(chemical_symbols[z] for z in unknown)
-        raise InputError(f"{model.name} does not know {names}; choose a --relaxer that does.")
+        raise InputError(f"{model.name} does not know {names}; {advice}.")
 
 
 def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:
