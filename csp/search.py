@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import zip_longest
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.errors import InputError
+from csp.errors import ContractError, InputError
 from csp.geometry import plausible
 from csp.matcher import Matcher
 from csp.prediction import Prediction, Result, Unranked, cif_path
@@ -30,7 +30,7 @@ from csp.rank import Ranking, enthalpy, order, rank
 from csp.rattle import Rattled, rattle
 from csp.relax import Relaxed, Status, relax
 from csp.settings import SearchSettings
-from csp.store import PROPOSALS, Store
+from csp.store import PROPOSALS, Candidates, Store
 from csp.symmetry import operations, space_group_symbol, space_groups
 from csp.target import Target
 
@@ -125,14 +125,22 @@ class Search:
     @cached_property
     def pool(self) -> Pool:
         """The stored candidates that are plausible, each structure once. Read after `propose`."""
-        built = self.store.candidates()
+        built, kept = self._built, self._plausible
         self.progress("filter", 0, len(built.ids))
-        kept = plausible(built.crystals, self.volume_per_atom).nonzero().flatten()
         crystals = built.crystals[kept]
         kept = kept[unique(crystals) == torch.arange(len(crystals))]
         index = kept.tolist()
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[kept], [built.provenance[k] for k in index])
+
+    @cached_property
+    def _built(self) -> Candidates:
+        return self.store.candidates()
+
+    @cached_property
+    def _plausible(self) -> Tensor:
+        """int64: the plausible ones of the built candidates."""
+        return plausible(self._built.crystals, self.volume_per_atom).nonzero().flatten()
 
     @property
     def _screened(self) -> list[int]:
@@ -166,8 +174,11 @@ class Search:
         return [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
 
     def _rattled(self, relaxed: Relaxed) -> Rattled:
-        crystals = relaxed.crystals[self._best(relaxed)]
-        return rattle(crystals, operations(crystals), seed=self.settings.seed)
+        """Rattled starts of the best; `parent` says which of `relaxed` each comes from."""
+        best = self._best(relaxed)
+        crystals = relaxed.crystals[best]
+        starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
+        return replace(starts, parent=[best[b] for b in starts.parent])
 
     def _ranked(self, relaxed: Relaxed) -> tuple[list[int], Ranking]:
         """Those with an energy, and the ranking of them."""
@@ -209,14 +220,20 @@ class Search:
 
     def conclude(self) -> Prediction:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
-        built, tally = self.store.candidates(), self.store.tally()
+        built, tally = self._built, self.store.tally()
         by_id = dict(zip(built.ids, built.provenance, strict=True))
         ids, relaxed = self.store.relaxed("relax", self.model.label)
         ends, parent, lowered = relaxed, list(range(len(ids))), dict[int, float]()
         if self.store.finished:  # a part of the rattled ones cannot be told from the whole
-            best = self._best(relaxed)
-            freed = self.store.relaxed("rattle", self.model.label)[1]
-            parent += [best[b] for b in self._rattled(relaxed).parent]
+            starts, (start_ids, freed) = (
+                self._rattled(relaxed),
+                self.store.relaxed("rattle", self.model.label),
+            )
+            if starts.crystals.ids() != start_ids:
+                raise ContractError(
+                    "The stored run was rattled by another version of the engine; run it anew."
+                )
+            parent += starts.parent
             ends = relaxed.followed_by(freed)
             lowered = _lowered(self._per_atom(ends), parent, len(ids))
             kept = _without_idle_children(self._per_atom(ends), parent, len(ids))
@@ -239,7 +256,7 @@ class Search:
             funnel={
                 "proposed": sum(t.requested for t in tally.values()),
                 "built": len(built.ids),
-                "plausible": int(plausible(built.crystals, self.volume_per_atom).sum()),
+                "plausible": len(self._plausible),
                 "unique": len(self.pool.ids),
                 "relaxed": len(ids),
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
