@@ -47,8 +47,6 @@ SETTINGS_FILE = "benchmark.json"
 WHOLE_RANKING = 10_000  # `top`: no rank is left out
 BASELINE = ("space_group",)
 CHANCE_SEED = 1  # added to the seed of the search
-CHANCE_SHARD = 256
-CHANCE_EFFORT = 4  # requests per wanted random crystal, at most
 
 
 class RecoverySettings(BaseModel):
@@ -243,13 +241,12 @@ class Recovery:
             return _searched(search, truth, Clock(folder / "seconds.json"))[0]
 
     def _chance(self, truth: Truth, search: Search) -> Chance:
-        """As many random plausible crystals as were proposed, from random numbers of their own."""
+        """The plausible ones of as many random crystals as were asked for, by another seed."""
         target = search.settings.target()
         generator = SpaceGroupGenerator(self.library.excluding(target), VolumePrior.load())
         wanted = sum(tally.requested for tally in search.store.tally().values())
-        crystals = random_plausible(
-            generator, target, wanted, search.volume_per_atom, self.settings.seed + CHANCE_SEED
-        )
+        crystals = generator.propose(target, wanted, seed=self.settings.seed + CHANCE_SEED).crystals
+        crystals = crystals[plausible(crystals, search.volume_per_atom)]
         matched = {
             name: int(matcher.fits(truth.crystal, crystals).sum()) for name, matcher in TOLERANCES.items()
         }
@@ -268,19 +265,6 @@ def _searched(search: Search, truth: Truth, clock: Clock) -> tuple[Score, dict[s
         prediction = search.conclude()
         run = Run.read(search, prediction)
         return score(truth.crystal, run, search.settings.generators), prediction.funnel
-
-
-def random_plausible(
-    generator: SpaceGroupGenerator, target: Target, wanted: int, volume_per_atom: float, seed: int
-) -> Crystals:
-    """The first `wanted` plausible crystals of the generator, fewer where it takes too many requests."""
-    parts: list[Crystals] = []
-    for start in range(0, CHANCE_EFFORT * wanted, CHANCE_SHARD):
-        if sum(map(len, parts)) >= wanted:
-            break
-        crystals = generator.propose(target, CHANCE_SHARD, seed=seed, start=start).crystals
-        parts.append(crystals[plausible(crystals, volume_per_atom)])
-    return Crystals.cat(parts)[:wanted]
 
 
 def relaxed_truth(truth: Crystals, model: EnergyModel, settings: SearchSettings) -> float | None:
