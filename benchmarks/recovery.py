@@ -35,7 +35,6 @@ from csp.relax import relax
 from csp.search import RANKED, STAGES, Progress, Search, check_elements
 from csp.settings import GENERATOR_NAMES, Names, SearchSettings
 from csp.symmetry import operations
-from csp.target import Target
 from csp.volume import VolumePrior
 from generators.space_group import SpaceGroupGenerator
 from surrogates.potentials import load_potential
