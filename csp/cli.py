@@ -1,4 +1,4 @@
-"""The command line: `csp predict`, `csp match`, `csp library`. Thin: reads options, calls, prints.
+"""The command line. Thin: reads options, calls, prints.
 
 Exit codes: 0, 2 wrong input, 3 something missing on the machine, 130 interrupted.
 """
@@ -28,6 +28,7 @@ from benchmarks.cli import app as benchmark_app
 from csp.allocator import keep_freed_memory
 from csp.errors import CspError
 from csp.settings import SearchSettings
+from csp.training import app as train_app
 
 __all__ = ["app", "main"]
 
@@ -43,6 +44,7 @@ library_app = typer.Typer(
 )
 app.add_typer(library_app, name="library")
 app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(train_app, name="train")
 
 console = Console(stderr=True)
 STAGES = {

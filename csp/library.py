@@ -134,6 +134,7 @@ class Library:
     _cell: NDArray[np.float32] = field(repr=False)  # [N, 3, 3]
     _numbers: NDArray[np.uint8] = field(repr=False)  # [A]
     _frac: NDArray[np.float32] = field(repr=False)  # [A, 3]
+    _n_primitive: Ints = field(repr=False)  # [N] what was looked up so far, else 0; shared with the views
     hidden: Ints = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
 
     # -- opening ----------------------------------------------------------------------------------
@@ -212,7 +213,9 @@ class Library:
 
     def n_primitive(self, rows: Ints) -> Ints:
         """Atoms in the primitive cells of these rows."""
-        return self.n_atoms[rows] // lattice_points(self.crystals(rows)).numpy()
+        new = np.unique(rows[self._n_primitive[rows] == 0])
+        self._n_primitive[new] = self.n_atoms[new] // lattice_points(self.crystals(new)).numpy()
+        return self._n_primitive[rows]
 
     def group_z_counts(self, target: Target) -> tuple[Ints, Ints, Ints]:
         """How often the target's anonymous composition is in which symmetry and size.
@@ -335,6 +338,7 @@ def _from_parquet(path: Path) -> Library:
         _cell=flat["cell"].flatten().to_numpy().reshape(-1, 3, 3),
         _numbers=flat["numbers"].flatten().to_numpy(),
         _frac=flat["frac_coords"].flatten().to_numpy().reshape(-1, 3),
+        _n_primitive=np.zeros(len(table), np.int64),
     )
     _check(library, flat["frac_coords"].value_lengths().to_numpy(), path)
     return library
@@ -389,4 +393,5 @@ def _embedded() -> Library:
         _cell=np.array([s["lattice"]["matrix"] for s in structures], np.float32),
         _numbers=np.array([number[s] for s in symbols], np.uint8),
         _frac=np.array([site["abc"] for s in structures for site in s["sites"]], np.float32),
+        _n_primitive=np.zeros(n, np.int64),
     )

@@ -1,10 +1,11 @@
 """Virtual crystals for training: made from known ones, labelled by a teacher, anchored to DFT.
 
-    python -m surrogates.virtual --structures S.parquet --energies E.parquet --out DIR --shards 0:100
+    csp train labels --structures S.parquet --energies E.parquet --out DIR --shards 100
 
 For a composition with a DFT formation energy (its anchor, the lowest of its crystals), virtual
-crystals are made by rattling, straining, compressing and expanding its crystals, and by putting its
-elements into the prototypes of other compositions; some of the latter walk downhill for a few steps.
+crystals are made by rattling, straining, compressing and expanding its crystals, by putting its
+elements into the prototypes of other compositions, and at random in a space group; some of the latter
+two walk downhill for a few steps.
 The label of crystal x is
 
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
@@ -16,7 +17,6 @@ alone, so that shards can be made in any order, anywhere, and resumed.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -27,10 +27,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csp.allocator import keep_freed_memory
 from csp.crystals import Crystals
 from csp.geometry import distance_ratio
-from csp.protocols import EnergyModel
+from csp.protocols import EnergyModel, Generator
+from csp.target import Target
 from surrogates.data import (
     Labelled,
     compositions,
@@ -39,18 +39,18 @@ from surrogates.data import (
     write_shard,
 )
 
-__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "make_shard", "propose"]
+__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "label", "make_shard", "propose"]
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualRecipe:
     """How virtual crystals are made.
 
-    rattle …       shares of the four ways; where no prototype is known, nothing is substituted
+    rattle …       shares of the five ways; where no prototype is known, nothing is substituted
     max_atoms      largest cell
     per_anchor     virtual crystals of a composition in one shard
     groups         compositions in a shard
-    walk           downhill steps of every second substituted crystal; each step is a crystal
+    walk           downhill steps of every second substituted or random crystal; each step is a crystal
     volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
     max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
     anchor_force   eV/Å: the teacher must find the anchor this well relaxed
@@ -59,10 +59,11 @@ class VirtualRecipe:
     max_atoms: int = 12
     per_anchor: int = 6
     groups: int = 64
-    rattle: float = 0.15
-    volume: float = 0.15
-    strain: float = 0.15
-    substitute: float = 0.55
+    rattle: float = 0.12
+    volume: float = 0.10
+    strain: float = 0.10
+    substitute: float = 0.34
+    random: float = 0.34
     walk: int = 4
     volume_spread: float = 0.1
     min_distance: float = 0.6
@@ -182,32 +183,49 @@ WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
 
 
 def propose(
-    name: str, anchors: Anchors, prototypes: Prototypes, recipe: VirtualRecipe, rng: np.random.Generator
+    name: str,
+    anchors: Anchors,
+    prototypes: Prototypes,
+    symmetric: Generator,
+    recipe: VirtualRecipe,
+    rng: np.random.Generator,
 ) -> tuple[list[Crystals], list[str]]:
     """Virtual crystals of a composition, and how each was made from what."""
     rows = anchors.rows[name]
     known, ids = anchors.labelled.crystals, anchors.labelled.ids
     per_atom = float(known[rows[0]].volumes) / int(known[rows[0]].n_atoms)
-    ways = ("rattle", "volume", "strain", "substitute")
+    ways = ("rattle", "volume", "strain", "substitute", "random")
     shares = np.array([getattr(recipe, way) for way in ways])
-    shares[-1] *= prototypes.knows(name)
+    shares[ways.index("substitute")] *= prototypes.knows(name)
     crystals, names = [], []
+    n_random = 0
     for way in rng.choice(ways, size=recipe.per_anchor, p=shares / shares.sum()):
-        if way == "substitute":
+        if way == "random":
+            n_random += 1
+        elif way == "substitute":
             made = prototypes.draw(name, rng)
             volume = per_atom * len(made.numbers) * np.exp(rng.normal(0.0, recipe.volume_spread))
-            made = made.scaled_to(torch.tensor([volume]))
-            source = name.replace(" ", ",")
+            crystals.append(made.scaled_to(torch.tensor([volume])))
+            names.append(f"substitute({name.replace(' ', ',')})")
         else:
             row = rows[rng.integers(len(rows))]
-            made, source = WAYS[way](known[row], rng), ids[row]
-        crystals.append(made)
-        names.append(f"{way}({source})")
+            crystals.append(WAYS[way](known[row], rng))
+            names.append(f"{way}({ids[row]})")
+    numbers, counts = zip(*_amounts(name).items(), strict=True)
+    target = Target(name, numbers, counts, max_atoms=recipe.max_atoms)
+    random = symmetric.propose(target, n_random, seed=int(rng.integers(2**31))).crystals
+    crystals += [random[b] for b in range(len(random))]
+    names += [f"random({name.replace(' ', ',')})"] * len(random)
     return crystals, names
 
 
 def make_shard(
-    index: int, anchors: Anchors, prototypes: Prototypes, teacher: EnergyModel, recipe: VirtualRecipe
+    index: int,
+    anchors: Anchors,
+    prototypes: Prototypes,
+    symmetric: Generator,
+    teacher: EnergyModel,
+    recipe: VirtualRecipe,
 ) -> tuple[Labelled, Counter[str]]:
     """Shard `index`: labelled crystals, and how many were dropped for what reason."""
     rng = np.random.default_rng([recipe.seed, index])
@@ -216,7 +234,7 @@ def make_shard(
     supported = [k for k in chosen if set(anchors.elements(k)) <= teacher.elements]
     dropped["anchors with an unsupported element"] = len(chosen) - len(supported)
     lowest = anchors.labelled[[anchors.rows[anchors.names[k]][0] for k in supported]]
-    at_rest = _label(lowest.crystals, lowest.ids, teacher)
+    at_rest = _evaluated(lowest.crystals, lowest.ids, teacher)
     relaxed = _largest_force(at_rest) <= recipe.anchor_force
     dropped["anchors not relaxed for the teacher"] = int((~relaxed).sum())
     # E_DFT − T of each composition's anchor, eV/atom: what turns the teacher's energies into labels
@@ -226,21 +244,21 @@ def make_shard(
 
     parts, ids = [], []
     for name in names:
-        made, how = propose(name, anchors, prototypes, recipe, rng)
+        made, how = propose(name, anchors, prototypes, symmetric, recipe, rng)
         parts += made
         ids += how
     crystals = Crystals.cat(parts)
     apart = distance_ratio(crystals, limit=1.0) >= recipe.min_distance
     dropped["atoms too close"] = int((~apart).sum())
     ids = [how for how, kept in zip(ids, apart.tolist(), strict=True) if kept]
-    rounds = [at_rest[relaxed], _label(crystals[apart], ids, teacher)]
-    current = rounds[-1][[b for b, how in enumerate(ids) if how.startswith("substitute")][::2]]
+    rounds = [at_rest[relaxed], _evaluated(crystals[apart], ids, teacher)]
+    current = rounds[-1][[b for b, how in enumerate(ids) if how.startswith(("substitute", "random"))][::2]]
     walkers = current.ids
     for step in range(1, recipe.walk):
         assert current.forces is not None
         assert current.stress is not None
         moved = downhill(current.crystals, current.forces.double(), current.stress.double())
-        current = _label(moved, [f"walk{step}:{how}" for how in walkers], teacher)
+        current = _evaluated(moved, [f"walk{step}:{how}" for how in walkers], teacher)
         rounds.append(current)
 
     labelled = Labelled.cat(rounds)
@@ -255,7 +273,7 @@ def make_shard(
     return replace(labelled, energy=energy)[weak & low], dropped
 
 
-def _label(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
+def _evaluated(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
     found = teacher.evaluate(crystals, forces=True)
     assert found.forces is not None
     assert found.stress is not None
@@ -269,51 +287,42 @@ def _largest_force(labelled: Labelled) -> Tensor:
     return largest.scatter_reduce_(0, labelled.crystals.batch, labelled.forces.norm(dim=1), "amax")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m surrogates.virtual", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("--structures", type=Path, required=True, help="Parquet table of crystals")
-    parser.add_argument("--energies", type=Path, required=True, help="Parquet table of formation energies")
-    parser.add_argument("--out", type=Path, required=True, help="directory of shards; those there are kept")
-    parser.add_argument("--shards", default="0:80", help="first:end")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="whose compositions")
-    parser.add_argument("--exclude", type=Path, help="compositions to leave out, one per line (8:3 22:1)")
-    parser.add_argument("--teacher", default="chgnet", help="name or path of a potential")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args(arguments)
-    from surrogates.potentials import load_potential
+def label(
+    structures: Path,
+    energies: Path,
+    out: Path,
+    *,
+    split: str,
+    shards: range,
+    exclude: set[str],
+    symmetric: Generator,
+    teacher: EnergyModel,
+    recipe: VirtualRecipe | None = None,
+) -> None:
+    """Make the shards that are not yet in `out`, of the compositions of one split (train, val, test).
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    keep_freed_memory()
-    recipe = VirtualRecipe()
-    exclude = set(options.exclude.read_text().splitlines()) if options.exclude else set()
+    Compositions of the other splits, and those in `exclude`, get no virtual crystals; crystals of the
+    validation and test splits are no prototypes.
+    """
+    recipe = recipe or VirtualRecipe()
     splits = {
-        split: read_formation_energies(options.structures, options.energies, split, exclude)
-        for split in ("train", "val", "test")
+        name: read_formation_energies(structures, energies, name, exclude)
+        for name in ("train", "val", "test")
     }
-    others = [split for split in splits if split != options.split]
-    held_out = exclude.union(*(compositions(splits[split].crystals) for split in others))
-    anchors = Anchors(splits[options.split], held_out, recipe.max_atoms)
-    crystals, ids = read_structures(options.structures)
-    unseen = {name for split in ("val", "test") for name in splits[split].ids}
+    others = [name for name in splits if name != split]
+    held_out = exclude.union(*(compositions(splits[name].crystals) for name in others))
+    anchors = Anchors(splits[split], held_out, recipe.max_atoms)
+    crystals, ids = read_structures(structures)
+    unseen = {name for part in ("val", "test") for name in splits[part].ids}
     prototypes = Prototypes(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
-    teacher = load_potential(options.teacher)
     print(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes", flush=True)
-    first, end = (int(number) for number in options.shards.split(":"))
-    for index in range(first, end):
-        path = options.out / f"{options.split}-{index:05d}.npz"
+    for index in shards:
+        path = out / f"{split}-{index:05d}.npz"
         if path.exists():
             continue
         started = time.monotonic()
-        shard, dropped = make_shard(index, anchors, prototypes, teacher, recipe)
+        shard, dropped = make_shard(index, anchors, prototypes, symmetric, teacher, recipe)
         write_shard(path, shard)
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
         seconds = time.monotonic() - started
         print(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -16,6 +16,9 @@ import torch
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.geometry import distance_ratio
+from csp.library import Library
+from csp.volume import VolumePrior
+from generators.space_group import SpaceGroupGenerator
 from surrogates import zoo
 from surrogates.batches import NeighbourCache, Source, Stream
 from surrogates.checkpoints import checkpoints
@@ -251,6 +254,10 @@ def caesium_chloride(z1: int, z2: int, edge: float) -> Crystals:
     return Crystals.from_arrays(edge * np.eye(3)[None], [[[0, 0, 0], [0.5, 0.5, 0.5]]], [[z1, z2]])
 
 
+def symmetric() -> SpaceGroupGenerator:
+    return SpaceGroupGenerator(Library.open(), VolumePrior.load())
+
+
 def shard() -> tuple[Labelled, Anchors, LennardJones]:
     teacher = LennardJones()
     known = Crystals.cat(
@@ -259,7 +266,12 @@ def shard() -> tuple[Labelled, Anchors, LennardJones]:
     data = Labelled(known, ["LiF", "NaCl", "NaCl-2", "MgO"], torch.tensor([-1.0, -2.0, -1.8, -3.0]).double())
     anchors = Anchors(data, {"8:1 12:1"}, max_atoms=12)
     found, _ = make_shard(
-        0, anchors, Prototypes(known, 12), teacher, VirtualRecipe(groups=2, per_anchor=30, max_above=50.0)
+        0,
+        anchors,
+        Prototypes(known, 12),
+        symmetric(),
+        teacher,
+        VirtualRecipe(groups=2, per_anchor=30, max_above=50.0),
     )
     return found, anchors, teacher
 
@@ -274,13 +286,14 @@ def test_virtual_labels_are_anchored_differences() -> None:
         rows = torch.tensor([k for k, other in enumerate(names) if other == name])
         anchor = anchors.labelled.crystals[anchors.rows[name][0]]
         expected = energy - float(teacher.evaluate(anchor).energy)
-        assert torch.allclose(offset[rows], torch.full((len(rows),), expected).double(), atol=1e-6)
+        formula_units = found.crystals.n_atoms[rows] / 2
+        assert torch.allclose(offset[rows], expected * formula_units.double(), atol=1e-6)
 
 
 def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
     found, _, teacher = shard()
     ways = {name.split("(")[0].split(":")[-1] for name in found.ids}
-    assert ways == {"rattle", "volume", "strain", "substitute", "LiF", "NaCl"}
+    assert ways == {"rattle", "volume", "strain", "substitute", "random", "LiF", "NaCl"}
     again, _, _ = shard()
     assert again.ids == found.ids
     assert torch.equal(again.crystals.frac, found.crystals.frac)
@@ -298,8 +311,14 @@ def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
     none = Prototypes(known, max_atoms=1)
     assert not none.knows("3:1 9:1")
     recipe = VirtualRecipe(groups=1, per_anchor=20, max_above=50.0)
-    found, _ = make_shard(0, anchors, none, LennardJones(), recipe)
-    assert {name.split("(")[0] for name in found.ids} == {"LiF", "rattle", "volume", "strain"}
+    found, _ = make_shard(0, anchors, none, symmetric(), LennardJones(), recipe)
+    assert {name.split("(")[0].split(":")[-1] for name in found.ids} == {
+        "LiF",
+        "rattle",
+        "volume",
+        "strain",
+        "random",
+    }
 
 
 def test_virtual_crystals_walk_downhill() -> None:

@@ -1,0 +1,46 @@
+"""`csp train`: make the data that the models learn from, and train them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True)
+
+
+@app.command()
+def labels(
+    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
+    energies: Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")],
+    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
+    shards: Annotated[int, typer.Option(help="How many, of about 800 crystals each")] = 40,
+    first: Annotated[int, typer.Option(help="Number of the first shard")] = 0,
+    split: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose compositions")] = "train",
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
+    ] = None,
+    teacher: Annotated[str, typer.Option(help="Potential that labels them")] = "chgnet",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """Virtual crystals for the surrogate, labelled by a universal potential and anchored to DFT."""
+    from csp.engine import resolve_device
+    from csp.library import Library
+    from csp.volume import VolumePrior
+    from generators.space_group import SpaceGroupGenerator
+    from surrogates.potentials import load_potential
+    from surrogates.virtual import label
+
+    label(
+        structures,
+        energies,
+        out,
+        split=split,
+        shards=range(first, first + shards),
+        exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
+        symmetric=SpaceGroupGenerator(Library.open(structures), VolumePrior.load()),
+        teacher=load_potential(teacher, resolve_device(device)),
+    )
