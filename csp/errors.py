@@ -1,6 +1,6 @@
 """The errors a person can cause or meet, each with the exit code of the command line."""
 
-__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError"]
+__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError", "StoreError"]
 
 
 class CspError(Exception):
@@ -27,3 +27,7 @@ class LabelError(CspError):
 
 class ContractError(CspError):
     """A generator or an energy model broke the contract of its protocol."""
+
+
+class StoreError(CspError):
+    """The database of a run cannot be read or written just now."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 import shutil
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +41,17 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
     it is, all are.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    displacements = _write_cifs(prediction, folder, symprec)
-    rows = [
-        _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
-        for result, displacement in zip(prediction.results, displacements, strict=True)
-    ]
-    _write(folder / "structures.extxyz", _extxyz(prediction))
-    _write(folder / "ranked.csv", _csv(rows))
-    _write(folder / "report.html", render_page(prediction, record))
-    _write(folder / "run.json", _dumps(_run(prediction, record)))
-    _write(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+    with _alone_in(folder):
+        displacements = _write_cifs(prediction, folder, symprec)
+        rows = [
+            _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
+            for result, displacement in zip(prediction.results, displacements, strict=True)
+        ]
+        _write(folder / "structures.extxyz", _extxyz(prediction))
+        _write(folder / "ranked.csv", _csv(rows))
+        _write(folder / "report.html", render_page(prediction, record))
+        _write(folder / "run.json", _dumps(_run(prediction, record)))
+        _write(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
 
 def ranking_table(prediction: Prediction, top: int) -> Table:
@@ -178,6 +182,17 @@ def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[fl
     fresh.rename(folder / "structures")
     shutil.rmtree(old, ignore_errors=True)
     return displacements
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two workers that took the same run write their files one after the other."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _write(path: Path, text: str) -> None:

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from csp import tables
 from csp.crystals import Crystals
-from csp.errors import ContractError, CspError, InputError, LabelError
+from csp.errors import ContractError, InputError, LabelError, StoreError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.relax import Relaxed, Status
 
@@ -63,13 +63,13 @@ class Store:
     A location is a folder, for SQLite in its file `run.sqlite`, or an SQLAlchemy URL. Writers write
     a shard whole or not at all, and a second time change nothing. Readers give float64 tensors on
     the CPU in an order that does not depend on the order of writing. NaN is NULL in SQLite. A
-    database that cannot be read or written is a CspError.
+    database that cannot be read or written is a StoreError. A URL's password is never shown.
     """
 
     def __init__(self, location: Path | str, run: str = "run") -> None:
         """Use `Store.begin` or `Store.open`; this only connects."""
         self.run = run
-        self._place = str(location)
+        self._place = tables.place(location)
         self._engine = tables.connect(location)
         on_sqlite = self._engine.dialect.name == "sqlite"
         self._insert: Any = sqlite.insert if on_sqlite else postgresql.insert
@@ -113,7 +113,7 @@ class Store:
             return store
         if not resume:
             raise InputError(
-                f"{location} already holds a run of {store.formula}; "
+                f"{store._place} already holds a run of {store.formula}; "
                 "add --resume to go on with it or choose another --out."
             )
         differences = _differences(
@@ -122,7 +122,7 @@ class Store:
         )
         if differences:
             raise InputError(
-                f"The run in {location} was started with other settings: {'; '.join(differences)}."
+                f"The run in {store._place} was started with other settings: {'; '.join(differences)}."
             )
         return store
 
@@ -135,7 +135,7 @@ class Store:
         with store._transaction() as connection:
             known = sql.inspect(connection).has_table(tables.runs.name)
         if not known or not store._run_row:
-            raise InputError(f"{location} does not hold the run {run!r}.")
+            raise InputError(f"{store._place} does not hold the run {run!r}.")
         return store
 
     # -- the run ------------------------------------------------------------------------------------
@@ -282,7 +282,8 @@ class Store:
         except DatabaseError as error:
             if type(error) not in (DatabaseError, OperationalError):
                 raise  # a mistake in the engine, not a trouble of the database
-            raise CspError(f"The store in {self._place} cannot be used: {error.orig}.") from error
+            reason = str(error.orig).strip().splitlines()[0]
+            raise StoreError(f"The store in {self._place} cannot be used: {reason}.") from error
 
     def _write(
         self,

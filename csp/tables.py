@@ -18,6 +18,7 @@ __all__ = [
     "create",
     "energies",
     "outcomes",
+    "place",
     "runs",
     "shards",
 ]
@@ -25,6 +26,7 @@ __all__ = [
 FILE = "run.sqlite"
 SCHEMA = 1
 BUSY_TIMEOUT = 60.0  # seconds that a writer waits for another
+CREATION = 0x637370  # number of the lock under which PostgreSQL's tables are made
 
 
 metadata = sql.MetaData()
@@ -114,10 +116,19 @@ outcomes = sql.Table(
 
 def create(connection: sql.Connection) -> None:
     """Make the tables that are not there yet; several workers may do so at once."""
+    if connection.dialect.name == "postgresql":  # whose IF NOT EXISTS fails when two find it missing
+        connection.execute(sql.select(sql.func.pg_advisory_xact_lock(CREATION)))
     for table in metadata.sorted_tables:
         connection.execute(sql.schema.CreateTable(table, if_not_exists=True))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             connection.execute(sql.schema.CreateIndex(index, if_not_exists=True))
+
+
+def place(location: Path | str) -> str:
+    """The location for people to read: a URL without its password."""
+    if isinstance(location, Path):
+        return str(location)
+    return sql.make_url(location).render_as_string(hide_password=True)
 
 
 def connect(location: Path | str) -> sql.Engine:
