@@ -13,7 +13,8 @@ class Budget:
 
     candidates  proposed by each generator
     screened    distinct candidates given a single-point energy
-    relaxed     of which are relaxed
+    relaxed     of which are relaxed, by the surrogate if there is one
+    finished    of which the relaxer relaxes on, if there is a surrogate
     max_steps   of a relaxation
     rattled     best crystals that are rattled and relaxed without symmetry
     max_atoms   in the primitive cell
@@ -22,6 +23,7 @@ class Budget:
     candidates: int
     screened: int
     relaxed: int
+    finished: int
     max_steps: int
     rattled: int
     max_atoms: int
@@ -31,9 +33,15 @@ class Budget:
 
 
 BUDGETS = {
-    "small": Budget(candidates=256, screened=48, relaxed=12, max_steps=30, rattled=1, max_atoms=40),
-    "standard": Budget(candidates=500, screened=400, relaxed=42, max_steps=60, rattled=2, max_atoms=120),
-    "full": Budget(candidates=10240, screened=1000, relaxed=200, max_steps=200, rattled=5, max_atoms=120),
+    "small": Budget(
+        candidates=256, screened=48, relaxed=12, finished=8, max_steps=30, rattled=1, max_atoms=40
+    ),
+    "standard": Budget(
+        candidates=500, screened=400, relaxed=42, finished=30, max_steps=60, rattled=2, max_atoms=120
+    ),
+    "full": Budget(
+        candidates=10240, screened=1000, relaxed=200, finished=100, max_steps=200, rattled=5, max_atoms=120
+    ),
 }
 
 

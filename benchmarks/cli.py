@@ -36,11 +36,16 @@ def recovery(
         str | None, typer.Option(help="Which generators propose, a,b; default: all")
     ] = None,
     budget: Annotated[str, typer.Option(help="small, standard or full: work spent on a target")] = "standard",
-    relaxer: Annotated[str, typer.Option(help="Potential that relaxes and ranks")] = "chgnet",
+    surrogate: Annotated[
+        str | None, typer.Option(help="Model that screens and relaxes first; none: the relaxer does all")
+    ] = None,
+    relaxer: Annotated[
+        str, typer.Option(help="Potential that finishes and ranks; none: no other")
+    ] = "chgnet",
     only: Annotated[str | None, typer.Option(help="Only these targets, by file name: GaAs,ZnO")] = None,
     baseline: Annotated[
-        bool, typer.Option("--baseline", help="Also random symmetric crystals alone on the same budget")
-    ] = False,
+        Path | None, typer.Option(help="Out folder of another such run, whose ranks stand beside")
+    ] = None,
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -51,7 +56,7 @@ def recovery(
     """How many known crystals are found from the formula alone?"""
     from benchmarks.recovery import Recovery, RecoverySettings
 
-    given = {"targets": targets, "generators": generators}
+    given = {"targets": targets, "generators": generators, "surrogate": surrogate}
     settings = RecoverySettings.read(
         library=library,
         budget=budget,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.outcome import Outcome
-from csp.errors import InputError
+from benchmarks.outcome import Outcome, read_outcomes
 
-__all__ = ["Change", "Comparison", "compare", "read_outcomes"]
+__all__ = ["Change", "Comparison", "compare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +48,6 @@ class Comparison:
             "found_by_none": self.found_by_none,
             "only_in_one": len(self.only_in_one),
         }
-
-
-def read_outcomes(place: Path) -> list[Outcome]:
-    """Of an out folder of `csp benchmark recovery`, or its `recovery.json`; InputError for anything else."""
-    path = place / "recovery.json" if place.is_dir() else place
-    try:
-        return [
-            Outcome.model_validate(one) for one in json.loads(path.read_text(encoding="utf-8"))["targets"]
-        ]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{place} does not hold the results of a recovery benchmark.") from error
 
 
 def compare(before: Path, after: Path) -> Comparison:

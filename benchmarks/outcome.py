@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.leaks import Leak
 from benchmarks.scoring import HIT, Miss, Score
+from csp.errors import InputError
 
-__all__ = ["Chance", "Outcome"]
+__all__ = ["Chance", "Outcome", "read_outcomes"]
 
 
 class Chance(BaseModel):
@@ -25,11 +29,10 @@ class Outcome(BaseModel):
 
     n_atoms             in the truth's primitive cell
     score               None where the search was refused, for the reason in `refused`
-    baseline            random symmetric crystals alone, relaxed under the same budget; None if not asked for
     truth_ev_per_atom   the relaxed truth under the same model, None where it has no energy
     space_groups_true   symprec → of the truth
     funnel              crystals after each stage of the search
-    seconds             of each stage, of the scoring and of the baseline
+    seconds             of each stage and of the scoring
     published           method → was it found (1) or not (0)
     """
 
@@ -41,7 +44,6 @@ class Outcome(BaseModel):
     label: str = ""
     score: Score | None
     refused: str = ""
-    baseline: Score | None = None
     chance: Chance | None = None
     truth_ev_per_atom: float | None = None
     space_groups_true: dict[str, int]
@@ -82,3 +84,14 @@ class Outcome(BaseModel):
             verdict = str(self.miss) + (f" (rank {self.rank})" if self.rank and self.rank > HIT else "")
             verdict += f": {self.refused}" if self.refused else ""
         return f"{self.name:<12} {verdict:<26} {sum(self.seconds.values()):7.0f} s"
+
+
+def read_outcomes(place: Path) -> list[Outcome]:
+    """Of an out folder of `csp benchmark recovery`, or its `recovery.json`; InputError for anything else."""
+    path = place / "recovery.json" if place.is_dir() else place
+    try:
+        return [
+            Outcome.model_validate(one) for one in json.loads(path.read_text(encoding="utf-8"))["targets"]
+        ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{place} does not hold the results of a recovery benchmark.") from error

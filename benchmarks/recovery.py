@@ -19,7 +19,7 @@ from benchmarks.budgets import BUDGETS
 from benchmarks.files import Clock, write_json, write_text
 from benchmarks.leaks import leak, seen_by
 from benchmarks.machine import machine
-from benchmarks.outcome import Chance, Outcome
+from benchmarks.outcome import Chance, Outcome, read_outcomes
 from benchmarks.recovery_plot import plot
 from benchmarks.recovery_summary import summarise
 from benchmarks.recovery_table import table
@@ -37,14 +37,13 @@ from csp.settings import GENERATOR_NAMES, Names, SearchSettings
 from csp.symmetry import operations
 from csp.volume import VolumePrior
 from generators.space_group import SpaceGroupGenerator
-from surrogates.potentials import load_potential
+from surrogates.zoo import load_model
 
 __all__ = ["Recovery", "RecoverySettings"]
 
 SCHEMA = 1
 SETTINGS_FILE = "benchmark.json"
 WHOLE_RANKING = 10_000  # `top`: no rank is left out
-BASELINE = ("space_group",)
 CHANCE_SEED = 1  # added to the seed of the search
 
 
@@ -63,13 +62,22 @@ class RecoverySettings(BaseModel):
     budget: Literal["small", "standard", "full"] = Field(
         "standard", title="Budget", description="Work spent on a target (see benchmarks/README.md)"
     )
-    relaxer: str = Field(
-        "chgnet", min_length=1, title="Relaxer", description="Potential that relaxes and ranks"
+    surrogate: str = Field(
+        SearchSettings.model_fields["surrogate"].default,
+        min_length=1,
+        title="Surrogate",
+        description="Fast model that screens and relaxes first; none: the relaxer does all",
     )
-    baseline: bool = Field(
-        False,
+    relaxer: str = Field(
+        "chgnet",
+        min_length=1,
+        title="Relaxer",
+        description="Potential that finishes and ranks; none: the surrogate does all",
+    )
+    baseline: Path | None = Field(
+        None,
         title="Baseline",
-        description="Also search each target with random symmetric crystals alone, on the same budget",
+        description="Out folder of the same benchmark with other generators, to stand beside this one",
     )
     seed: int = Field(0, ge=0, le=2**31 - 2, title="Seed", description="Same seed, same result")
 
@@ -92,6 +100,7 @@ class RecoverySettings(BaseModel):
             generators=generators,
             library=self.library,
             exclude_composition=True,
+            surrogate=self.surrogate,
             relaxer=self.relaxer,
             seed=self.seed,
             top=WHOLE_RANKING,
@@ -100,7 +109,7 @@ class RecoverySettings(BaseModel):
 
     def record(self) -> dict[str, Any]:
         """As JSON values, the budget spelt out; folders by name alone, they may move."""
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude={"baseline"})  # no part of what is measured
         values["targets"] = self.targets.name
         values["library"] = self.library.name if self.library else None
         return {**values, "budget": {"name": self.budget, **BUDGETS[self.budget].as_dict()}}
@@ -130,7 +139,7 @@ class Recovery:
         that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
         benchmark = cls(settings, read_truths(settings.targets), out.absolute(), device)
-        benchmark.library, benchmark.model  # noqa: B018  opened now, so that what is missing is told now
+        benchmark.library, benchmark.models, benchmark.baseline  # noqa: B018  what is missing is told now
         path, record = out / SETTINGS_FILE, settings.record()
         if path.is_file():
             if not resume:
@@ -152,8 +161,13 @@ class Recovery:
         return Library.open(self.settings.library)
 
     @cached_property
-    def model(self) -> EnergyModel:
-        return load_potential(self.settings.relaxer, resolve_device(self.device))
+    def models(self) -> list[EnergyModel]:
+        names = self.settings.search("Si", self.settings.generators).models
+        return [load_model(name, resolve_device(self.device)) for name in names]
+
+    @cached_property
+    def baseline(self) -> list[Outcome]:
+        return read_outcomes(self.settings.baseline) if self.settings.baseline else []
 
     def outcomes(self) -> list[Outcome]:
         """Of the targets that are finished, in the order of the truths."""
@@ -185,14 +199,14 @@ class Recovery:
                 "targets": [outcome.model_dump(mode="json") for outcome in outcomes],
             },
         )
-        write_text(self.out / "table.md", table(outcomes, settings, problems))
+        write_text(self.out / "table.md", table(outcomes, settings, problems, self.baseline))
         plot(outcomes, self.out / "recovery.png")
         summary = {
-            **summarise(outcomes),
+            **summarise(outcomes, self.baseline),
             "problems": len(problems),
             "budget": self.settings.budget,
             "seed": self.settings.seed,
-            **machine(self.model.device),
+            **machine(self.models[-1].device),
         }
         write_json(self.out / "summary.json", summary)
         return summary
@@ -209,7 +223,8 @@ class Recovery:
         }
         try:
             settings = self.settings.search(truth.formula, self.settings.generators)
-            check_elements(settings.target(), self.model)
+            for model in self.models:
+                check_elements(settings.target(), model)
         except InputError as error:
             return Outcome(**about, score=None, refused=str(error))
         folder = self.out / "runs" / truth.name
@@ -224,20 +239,15 @@ class Recovery:
             **about,
             label=str(search.model.label),
             score=result,
-            baseline=self._baseline(truth, clock, progress) if self.settings.baseline else None,
             chance=chance,
             truth_ev_per_atom=truth_energy,
             funnel=funnel,
             seconds=clock.seconds,
-            leak={search.model.name: leak(truth.formula, seen_by(self.settings.relaxer))},
+            leak={
+                model.name: leak(truth.formula, seen_by(name))
+                for name, model in zip(settings.models, self.models, strict=True)
+            },
         )
-
-    def _baseline(self, truth: Truth, clock: Clock, progress: Progress) -> Score:
-        settings = self.settings.search(truth.formula, BASELINE)
-        folder = self.out / "baseline" / truth.name
-        with clock("baseline"):
-            search, _ = build(settings, folder, device=self.device, resume=True, progress=progress)
-            return _searched(search, truth, Clock(folder / "seconds.json"))[0]
 
     def _chance(self, truth: Truth, search: Search) -> Chance:
         """The plausible ones of as many random crystals as were asked for, by another seed."""

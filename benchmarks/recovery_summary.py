@@ -16,9 +16,10 @@ __all__ = ["generators_of", "published_totals", "summarise"]
 WHOLE_TABLE = 35  # targets whose published totals are quoted
 
 
-def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def summarise(outcomes: Sequence[Outcome], baseline: Sequence[Outcome] = ()) -> dict[str, Any]:
     """Flat counts over the targets. `found_at_k.GENERATOR` ranks what that generator alone led to;
-    `*.any` are of all generators together; `chance.*` is the rate at which random crystals match."""
+    `*.any` are of all generators together; `chance.*` is the rate at which random crystals match;
+    `baseline.*` is what another run found of the same targets."""
     generators = generators_of(outcomes)
     summary: dict[str, Any] = {"n": len(outcomes)}
     for tolerance in TOLERANCES:
@@ -37,7 +38,7 @@ def summarise(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         summary[f"relaxed{suffix}.any"] = sum(bool(f and f.relaxed_to) for f in found)
         summary |= _chance(outcomes, tolerance)
     summary |= {f"misses.{reason}": sum(o.miss == reason for o in outcomes) for reason in Miss}
-    summary |= _baseline(outcomes) | _leaks(outcomes)
+    summary |= _baseline(outcomes, baseline) | _leaks(outcomes)
     summary |= {f"published.{method}": total for method, total in published_totals(outcomes).items()}
     seconds = Counter[str]()
     for outcome in outcomes:
@@ -72,11 +73,13 @@ def _chance(outcomes: Sequence[Outcome], tolerance: str) -> dict[str, float]:
     }
 
 
-def _baseline(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    scores = [outcome.baseline for outcome in outcomes if outcome.baseline]
-    if not scores:
+def _baseline(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, int]:
+    names = {outcome.name for outcome in outcomes}
+    both = [outcome for outcome in baseline if outcome.name in names]
+    if not both:
         return {}
-    return {f"baseline.found_at_{k}": sum(s.default.within(k) for s in scores) for k in RANKS}
+    found = {f"baseline.found_at_{k}": sum(o.within(k) for o in both) for k in RANKS}
+    return {"baseline.n": len(both)} | found
 
 
 def _leaks(outcomes: Sequence[Outcome]) -> dict[str, int]:

@@ -55,7 +55,7 @@ class Run:
 
     proposed    P crystals as the generators made them
     generators  of each of them [P]
-    relaxed     bool [P]: was it chosen for relaxation?
+    relaxed     bool [P]: was it chosen for relaxation by the model that ranks?
     ends        all ends of relaxations that have an energy
     ranked      R crystals, best first
     energies    eV/atom [R]
@@ -75,7 +75,7 @@ class Run:
         """From a finished search and its whole ranking."""
         candidates = search.store.candidates()
         generator = {i: p.generator for i, p in zip(candidates.ids, candidates.provenance, strict=True)}
-        starts, relaxed = search.store.relaxed("relax", search.model.label)
+        starts, relaxed = search.relaxed()
         rattled = search.store.relaxed("rattle", search.model.label)[1]
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
         rattled_good = [k for k, status in enumerate(rattled.status) if status in RANKED]

@@ -27,6 +27,7 @@ from rich.progress import (
 from benchmarks.cli import app as benchmark_app
 from csp.allocator import keep_freed_memory
 from csp.errors import CspError
+from csp.models import app as models_app
 from csp.settings import SearchSettings
 from csp.training import app as train_app
 
@@ -45,6 +46,7 @@ library_app = typer.Typer(
 app.add_typer(library_app, name="library")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(train_app, name="train")
+app.add_typer(models_app, name="models")
 
 console = Console(stderr=True)
 STAGES = {
@@ -52,6 +54,7 @@ STAGES = {
     "filter": "filtering",
     "screen": "screening",
     "relax": "relaxing",
+    "finish": "finishing",
     "rattle": "rattling the best",
 }
 
@@ -83,7 +86,9 @@ def predict(
     candidates: Annotated[int | None, _option("candidates")] = None,
     screened: Annotated[int | None, _option("screened")] = None,
     relaxed: Annotated[int | None, _option("relaxed")] = None,
+    finished: Annotated[int | None, _option("finished")] = None,
     top: Annotated[int | None, _option("top")] = None,
+    surrogate: Annotated[str | None, _option("surrogate")] = None,
     relaxer: Annotated[str | None, _option("relaxer")] = None,
     pressure: Annotated[float | None, _option("pressure")] = None,
     max_atoms: Annotated[int | None, _option("max_atoms")] = None,

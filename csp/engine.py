@@ -22,7 +22,7 @@ from csp.target import Target
 from csp.volume import VolumePrior
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
-from surrogates.potentials import load_potential
+from surrogates.zoo import load_model
 
 __all__ = ["build", "predict", "resolve_device"]
 
@@ -50,42 +50,53 @@ def build(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    store_url: str | None = None,
 ) -> tuple[Search, RunRecord]:
-    """The search that these settings ask for, its store in `out`, and the record of what it runs with.
+    """The search that these settings ask for, its store, and the record of what it runs with.
 
+    store_url: database that holds the run under the name of the `out` folder; none: a file in `out`.
     Raises InputError or MissingError, before any work, for what is wrong or not there.
     """
     target = settings.target()
     library = Library.open(settings.library)
     if settings.exclude_composition:
         library = library.excluding(target)
-    model = load_potential(settings.relaxer, resolve_device(device))
-    if not model.elements.issuperset(target.numbers):
-        check_elements(target, model, _advice(target))
+    models = [load_model(name, resolve_device(device)) for name in settings.models]
+    for name, model in zip(settings.models, models, strict=True):
+        if not model.elements.issuperset(target.numbers):
+            advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
+            check_elements(target, model, advice)
     volume = VolumePrior.load()
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
-        checkpoints={model.name: str(model.label)},
+        checkpoints={model.name: str(model.label) for model in models},
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
-        device=str(model.device),
+        device=str(models[-1].device),
     )
     # What the results depend on; where the library lies and which device of a kind is used do not matter.
     decisive = {
         **record.settings,
         "library": record.library,
         "checkpoints": record.checkpoints,
-        "device": model.device.type,
+        "device": models[-1].device.type,
     }
-    store = Store.begin(out, decisive, formula=target.formula, versions=record.versions, resume=resume)
+    store = Store.begin(
+        store_url or out,
+        decisive,
+        formula=target.formula,
+        versions=record.versions,
+        resume=resume,
+        run=out.name if store_url else "run",
+    )
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
-    return Search(settings, generators, model, volume_per_atom, store, progress), record
+    return Search(settings, generators, models, volume_per_atom, store, progress), record
 
 
 def _advice(target: Target) -> str:
     """Which potential knows all elements of the target."""
-    if load_potential("chgnet").elements.issuperset(target.numbers):
+    if load_model("chgnet").elements.issuperset(target.numbers):
         return "--relaxer chgnet does"
     return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 

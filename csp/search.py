@@ -1,6 +1,10 @@
 """The whole algorithm: from a target to ranked crystals. Read this first.
 
-    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ rattled ─▶ ranked
+    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ finished ─▶ rattled ─▶ ranked
+
+With one model, it does everything and nothing is left to finish. With two, the first (a fast surrogate)
+screens and relaxes; the second (a slower potential) finishes the best of what came out, and the
+ranking is by its energies alone.
 
 Each stage is a function of what the stages before it left in the store and works through its
 shards of fixed size, writing each in one transaction. A search that was killed and is started again
@@ -34,18 +38,25 @@ from csp.store import PROPOSALS, Candidates, Store
 from csp.symmetry import operations, space_group_symbol, space_groups
 from csp.target import Target
 
-__all__ = ["STAGES", "Progress", "Search", "check_elements"]
+__all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
 
 PROPOSAL_SHARD = 256
-MODEL_SHARD = {"cpu": 8, "cuda": 256}  # crystals in one shard of energies or relaxations
+# crystals in one shard: what a kill may cost
+MODEL_SHARD = {"screen": 256, "relax": 16, "finish": 8, "rattle": 8}
+ON_GPU = 32  # times as many
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
 SAME_ENERGY = 1e-3  # eV/atom
 REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
-STAGES = ("propose", "screen", "relax", "rattle")
+STAGES = ("propose", "screen", "relax", "finish", "rattle")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
+
+Share = tuple[int, int]
+"""(k, n): every n-th shard of a stage from the k-th, so that n workers do a stage between them."""
+
+WHOLE: Share = (0, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +75,38 @@ class Pool:
 class Search:
     """One search: its settings, the parts it is made of, and the store that holds what is done.
 
+    models           the first screens and relaxes, the last finishes and ranks; one may do it all
     volume_per_atom  expected volume, Å³, that plausibility is judged by
     """
 
     settings: SearchSettings
     generators: Sequence[Generator]
-    model: EnergyModel
+    models: Sequence[EnergyModel]
     volume_per_atom: float
     store: Store
     progress: Progress = lambda stage, done, total: None
 
     def run(self) -> Prediction:
-        """Run all stages, or finish them, and rank. Raises InputError for elements the model lacks."""
-        check_elements(self.settings.target(), self.model)
+        """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
+        for model in self.models:
+            check_elements(self.settings.target(), model)
         for stage in STAGES:
             getattr(self, stage)()
         return self.conclude()
 
+    @property
+    def model(self) -> EnergyModel:
+        """The last model, whose energies rank."""
+        return self.models[-1]
+
     # -- stages -----------------------------------------------------------------------------------
 
-    def propose(self) -> None:
+    def propose(self, share: Share = WHOLE) -> None:
         """Candidates of every generator into the store."""
         target, n = self.settings.target(), self.settings.candidates
         for k, generator in enumerate(self.generators):
             written = self.store.done(PROPOSALS, generator.name)
-            for shard, part in _shards(n, PROPOSAL_SHARD):
+            for shard, part in _shards(n, PROPOSAL_SHARD, share):
                 self.progress("propose", k * n + part.start, len(self.generators) * n)
                 if shard not in written:
                     proposals = generator.propose(
@@ -97,30 +115,46 @@ class Search:
                     self.store.write_proposals(generator.name, shard, proposals)
         self.progress("propose", len(self.generators) * n, len(self.generators) * n)
 
-    def screen(self) -> None:
+    def screen(self, share: Share = WHOLE) -> None:
         """Single-point energies of the first distinct candidates of each generator."""
-        index = self._screened
+        index, model = self._screened, self.models[0]
         written = self.store.done("screen")
-        for shard, part in _shards(len(index), MODEL_SHARD[self.model.device.type]):
+        for shard, part in _shards(len(index), _shard_size("screen", model), share):
             self.progress("screen", part.start, len(index))
             if shard not in written:
                 some = self.pool.take([index[k] for k in part])
-                self.store.write_energies("screen", shard, some.ids, self.model.evaluate(some.crystals))
+                self.store.write_energies("screen", shard, some.ids, model.evaluate(some.crystals))
         self.progress("screen", len(index), len(index))
 
-    def relax(self) -> None:
+    def relax(self, share: Share = WHOLE) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
         chosen = self.pool.take(self._chosen())
-        self._relax_in_shards("relax", chosen.ids, chosen.crystals, self.settings.max_force)
+        max_force = self.settings.max_force
+        self._relax_in_shards("relax", self.models[0], chosen.ids, chosen.crystals, max_force, share)
 
-    def rattle(self) -> None:
+    def finish(self, share: Share = WHOLE) -> None:
+        """Relax the best of what the first model relaxed on with the last model, if that is another."""
+        if len(self.models) > 1:
+            _, starts = self._finishing()
+            self._relax_in_shards("finish", self.model, starts.ids(), starts, self.settings.max_force, share)
+
+    def rattle(self, share: Share = WHOLE) -> None:
         """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
-        starts = self._rattled(self.store.relaxed("relax", self.model.label)[1]).crystals
+        starts = self._rattled(self.relaxed()[1]).crystals
         max_force = min(RATTLED_MAX_FORCE, self.settings.max_force)
-        self._relax_in_shards("rattle", starts.ids(), starts, max_force)
-        self.store.finish()
+        if self._relax_in_shards("rattle", self.model, starts.ids(), starts, max_force, share):
+            self.store.finish()
 
     # -- what follows from the store --------------------------------------------------------------
+
+    def relaxed(self) -> tuple[list[str], Relaxed]:
+        """The ends of the relaxations by the last model that keep symmetry, and whose candidates they are."""
+        if len(self.models) == 1:
+            return self.store.relaxed("relax", self.model.label)
+        candidates, starts = self._finishing()
+        candidate = dict(zip(starts.ids(), candidates, strict=True))
+        ids, ends = self.store.relaxed("finish", self.model.label)
+        return [candidate[i] for i in ids], ends
 
     @cached_property
     def pool(self) -> Pool:
@@ -150,23 +184,26 @@ class Search:
         return interleave(_by_score(self.pool).values(), self.settings.screened)
 
     def _chosen(self) -> list[int]:
-        """Members of the pool that are relaxed.
-
-        Each generator's lowest energies take turns with the generator's own order, where it has one:
-        its scores know the chemistry, the energies of unrelaxed crystals know the geometry, and each
-        is often wrong where the other is right.
-        """
-        ids, evaluation = self.store.energies("screen", self.model.label)
+        """Members of the pool that are relaxed."""
+        ids, evaluation = self.store.energies("screen", self.models[0].label)
         energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
-        lists = []
-        for members in _by_score(self.pool).values():
-            known = [k for k in members if math.isfinite(energy.get(self.pool.ids[k], math.nan))]
-            some = self.pool.take(known)
-            energies = torch.tensor([energy[i] for i in some.ids], dtype=torch.float64)
-            by_energy = [known[k] for k in order(energies / some.crystals.n_atoms, some.ids).tolist()]
-            scored = len({self.pool.provenance[k].score for k in members}) > 1
-            lists += [by_energy, members] if scored or not known else [by_energy]
-        return interleave(lists, self.settings.relaxed)
+        per_atom = [
+            energy.get(i, math.nan) / n
+            for i, n in zip(self.pool.ids, self.pool.crystals.n_atoms.tolist(), strict=True)
+        ]
+        return _both_ways(self.pool, per_atom, self.settings.relaxed)
+
+    def _finishing(self) -> tuple[list[str], Crystals]:
+        """What the last model is to relax on: the candidates' ids and the ends of the first model."""
+        ids, ends = self.store.relaxed("relax", self.models[0].label)
+        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        crystals, per_atom = ends.crystals[good], self._per_atom(ends)[good]
+        kept = (unique(crystals, energies=per_atom) == torch.arange(len(good))).nonzero().flatten().tolist()
+        provenance = dict(zip(self._built.ids, self._built.provenance, strict=True))
+        names = [ids[good[k]] for k in kept]
+        distinct = Pool(names, crystals[kept], [provenance[i] for i in names])
+        chosen = _both_ways(distinct, per_atom[kept].tolist(), self.settings.finished)
+        return [names[k] for k in chosen], distinct.crystals[chosen]
 
     def _best(self, relaxed: Relaxed) -> list[int]:
         """The lowest distinct crystals, which are rattled."""
@@ -192,11 +229,13 @@ class Search:
         crystals = relaxed.crystals
         return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
 
-    def _relax_in_shards(self, stage: str, ids: list[str], starts: Crystals, max_force: float) -> None:
-        """Relax and store what is not yet stored."""
-        written = self.store.done(stage)
+    def _relax_in_shards(
+        self, stage: str, model: EnergyModel, ids: list[str], starts: Crystals, max_force: float, share: Share
+    ) -> bool:
+        """Relax and store what is not yet stored; whether the whole stage is stored now."""
+        written, size = self.store.done(stage), _shard_size(stage, model)
         self.progress(stage, 0, len(ids))
-        for shard, part in _shards(len(ids), MODEL_SHARD[self.model.device.type]):
+        for shard, part in _shards(len(ids), size, share):
             if shard in written:
                 continue
             crystals = starts[part.start : part.stop]
@@ -205,16 +244,17 @@ class Search:
                 self.progress(stage, stop - moving, len(ids))
 
             ends = relax(
-                crystals.to(self.model.device),
-                self.model,
+                crystals.to(model.device),
+                model,
                 max_steps=self.settings.max_steps,
                 max_force=max_force,
                 pressure=self.settings.pressure,
-                symmetry=operations(crystals).to(self.model.device) if stage == "relax" else None,
+                symmetry=None if stage == "rattle" else operations(crystals).to(model.device),
                 on_step=on_step,
             )
             self.store.write_relaxed(stage, shard, ids[part.start : part.stop], ends)
         self.progress(stage, len(ids), len(ids))
+        return self.store.done(stage).issuperset(shard for shard, _ in _shards(len(ids), size, WHOLE))
 
     # -- the answer -------------------------------------------------------------------------------
 
@@ -222,7 +262,7 @@ class Search:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
         built, tally = self._built, self.store.tally()
         by_id = dict(zip(built.ids, built.provenance, strict=True))
-        ids, relaxed = self.store.relaxed("relax", self.model.label)
+        ids, relaxed = self.relaxed()
         ends, parent, lowered = relaxed, list(range(len(ids))), dict[int, float]()
         if self.store.finished:  # a part of the rattled ones cannot be told from the whole
             starts, (start_ids, freed) = (
@@ -258,7 +298,8 @@ class Search:
                 "built": len(built.ids),
                 "plausible": len(self._plausible),
                 "unique": len(self.pool.ids),
-                "relaxed": len(ids),
+                "relaxed": len(self.store.relaxed("relax", self.models[0].label)[0]),
+                **({"finished": len(ids)} if len(self.models) > 1 else {}),
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
                 "ranked": len(ranking.chosen),
             },
@@ -326,10 +367,32 @@ def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:
     return list(dict.fromkeys(turns))[:n]
 
 
-def _shards(n: int, size: int) -> Iterator[tuple[int, range]]:
-    """(shard number, its range) of n things in shards of `size`."""
-    for shard in range(math.ceil(n / size)):
+def _shard_size(stage: str, model: EnergyModel) -> int:
+    return MODEL_SHARD[stage] * (1 if model.device.type == "cpu" else ON_GPU)
+
+
+def _shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:
+    """(shard number, its range) of n things in shards of `size`; those of the share only."""
+    mine, shares = share
+    for shard in range(mine, math.ceil(n / size), shares):
         yield shard, range(shard * size, min(n, (shard + 1) * size))
+
+
+def _both_ways(pool: Pool, per_atom: Sequence[float], n: int) -> list[int]:
+    """The first n of a pool with energies, eV/atom (NaN: none).
+
+    Each generator's lowest energies take turns with the generator's own order, where it has one:
+    its scores know the chemistry, the energies of unrelaxed crystals know the geometry, and each
+    is often wrong where the other is right.
+    """
+    lists: list[list[int]] = []
+    for members in _by_score(pool).values():
+        known = [k for k in members if math.isfinite(per_atom[k])]
+        energies = torch.tensor([per_atom[k] for k in known], dtype=torch.float64)
+        by_energy = [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
+        scored = len({pool.provenance[k].score for k in members}) > 1
+        lists += [by_energy, members] if scored or not known else [by_energy]
+    return interleave(lists, n)
 
 
 def _by_score(pool: Pool) -> dict[str, list[int]]:

@@ -8,7 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
 
 from csp.errors import InputError
 from csp.target import Target
@@ -23,7 +32,8 @@ def _split(value: Any) -> Any:
     return [part for part in value.replace(" ", "").split(",") if part] if isinstance(value, str) else value
 
 
-Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+GeneratorName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GENERATOR_NAMES)})]
+Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
 
 
@@ -35,7 +45,7 @@ class SearchSettings(BaseModel):
     formula: str = Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[A-Za-z0-9().\[\] ]+$",
+        pattern=r"^[(\[ ]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9.()\[\] ])*$",
         title="Formula",
         description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
     )
@@ -52,13 +62,33 @@ class SearchSettings(BaseModel):
         title="Screened",
         description="Distinct candidates given a single-point energy, the best of them are relaxed",
     )
-    relaxed: int = Field(42, ge=1, le=100_000, title="Relaxed", description="Candidates to relax")
+    relaxed: int = Field(
+        42,
+        ge=1,
+        le=100_000,
+        title="Relaxed",
+        description="Candidates to relax, by the surrogate if there is one",
+    )
+    finished: int = Field(
+        30,
+        ge=1,
+        le=100_000,
+        title="Finished",
+        description="Of those that the surrogate relaxed, how many the relaxer relaxes on",
+    )
     top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
+    surrogate: str = Field(
+        "none",
+        min_length=1,
+        title="Surrogate",
+        description="Fast model that screens and relaxes first: its name or file; none: the relaxer does all",
+    )
     relaxer: str = Field(
         "chgnet",
         min_length=1,
         title="Relaxer",
-        description="Universal potential that relaxes and ranks: chgnet, a matgl model's name, or its folder",
+        description="Potential that finishes and ranks: chgnet, a matgl model's name or folder; "
+        "none: the surrogate does all",
     )
     library: Path | None = Field(
         None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
@@ -110,6 +140,18 @@ class SearchSettings(BaseModel):
                 f"there is no generator {unknown[0]!r}; choose from {', '.join(GENERATOR_NAMES)}"
             )
         return tuple(dict.fromkeys(names))
+
+    @field_validator("relaxer")
+    @classmethod
+    def _some_model(cls, relaxer: str, info: ValidationInfo) -> str:
+        if relaxer == info.data.get("surrogate") == "none":
+            raise ValueError("there is neither a surrogate nor a relaxer; name one, for example chgnet")
+        return relaxer
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the energy models, in the order of their work."""
+        return tuple(name for name in (self.surrogate, self.relaxer) if name != "none")
 
     @classmethod
     def read(cls, **values: Any) -> SearchSettings:

@@ -166,10 +166,15 @@ def test_energy_above_the_truth() -> None:
 
 
 def test_table_and_plot(tmp_path: Path) -> None:
-    outcomes = [outcome("a", FOUND, baseline=score(SALT, LOST, BOTH)), outcome("b", LOST)]
-    text = table(
-        outcomes, {"budget": {"name": "small"}, "relaxer": "lj", "library": None, "seed": 0}, {"x": "y"}
-    )
+    outcomes, baseline = [outcome("a", FOUND), outcome("b", LOST)], [outcome("a", LOST)]
+    settings = {
+        "budget": {"name": "small"},
+        "surrogate": "none",
+        "relaxer": "lj",
+        "library": None,
+        "seed": 0,
+    }
+    text = table(outcomes, settings, {"x": "y"}, baseline)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows[:5]}) == 1
     assert "| a |" in rows[2]

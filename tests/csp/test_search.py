@@ -16,7 +16,7 @@ from csp.contracts import check_generator
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.prediction import Prediction
-from csp.protocols import Evaluation, Proposals, Provenance
+from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.relax import Status
 from csp.search import Search, interleave
 from csp.settings import SearchSettings
@@ -64,15 +64,26 @@ class Interrupting(LennardJones):
         return super().evaluate(crystals, forces=forces)
 
 
+class Softer(LennardJones):
+    """Another pair potential of the same kind: a stand-in for a surrogate, with a label of its own."""
+
+    label = Label("LJ", "softer", "1")
+
+    def __init__(self) -> None:
+        super().__init__(unlike=0.3, like=0.12)
+
+
 def search(
     folder: Path,
     model: LennardJones | None = None,
     *,
     resume: bool = False,
     settings: SearchSettings = SETTINGS,
+    surrogate: LennardJones | None = None,
 ) -> Search:
     store = Store.begin(folder, settings.model_dump(mode="json"), formula="NaCl", versions={}, resume=resume)
-    return Search(settings, [Strained()], model or LennardJones(), 16.0, store)
+    models = [surrogate] if surrogate else []
+    return Search(settings, [Strained()], [*models, model or LennardJones()], 16.0, store)
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +172,35 @@ def test_same_seed_same_answer_other_seed_other(tmp_path: Path, undisturbed: Pre
     assert search(tmp_path / "a").run() == undisturbed_like(undisturbed)
     other = SETTINGS.model_copy(update={"seed": 1})
     assert search(tmp_path / "b", settings=other).run().crystals.ids() != undisturbed.crystals.ids()
+
+
+def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> None:
+    settings = SETTINGS.model_copy(update={"finished": 3})
+    run = search(tmp_path, settings=settings, surrogate=Softer())
+    prediction = run.run()
+    assert prediction.label == LennardJones.label
+    funnel = prediction.funnel
+    assert (funnel["relaxed"], funnel["finished"]) == (9, 3)
+    energy = LennardJones().evaluate(prediction.crystals).energy / prediction.crystals.n_atoms
+    np.testing.assert_allclose([r.energy_ev_per_atom for r in prediction.results], energy, atol=1e-9)
+    assert prediction.results[0].spacegroup_number == 221
+    # the finished ones begin where the surrogate ended, and are still known as the candidates they were
+    candidates, ends = run.relaxed()
+    starts = run.store.relaxed("relax", Softer.label)[0]
+    assert set(candidates) <= set(starts)
+    assert len(ends.crystals) == len(set(candidates)) == 3
+
+
+@pytest.mark.parametrize("evaluations", [1, 15, 40])
+def test_interrupted_between_two_models(tmp_path: Path, evaluations: int) -> None:
+    def run(folder: Path, model: LennardJones, *, resume: bool = False) -> Prediction:
+        return search(folder, model, resume=resume, surrogate=Softer()).run()
+
+    whole = run(tmp_path / "whole", LennardJones())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "cut", Interrupting(evaluations))
+    search(tmp_path / "cut", resume=True, surrogate=Softer()).conclude()
+    assert run(tmp_path / "cut", LennardJones(), resume=True) == undisturbed_like(whole)
 
 
 def test_elements_that_the_model_lacks_are_refused(tmp_path: Path) -> None:
