@@ -82,6 +82,8 @@ class Prediction:
                converged, ranked
     unranked   what was relaxed in vain
     warnings   sentences for people
+    models     names of the energy models, in the order of their work: the first screened and relaxed, the
+               last, if another, finished; its energies rank
     """
 
     target: Target
@@ -91,6 +93,7 @@ class Prediction:
     funnel: dict[str, int]
     unranked: list[Unranked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    models: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -99,6 +102,12 @@ class Prediction:
             raise ContractError("The ranks of a prediction are not 1, 2, 3, … in order.")
         if self.results and self.label is None:
             raise ContractError("Ranked energies need a label.")
+
+    @property
+    def who_did_what(self) -> str:
+        """For people: "xs screened and relaxed, chgnet finished"; empty if not known."""
+        did = ("screened and relaxed", "finished")
+        return ", ".join(f"{name} {what}" for name, what in zip(self.models, did, strict=False))
 
     def above_best(self, result: Result) -> float:
         """meV/atom by which a result lies above the first in energy, or in enthalpy under pressure."""

@@ -75,8 +75,10 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             _shortened(result.template_id or result.generator),
             "" if result.status == Status.CONVERGED else "*",
         )
+    notes = [prediction.who_did_what] if prediction.models else []
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
-        table.caption = "* not relaxed to the end"
+        notes.append("* not relaxed to the end")
+    table.caption = "; ".join(notes)
     return table
 
 
@@ -92,6 +94,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "schema": SCHEMA,
         "formula": prediction.target.formula,
         "label": None if prediction.label is None else str(prediction.label),
+        "models": list(prediction.models),
         "pressure_gpa": prediction.target.pressure,
         "results": rows,
         "funnel": prediction.funnel,

@@ -303,6 +303,7 @@ class Search:
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
                 "ranked": len(ranking.chosen),
             },
+            models=tuple(model.name for model in self.models),
             unranked=[
                 Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
                 for i, status in zip(ids, relaxed.status, strict=True)
