@@ -7,7 +7,6 @@ list; energies agree with the packages' own calculators to float32 rounding.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import itertools
 import json
 import math
@@ -22,8 +21,9 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.errors import InputError, MissingError
+from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Label
+from surrogates import published
 from surrogates.chgnet import CHGNet
 from surrogates.tensornet import TensorNet
 
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
 __all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
-
-CHGNET_WEIGHTS = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
-CHGNET_ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))  # Po-Ra are not in its training data
-MATGL_FILES = ("model.json", "model.pt", "state.pt")
-MATGL_NAMES = ("TensorNet-PES-MatPES-PBE-2025.2", "TensorNet-PES-MatPES-r2SCAN-2025.2")
-KNOWN = f"Known: chgnet, {', '.join(MATGL_NAMES)}, or the folder of a matgl TensorNet potential"
 
 T = TypeVar("T")
 
@@ -130,12 +124,7 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
     is damaged.
     """
     device = torch.device(device)
-    package = importlib.util.find_spec("chgnet")
-    if package is None or package.origin is None:
-        raise MissingError("CHGNet's weights are missing; install the package chgnet.")
-    path = Path(package.origin).parent / CHGNET_WEIGHTS
-    if not path.is_file():
-        raise MissingError(f"CHGNet's weights are missing: {path} does not exist; install chgnet 0.4.")
+    (path,) = published.files("chgnet")
     weights = _read(path)["model"]["state_dict"]
     network = CHGNet(weights, cutoff=6.0, bond_cutoff=3.0, cutoff_power=8, device=device, dtype=dtype)
     label = Label("PBE+U", "MP2020", f"chgnet-0.3.0-{_digest(path)}")
@@ -143,7 +132,7 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
         network,
         name="chgnet",
         label=label,
-        elements=CHGNET_ELEMENTS,
+        elements=published.ELEMENTS,
         device=device,
     )
 
@@ -160,12 +149,8 @@ def load_tensornet(
 
     device = torch.device(device)
     folder = Path(name_or_path)
-    files = {f: folder / f for f in MATGL_FILES} if folder.is_dir() else _download(str(name_or_path))
-    missing = [f for f, path in files.items() if not path.is_file()]
-    if missing:
-        raise InputError(
-            f"{folder} is not the folder of a matgl potential: {', '.join(missing)} is not there."
-        )
+    paths = published.files(folder) if folder.is_dir() else published.download(str(name_or_path))
+    files = {path.name: path for path in paths}
     try:
         outer, options = json.loads(files["model.json"].read_text()), _read(files["model.pt"])["model"]
         classes = outer["@class"], options["@class"]
@@ -186,24 +171,6 @@ def load_tensornet(
     functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
     label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
     return NetworkModel(network, name=folder.name, label=label, elements=frozenset(numbers), device=device)
-
-
-def _download(name: str) -> dict[str, Path]:
-    if name not in MATGL_NAMES:
-        raise InputError(f"There is no potential {name!r}. {KNOWN}.")
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError
-    from matgl.config import MATGL_CACHE
-    from matgl.utils.io import HF_MATGL_ORG
-
-    try:
-        return {
-            f: Path(hf_hub_download(f"{HF_MATGL_ORG}/{name}", f, cache_dir=MATGL_CACHE)) for f in MATGL_FILES
-        }
-    except (OSError, HfHubHTTPError) as error:
-        raise MissingError(
-            f"{name} is not on this machine and cannot be downloaded; name a folder, or use chgnet."
-        ) from error
 
 
 class ASEModel:

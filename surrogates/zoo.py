@@ -21,7 +21,17 @@ from csp.protocols import EnergyModel, Label
 from surrogates.surrogate import Surrogate
 from surrogates.transformer import Architecture, CrystalTransformer
 
-__all__ = ["Card", "export", "list_models", "load_model", "read_card", "seen_compositions", "verify"]
+__all__ = [
+    "Card",
+    "export",
+    "is_ours",
+    "list_models",
+    "load_model",
+    "read_card",
+    "seen_compositions",
+    "verify",
+    "weights_file",
+]
 
 DEFAULT_KIND = "anchored"
 CORRECTIONS = {
@@ -73,12 +83,12 @@ def read_card(name_or_path: str | Path) -> Card:
 
     Raises MissingError where there is none, InputError where it cannot be read.
     """
-    return _parse_card(_weights_file(name_or_path).with_suffix(".json"))
+    return _parse_card(weights_file(name_or_path).with_suffix(".json"))
 
 
 def verify(name_or_path: str | Path) -> Card:
     """The card, once the weights have the hash that it names; InputError otherwise."""
-    path = _weights_file(name_or_path)
+    path = weights_file(name_or_path)
     card = read_card(path)
     if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
         raise InputError(f"The weights in {path} are not those of their card.")
@@ -89,7 +99,7 @@ def seen_compositions(name_or_path: str | Path) -> frozenset[int]:
     """Hashes (see `surrogates.data.hashed`) of all compositions that a model of ours was trained on."""
     from safetensors.torch import load_file
 
-    return frozenset(load_file(_weights_file(name_or_path))["seen"].tolist())
+    return frozenset(load_file(weights_file(name_or_path))["seen"].tolist())
 
 
 def load_model(
@@ -103,7 +113,7 @@ def load_model(
     kind: the head of a model of ours. Raises InputError for a name that means nothing, a damaged
     file or an unknown head, MissingError for what is not here.
     """
-    if not _is_ours(name_or_path):
+    if not is_ours(name_or_path):
         from surrogates.potentials import load_potential
 
         return load_potential(name_or_path, device)
@@ -111,7 +121,7 @@ def load_model(
 
     card = verify(name_or_path)
     network = CrystalTransformer(Architecture(**{**card.architecture, "kinds": tuple(card.kinds)}))
-    weights = load_file(_weights_file(name_or_path))
+    weights = load_file(weights_file(name_or_path))
     weights.pop("seen")
     network.load_state_dict(weights)
     if kind not in card.kinds:
@@ -159,11 +169,13 @@ def export(checkpoint: Path, name: str, folder: Path, metrics: dict[str, float],
     return card
 
 
-def _is_ours(name_or_path: str | Path) -> bool:
+def is_ours(name_or_path: str | Path) -> bool:
+    """Is it a shipped model's name or a path to a weights file of ours?"""
     return str(name_or_path).endswith(".safetensors") or (_shipped() / f"{name_or_path}.safetensors").exists()
 
 
-def _weights_file(name_or_path: str | Path) -> Path:
+def weights_file(name_or_path: str | Path) -> Path:
+    """The weights of a model of ours by name or path; MissingError where there is none."""
     path = Path(name_or_path)
     if path.suffix != ".safetensors":
         path = _shipped() / f"{name_or_path}.safetensors"

@@ -18,7 +18,7 @@ from csp.contracts import check_energy_model
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
-from surrogates import potentials
+from surrogates import published
 from surrogates.chgnet import CHGNet
 from surrogates.potentials import ASEModel, load_chgnet, load_potential, load_tensornet
 
@@ -158,7 +158,7 @@ def test_unknown_names() -> None:
 
 
 def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(potentials, "CHGNET_WEIGHTS", "pretrained/none.tar")
+    monkeypatch.setattr(published, "CHGNET_WEIGHTS", "pretrained/none.tar")
     with pytest.raises(MissingError, match="weights are missing"):
         load_chgnet()
 
