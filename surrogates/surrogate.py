@@ -10,6 +10,7 @@ from csp.errors import InputError
 from csp.protocols import Evaluation, Label
 from surrogates.environments import Environments, environments
 from surrogates.transformer import CrystalTransformer
+from surrogates.uncertainty import Rigidity
 
 __all__ = ["Surrogate"]
 
@@ -21,6 +22,7 @@ class Surrogate:
 
     network    in evaluation mode; its precision is that of the computation
     kind       name of the head, one of `network.architecture.kinds`
+    rigidity   of that head; None: it gives no σ
     """
 
     def __init__(
@@ -31,14 +33,16 @@ class Surrogate:
         name: str,
         label: Label,
         elements: frozenset[int],
+        rigidity: Rigidity | None = None,
     ) -> None:
         if kind not in network.architecture.kinds:
             heads = ", ".join(network.architecture.kinds)
             raise InputError(f"The surrogate {name} has no head {kind!r}; it has {heads}.")
         self.name, self.label, self.elements = name, label, elements
         self.device = network.reference.device
-        self._network = network.eval().requires_grad_(False)
-        self._column = network.architecture.kinds.index(kind)
+        self.kind, self.rigidity = kind, rigidity
+        self.network = network.eval().requires_grad_(False)
+        self.column = network.architecture.kinds.index(kind)
 
     def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
         """See `EnergyModel`. Raises InputError for elements that the network was not trained on."""
@@ -50,37 +54,58 @@ class Surrogate:
         energy = there.cell.new_zeros(len(there), dtype=torch.float64)
         force = torch.zeros_like(there.frac, dtype=torch.float64)
         stress = torch.zeros_like(there.cell, dtype=torch.float64)
+        sigma = torch.zeros_like(energy)
         for rows in self._chunks(there):
             part = there[rows]
-            atoms = environments(part, self._network.architecture.cutoff, self._network.radii.dtype)
-            if not forces:
-                with torch.no_grad():
-                    energy[rows] = self._network(atoms)[:, self._column]
-                continue
-            energy[rows], gradient = self._gradient(atoms)
-            force[ranges(there.offsets[rows], part.n_atoms)] = -_by_position(atoms, gradient)
-            stress[rows] = _by_strain(atoms, gradient) / part.volumes[:, None, None]
+            atoms = environments(part, self.network.architecture.cutoff, self.network.radii.dtype)
+            atoms.vector.requires_grad_(forces)
+            features = self.network.features(atoms)
+            found = self.network.energies(atoms, features)[:, self.column]
+            energy[rows] = found.detach()
+            if self.rigidity:
+                sigma[rows] = self.rigidity.sigma(_mean(features.detach(), atoms))
+            if forces:
+                (gradient,) = torch.autograd.grad(found.sum(), atoms.vector)
+                force[ranges(there.offsets[rows], part.n_atoms)] = -_by_position(atoms, gradient.double())
+                stress[rows] = _by_strain(atoms, gradient.double()) / part.volumes[:, None, None]
         home = crystals.device
-        if not forces:
-            return Evaluation(self.label, energy.to(home))
-        return Evaluation(self.label, energy.to(home), force.to(home), stress.to(home))
+        return Evaluation(
+            self.label,
+            energy.to(home),
+            force.to(home) if forces else None,
+            stress.to(home) if forces else None,
+            sigma.to(home) if self.rigidity else None,
+        )
 
-    def _gradient(self, atoms: Environments) -> tuple[Tensor, Tensor]:
-        """Energies float64 [B], and their gradient by the vectors to the neighbours, float64 [A, K, 3]."""
-        vector = atoms.vector.requires_grad_(True)
-        energy = self._network(atoms)[:, self._column]
-        (gradient,) = torch.autograd.grad(energy.sum(), vector)
-        return energy.detach(), gradient.double()
+    def features(self, crystals: Crystals) -> Tensor:
+        """float64 [B, W] on the device of `crystals`: the last layer's features, mean over the atoms.
+
+        The energy per atom is linear in them, but for the elements' reference energies and the repulsion
+        of colliding atoms.
+        """
+        there = crystals.to(self.device)
+        features = there.cell.new_zeros(len(there), self.network.architecture.width, dtype=torch.float64)
+        for rows in self._chunks(there):
+            atoms = environments(there[rows], self.network.architecture.cutoff, self.network.radii.dtype)
+            features[rows] = _mean(self.network.features(atoms), atoms)
+        return features.to(crystals.device)
 
     def _chunks(self, crystals: Crystals) -> list[Tensor]:
         """Rows of crystals of similar density, so that padding wastes little, sized for the device."""
-        sphere = 4.0 / 3.0 * torch.pi * self._network.architecture.cutoff**3
+        sphere = 4.0 / 3.0 * torch.pi * self.network.architecture.cutoff**3
         per_atom = crystals.n_atoms * sphere / crystals.volumes  # expected neighbours of an atom
         order = torch.argsort(per_atom, stable=True)
         work = torch.cumsum((per_atom * crystals.n_atoms)[order], 0)
         limit = NEIGHBOURS_AT_ONCE.get(self.device.type, NEIGHBOURS_AT_ONCE["cpu"])
         _, sizes = torch.unique_consecutive(torch.div(work, limit, rounding_mode="floor"), return_counts=True)
         return list(order.split(sizes.tolist())) if len(order) else []
+
+
+def _mean(features: Tensor, atoms: Environments) -> Tensor:
+    """float64 [B, W]: the mean over each crystal's atoms of features [A, W]."""
+    total = features.new_zeros(atoms.n_crystals, features.shape[1], dtype=torch.float64)
+    n_atoms = torch.bincount(atoms.crystal, minlength=atoms.n_crystals)
+    return total.index_add(0, atoms.crystal, features.double()) / n_atoms[:, None]
 
 
 def _by_position(atoms: Environments, gradient: Tensor) -> Tensor:

@@ -100,11 +100,15 @@ class CrystalTransformer(nn.Module):
         return self.readout(x)
 
     def forward(self, atoms: Environments) -> Tensor:
-        """float64 [B, kinds]: energies, eV per cell.
+        """float64 [B, kinds]: energies, eV per cell."""
+        return self.energies(atoms, self.features(atoms))
+
+    def energies(self, atoms: Environments, features: Tensor) -> Tensor:
+        """float64 [B, kinds]: energies, eV per cell, from the atoms' features [A, width].
 
         Sums over atoms run in double precision, so that cells of hundreds of atoms keep meV.
         """
-        per_atom = self.energy(self.features(atoms)).double()
+        per_atom = self.energy(features).double()
         per_atom = per_atom + self.reference[:, atoms.numbers].T
         per_atom = per_atom + repulsion(atoms, self.radii).double()[:, None]
         total = per_atom.new_zeros(atoms.n_crystals, len(self.architecture.kinds))
