@@ -33,7 +33,7 @@ from csp.library import Library
 from csp.protocols import EnergyModel
 from csp.relax import relax
 from csp.search import RANKED, STAGES, Progress, Search, check_elements
-from csp.settings import GENERATOR_NAMES, Names, SearchSettings
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from csp.symmetry import operations
 from csp.volume import VolumePrior
 from generators.space_group import SpaceGroupGenerator
@@ -57,7 +57,7 @@ class RecoverySettings(BaseModel):
         None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
     )
     generators: Names = Field(
-        GENERATOR_NAMES, min_length=1, title="Generators", description="Which generators propose candidates"
+        DEFAULT_GENERATORS, min_length=1, title="Generators", description="Which generators propose candidates"
     )
     budget: Literal["small", "standard", "full"] = Field(
         "standard", title="Budget", description="Work spent on a target (see benchmarks/README.md)"

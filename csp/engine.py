@@ -20,6 +20,7 @@ from csp.settings import SearchSettings
 from csp.store import Store
 from csp.target import Target
 from csp.volume import VolumePrior
+from generators.metric_learning import MetricLearningGenerator
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
 from surrogates.zoo import load_model
@@ -29,6 +30,7 @@ __all__ = ["build", "predict", "resolve_device"]
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
     "space_group": SpaceGroupGenerator,
+    "metric_learning": MetricLearningGenerator,
 }
 
 

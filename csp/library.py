@@ -167,13 +167,27 @@ class Library:
 
     # -- finding ----------------------------------------------------------------------------------
 
-    def excluding(self, target: Target) -> Library:
-        """A view without any entry of the target's reduced composition."""
-        found = self._entries(target.anonymous)
-        order = np.lexsort((target.numbers, target.counts))
-        wanted = np.array(target.numbers)[order]
-        same = found.rows[(found.elements == wanted).all(axis=1)]
-        return replace(self, hidden=np.union1d(self.hidden, same))
+    def excluding(self, *targets: Target) -> Library:
+        """A view without any entry of the targets' reduced compositions."""
+        hidden = [self.hidden]
+        for target in targets:
+            found = self._entries(target.anonymous)
+            order = np.lexsort((target.numbers, target.counts))
+            wanted = np.array(target.numbers)[order]
+            hidden.append(found.rows[(found.elements == wanted).all(axis=1)])
+        return self.hiding(np.unique(np.concatenate(hidden)))
+
+    @property
+    def whole(self) -> Library:
+        """The same library with nothing hidden."""
+        return self.hiding(np.zeros(0, np.int64)) if len(self.hidden) else self
+
+    def hiding(self, rows: Ints) -> Library:
+        """A view without these rows, and no others."""
+        view = replace(self, hidden=rows)
+        for name in ("_offsets", "_compositions"):  # do not depend on what is hidden
+            view.__dict__[name] = getattr(self, name)
+        return view
 
     def rows(self, anonymous: tuple[int, ...]) -> Ints:
         """The entries whose coprime amounts, sorted, are these; whatever their formula units."""

@@ -22,9 +22,10 @@ from pydantic import (
 from csp.errors import InputError
 from csp.target import Target
 
-__all__ = ["GENERATOR_NAMES", "SearchSettings"]
+__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "SearchSettings"]
 
-GENERATOR_NAMES = ("template", "space_group")
+GENERATOR_NAMES = ("template", "space_group", "metric_learning")
+DEFAULT_GENERATORS = ("template", "space_group")
 
 
 def _split(value: Any) -> Any:
@@ -50,7 +51,7 @@ class SearchSettings(BaseModel):
         description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
     )
     generators: Names = Field(
-        GENERATOR_NAMES, min_length=1, title="Generators", description="Which generators propose candidates"
+        DEFAULT_GENERATORS, min_length=1, title="Generators", description="Which generators propose candidates"
     )
     candidates: int = Field(
         500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"

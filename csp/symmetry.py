@@ -28,6 +28,7 @@ __all__ = [
     "crystal_system",
     "operations",
     "primitive",
+    "primitive_sites",
     "site_coordinates",
     "space_group_symbol",
     "space_groups",
@@ -121,14 +122,25 @@ def primitive(crystals: Crystals, symprec: float = SYMPREC) -> Crystals:
 
     A crystal that cannot be analysed stays as it is.
     """
-    parts = [
-        (data.prim_std_cell.basis, data.prim_std_cell.positions, data.prim_std_cell.numbers)
-        if data
-        else given
-        for data, given in zip(_datasets(crystals, symprec), crystals.arrays(), strict=True)
-    ]
+    return primitive_sites(crystals, symprec)[0]
+
+
+def primitive_sites(
+    crystals: Crystals, symprec: float = SYMPREC
+) -> tuple[Crystals, list[list[tuple[int, str]]]]:
+    """`primitive`, and of each crystal the (atomic number, Wyckoff letter) of its orbits; none where the
+    analysis fails."""
+    parts, sites = [], []
+    for data, given in zip(_datasets(crystals, symprec), crystals.arrays(), strict=True):
+        if data is None:
+            parts.append(given)
+            sites.append([])
+        else:
+            cell = data.prim_std_cell
+            parts.append((cell.basis, cell.positions, cell.numbers))
+            sites.append(_orbits(data, given[2]))
     found = Crystals.from_arrays(*([part[k] for part in parts] for k in range(3)))
-    return found.to(device=crystals.device, dtype=crystals.cell.dtype)
+    return found.to(device=crystals.device, dtype=crystals.cell.dtype), sites
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +330,11 @@ def _datasets(crystals: Crystals, symprec: float) -> list[MoyoDataset | None]:
 
 
 def _occupied(data: MoyoDataset, numbers: np.ndarray) -> str:
-    orbits = sorted(set(data.orbits))
-    return wyckoff_text((int(numbers[i]), data.wyckoffs[i]) for i in orbits)
+    return wyckoff_text(_orbits(data, numbers))
+
+
+def _orbits(data: MoyoDataset, numbers: np.ndarray) -> list[tuple[int, str]]:
+    return [(int(numbers[i]), data.wyckoffs[i]) for i in sorted(set(data.orbits))]
 
 
 def _images(

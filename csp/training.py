@@ -44,3 +44,38 @@ def labels(
         symmetric=SpaceGroupGenerator(Library.open(structures), VolumePrior.load()),
         teacher=load_potential(teacher, resolve_device(device)),
     )
+
+
+@app.command()
+def metric(
+    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
+    out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")],
+    generator: Annotated[
+        Literal["metric_learning", "template"], typer.Option(help="Which generator it is for")
+    ] = "metric_learning",
+    energies: Annotated[
+        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+    ] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same course")] = 0,
+    minutes: Annotated[float, typer.Option(help="Stop after so many; go on later")] = float("inf"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """How alike compositions crystallise, learned from a library's structures: weights and their card."""
+    from csp.engine import resolve_device
+    from generators.train import ARCHITECTURES, Recipe, train_on_library
+
+    card = train_on_library(
+        generator,
+        structures,
+        energies,
+        out,
+        exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
+        recipe=Recipe(steps=steps, seed=seed, architecture=ARCHITECTURES[generator]),
+        device=resolve_device(device),
+        stop_after_minutes=minutes,
+    )
+    typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
