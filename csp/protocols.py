@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -14,7 +15,17 @@ from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.target import Target
 
-__all__ = ["EnergyModel", "Evaluation", "Generator", "Label", "Proposals", "Provenance"]
+__all__ = [
+    "DONE",
+    "EnergyModel",
+    "Evaluation",
+    "Generator",
+    "Label",
+    "Labeller",
+    "Labels",
+    "Proposals",
+    "Provenance",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +143,40 @@ class EnergyModel(Protocol):
         Results come back in float64 on the device of `crystals`. The model splits the batch into
         chunks that suit its device; results do not depend on what else is in the batch (to 1e-5).
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What a labeller found for B crystals.
+
+    energy   float64 [B]  eV per cell; NaN where there is none
+    outcome  [B]          "done", or in a few words why there is no energy
+    """
+
+    energy: Tensor
+    outcome: list[str]
+
+    @property
+    def failed(self) -> Counter[str]:
+        """How many have no energy, by reason."""
+        return Counter(why for why in self.outcome if why != DONE)
+
+
+DONE = "done"
+
+
+@runtime_checkable
+class Labeller(Protocol):
+    """Computes reference energies one crystal after the other: a DFT code, or a potential in its stead.
+
+    A calculation that fails is an outcome and costs nothing but itself.
+    """
+
+    name: str
+    label: Label
+    elements: frozenset[int]
+
+    def compute(self, crystals: Crystals, folder: Path) -> Labels:
+        """Label all crystals in the order given; what `folder` holds of earlier calculations is reused."""
         ...
