@@ -8,12 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from csp.prediction import Prediction
 from csp.record import RunRecord
 
-__all__ = ["energy_volume_svg", "render_page"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["STAGES", "STYLE", "draw_energy_volume", "energy_volume_svg", "render_page"]
 
 STAGES = {
     "proposed": "proposed by the generators",
@@ -71,35 +74,39 @@ def energy_volume_svg(prediction: Prediction) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    results = prediction.results
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(6.2, 4.0), layout="constrained")
-        axes = figure.add_subplot()
-        for k, generator in enumerate(sorted({r.generator for r in results})):
-            mine = [r for r in results if r.generator == generator]
-            axes.scatter(
-                [r.volume_per_atom for r in mine],
-                [prediction.above_best(r) for r in mine],
-                s=42,
-                color=COLOURS[k % len(COLOURS)],
-                alpha=0.85,
-                linewidths=0.8,
-                edgecolors="white",
-                label=generator.replace("_", " "),
-                zorder=3,
-            )
-        for r in results[:ANNOTATED]:
-            point = (r.volume_per_atom, prediction.above_best(r))
-            axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
-        axes.set_xlabel("volume (Å³/atom)")
-        axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the best (meV/atom)")
-        axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
-        axes.margins(0.08)
-        axes.legend(frameon=False, loc="best")
+        draw_energy_volume(figure.add_subplot(), prediction)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
     return svg[svg.index("<svg") :]  # HTML has no place for an XML declaration
+
+
+def draw_energy_volume(axes: Axes, prediction: Prediction) -> None:
+    """The marks and words of that figure, in `STYLE`."""
+    results = prediction.results
+    for k, generator in enumerate(sorted({r.generator for r in results})):
+        mine = [r for r in results if r.generator == generator]
+        axes.scatter(
+            [r.volume_per_atom for r in mine],
+            [prediction.above_best(r) for r in mine],
+            s=42,
+            color=COLOURS[k % len(COLOURS)],
+            alpha=0.85,
+            linewidths=0.8,
+            edgecolors="white",
+            label=generator.replace("_", " "),
+            zorder=3,
+        )
+    for r in results[:ANNOTATED]:
+        point = (r.volume_per_atom, prediction.above_best(r))
+        axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
+    axes.set_xlabel("volume (Å³/atom)")
+    axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the best (meV/atom)")
+    axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
+    axes.margins(0.08)
+    axes.legend(frameon=False, loc="best")
 
 
 def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:

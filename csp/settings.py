@@ -22,7 +22,7 @@ from pydantic import (
 from csp.errors import InputError
 from csp.target import Target
 
-__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "SearchSettings"]
+__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
 
 GENERATOR_NAMES = ("template", "space_group", "metric_learning")
 DEFAULT_GENERATORS = ("template", "space_group")

@@ -1,79 +1,186 @@
-"""The search as a Prefect flow: one task a stage, a table of the ranking as an artifact.
+"""The search as a Prefect flow: one task a stage, or one a share of it, and artifacts for people.
 
-Tasks get settings and a path, never crystals: the store in the out folder is what passes results on
-and what a retried or restarted run resumes from. `predict.fn(...)` is a plain function and needs no
-server.
+Tasks get settings and a path, never crystals: the store is what passes results on, and what a retried or
+restarted run resumes from. `predict.fn(...)` is a plain function and needs no server. What takes long to
+import is imported by the tasks, so that a run that was asked for wrongly says so in its first second.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
+from prefect.runtime import flow_run
 
-from csp.engine import build
-from csp.prediction import Prediction
-from csp.record import RunRecord
-from csp.report import write_report
-from csp.search import STAGES, Search
-from csp.settings import SearchSettings
+from csp.errors import CspError, InputError, StoreError
+from csp.settings import DEFAULT_GENERATORS, SearchSettings
+from flows.form import (
+    DEFAULTS,
+    Advanced,
+    Candidates,
+    Device,
+    Folder,
+    Formula,
+    Generators,
+    Library,
+    Runner,
+    settings_of,
+)
+from flows.home import STORE_URL, runs
+
+if TYPE_CHECKING:
+    from csp.prediction import Prediction
+    from csp.record import RunRecord
+    from csp.search import Search, Share
+    from flows.progress import Reporter
 
 __all__ = ["predict"]
 
-ARTIFACT_ROWS = 20
+CRASHES = 6  # after so many a run is not taken up again
+RESULTS = 20  # in what the flow returns
+STORE_BACK_IN = [10.0, 30.0, 60.0]  # seconds to wait for a database that is away
+
+
+def _store_is_away(_: Any, __: Any, state: Any) -> bool:
+    """Only what passes by itself is worth a retry."""
+    return isinstance(state.result(raise_on_failure=False), StoreError)
 
 
 @lru_cache(maxsize=1)
-def _search(settings: SearchSettings, out: Path, device: str) -> tuple[Search, RunRecord]:
-    """Models are loaded once a process; a run that exists is gone on with."""
-    return build(settings, out, device=device, resume=True)
+def _reporter(settings: SearchSettings) -> Reporter:
+    from flows.progress import Reporter
+
+    return Reporter(f"progress-{settings.target().formula.lower()}", len(settings.models))
 
 
-@task(task_run_name="{stage}", cache_policy=NO_CACHE)
-def run_stage(settings: SearchSettings, out: Path, device: str, stage: str) -> None:
-    """One stage of the search, or what is left of it."""
-    getattr(_search(settings, out, device)[0], stage)()
+@lru_cache(maxsize=1)
+def _search(settings: SearchSettings, out: Path, device: str, told: bool) -> tuple[Search, RunRecord]:
+    """Models are loaded once a process; a run that exists is gone on with.
+
+    told: whether this process tells the progress; a worker that does shares does not.
+    """
+    from csp.engine import build
+
+    return build(
+        settings,
+        out,
+        device=device,
+        resume=True,
+        progress=_reporter(settings) if told else lambda stage, done, total: None,
+        store_url=os.environ.get(STORE_URL),
+    )
 
 
-@task(task_run_name="rank", cache_policy=NO_CACHE, persist_result=False)
-def rank(settings: SearchSettings, out: Path, device: str) -> Prediction:
+@task(
+    task_run_name="{stage} {share}",
+    cache_policy=NO_CACHE,
+    retries=len(STORE_BACK_IN),
+    retry_delay_seconds=STORE_BACK_IN,
+    retry_condition_fn=_store_is_away,
+)
+def run_stage(
+    settings: SearchSettings,
+    out: Path,
+    device: str,
+    stage: str,
+    share: Share = (0, 1),
+    told: bool = False,
+) -> None:
+    """A share of one stage of the search, or what is left of it."""
+    getattr(_search(settings, out, device, told)[0], stage)(share)
+
+
+@task(
+    task_run_name="rank",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(STORE_BACK_IN),
+    retry_delay_seconds=STORE_BACK_IN,
+    retry_condition_fn=_store_is_away,
+)
+def rank(
+    settings: SearchSettings, out: Path, device: str, told: bool = False
+) -> tuple[Prediction, RunRecord]:
     """The ranking, its files written into the out folder."""
-    search, record = _search(settings, out, device)
+    from csp.report import write_report
+
+    search, record = _search(settings, out, device, told)
     prediction = search.conclude()
     write_report(prediction, out, record, symprec=settings.symprec)
-    return prediction
+    return prediction, record
 
 
-@flow(name="predict", flow_run_name="predict {settings.formula}", persist_result=False)
-def predict(settings: SearchSettings, out: Path, device: str = "auto") -> dict[str, Any]:
-    """Predict the crystals of a formula; returns the funnel and the best crystals, files in `out`."""
-    out = out.absolute()
+@flow(name="predict", flow_run_name="predict {formula}", persist_result=False)
+def predict(
+    formula: Formula,
+    candidates: Candidates = 500,
+    generators: Generators = DEFAULT_GENERATORS,
+    library: Library = None,
+    advanced: Advanced = DEFAULTS,
+    device: Device = "auto",
+    runner: Runner = "here",
+    folder: Folder = None,
+) -> dict[str, Any]:
+    """Predict the crystals of a chemical formula; returns the funnel and the best crystals."""
+    settings = settings_of(formula, candidates, generators, library, advanced)
+    if settings.library is not None and not settings.library.is_file():
+        raise InputError(f"There is no library {settings.library} on this machine.")
     if FlowRunContext.get() is None:
-        for stage in STAGES:
-            run_stage.fn(settings, out, device, stage)
-        return _summary(rank.fn(settings, out, device))
+        return _plain(settings, folder, device)
+    _refuse_to_crash_on()
     log = get_run_logger()
+    name = settings.target().formula
+    out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
+    log.info("%s: results go to %s", name, out)
+    from csp.search import STAGES
+    from flows.artifacts import publish
+
+    if runner == "here":
+        for stage in STAGES:
+            run_stage(settings, out, device, stage, told=True)
+    else:
+        from flows.dask import workers
+
+        with workers(runner) as share_out:
+            for stage in STAGES:
+                share_out(run_stage, (settings, out, device, stage), partial(_reporter(settings), stage))
+    prediction, record = rank(settings, out, device, told=True)
+    publish(prediction, record, out, symprec=settings.symprec)
+    _reporter(settings).finished(f"{len(prediction.results)} crystals ranked")
+    log.info("%s: %s", name, ", ".join(f"{count:,} {what}" for what, count in prediction.funnel.items()))
+    return _summary(prediction)
+
+
+def _plain(settings: SearchSettings, folder: Path | None, device: str) -> dict[str, Any]:
+    from csp.search import STAGES
+
+    out = (folder or Path("out") / settings.target().formula).absolute()
     for stage in STAGES:
-        log.info("%s: %s", settings.formula, stage)
-        run_stage(settings, out, device, stage)
-    summary = _summary(rank(settings, out, device))
-    log.info("%s: %s", summary["formula"], summary["funnel"])
-    create_table_artifact(
-        table=summary["results"],
-        key="ranking-" + summary["formula"].lower(),
-        description=f"Ranking of {summary['formula']}; files in {out}",
-    )
-    return summary
+        run_stage.fn(settings, out, device, stage)
+    return _summary(rank.fn(settings, out, device)[0])
+
+
+def _refuse_to_crash_on() -> None:
+    """A run whose process died is scheduled again by an automation; here that comes to an end."""
+    if flow_run.run_count <= CRASHES:
+        return
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(flow_run.id)
+    crashes = sum(state.type == StateType.CRASHED for state in states)
+    if crashes >= CRASHES:
+        raise CspError(f"The process of this run died {crashes} times; it is not started again.")
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:
     return {
         "formula": prediction.target.formula,
         "funnel": prediction.funnel,
-        "results": [result.as_dict() for result in prediction.results[:ARTIFACT_ROWS]],
+        "results": [result.as_dict() for result in prediction.results[:RESULTS]],
     }

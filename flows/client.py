@@ -1,0 +1,110 @@
+"""What the command line asks of a Prefect server. Import it when the environment is set (`flows.home`)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
+from rich.console import Console
+from rich.table import Table
+
+from csp.errors import CspError, MissingError
+from csp.settings import SearchSettings
+from flows.ask import DEPLOYMENT, ask, page
+from flows.form import FIRST
+
+__all__ = ["Submitted", "follow", "overview", "submit"]
+
+POLL = 2.0  # seconds
+TAKEN_UP = 60.0  # seconds in which a crashed run is scheduled again
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A run that was made: its id, its name for people, its page."""
+
+    id: UUID
+    name: str
+    url: str
+
+
+def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path | None) -> Submitted:
+    """Make a run. Raises MissingError when the server does not answer or serves no predictions."""
+    values = settings.model_dump(mode="json")
+    if settings.library:
+        values["library"] = str(settings.library.absolute())
+    parameters = {name: values.pop(name) for name in FIRST} | {
+        "advanced": values,
+        "device": device,
+        "runner": runner,
+        "folder": str(folder.absolute()) if folder else None,
+    }
+    try:
+        run = ask(parameters)
+    except ObjectNotFound as error:
+        raise MissingError(f"The server has no deployment {DEPLOYMENT}; `csp up` serves it.") from error
+    except httpx.HTTPError as error:
+        raise MissingError(f"The server does not answer ({error}).") from error
+    return Submitted(run.id, f"{settings.target().formula} ({run.name})", page(run))
+
+
+def follow(submitted: Submitted, console: Console) -> None:
+    """Say how the run goes until it ends. Raises CspError with the reason when it ends badly."""
+    said, crashed = "", 0
+    with get_client(sync_client=True) as client:
+        while True:
+            run = client.read_flow_run(submitted.id)
+            state = run.state
+            assert state is not None
+            words = _progress(client, run) or state.name or state.type.value
+            if words != said:
+                console.print(words)
+                said = words
+            crashed = crashed + 1 if state.is_crashed() else 0
+            if state.is_final() and (not crashed or crashed * POLL > TAKEN_UP):
+                break
+            time.sleep(POLL)
+    if not state.is_completed():
+        raise CspError(f"{submitted.name} ended as {state.name}: {state.message or 'no reason given'}")
+
+
+def overview(last: int) -> Table:
+    """The last runs: state, since when, progress."""
+    table = Table("run", "state", "since", "for", "progress", header_style="bold")
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
+            state = run.state
+            started = run.start_time
+            seconds = (run.end_time or datetime.now(UTC)) - started if started else None
+            table.add_row(
+                run.name,
+                state.name if state else "",
+                started.astimezone().strftime("%Y-%m-%d %H:%M") if started else "",
+                str(seconds).split(".")[0] if seconds else "",
+                _progress(client, run) or (state.message or "" if state and state.is_failed() else ""),
+            )
+    return table
+
+
+def _progress(client: SyncPrefectClient, run: FlowRun) -> str:
+    """The text of a run's progress artifact, "" if it has none."""
+    if run.state is None or not (run.state.is_running() or run.state.is_completed()):
+        return ""
+    artifacts = client.read_artifacts(
+        artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+    )
+    texts = [a for a in artifacts if a.type == "progress"]
+    return (
+        max(texts, key=lambda a: a.updated or datetime.min.replace(tzinfo=UTC)).description or ""
+        if texts
+        else ""
+    )

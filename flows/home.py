@@ -1,0 +1,103 @@
+"""Where `csp up` keeps its state, and the environment that Prefect is to find.
+
+Nothing here imports Prefect: it reads its settings from the environment when it is first imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from csp.errors import InputError, MissingError
+
+__all__ = ["AUTH", "FILES_URL", "STORE_URL", "Up", "home", "prepare", "reach", "runs"]
+
+# Names in the environment
+AUTH = "CSP_AUTH"  # name:password
+FILES_URL = "CSP_FILES_URL"  # where `csp up` serves the folders of the runs
+STORE_URL = "CSP_STORE_URL"  # a database for the runs instead of files; it may hold a password
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """What a running `csp up` tells the other commands.
+
+    url    of the Prefect server
+    files  of the folders of the runs, served for reading
+    pid    process of `csp up`
+    """
+
+    url: str
+    files: str
+    pid: int
+
+    def write(self) -> None:
+        partial = home() / ".up.json.new"
+        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        partial.replace(_record())
+
+    @staticmethod
+    def read() -> Up | None:
+        """What was written last; the process may have been killed since."""
+        try:
+            return Up(**json.loads(_record().read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+
+    @staticmethod
+    def forget() -> None:
+        _record().unlink(missing_ok=True)
+
+
+def home() -> Path:
+    """$CSP_HOME, ~/.csp by default; made where it is not there."""
+    folder = Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def runs() -> Path:
+    """The folders of the runs, one each."""
+    folder = home() / "runs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def prepare(url: str) -> None:
+    """Point Prefect in this process and its children at a server, and at its own folder in ours.
+
+    $CSP_AUTH (name:password) is asked for by the server and given by its clients. Call before Prefect
+    is imported. What is set already stays.
+    """
+    wanted = {
+        "PREFECT_HOME": str(home() / "prefect"),
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_CLIENT_MAX_RETRIES": "6",  # a server that restarts is waited for about two minutes
+    }
+    if auth := os.environ.get(AUTH):
+        if ":" not in auth:
+            raise InputError(f"${AUTH} is not name:password.")
+        wanted |= {"PREFECT_API_AUTH_STRING": auth, "PREFECT_SERVER_API_AUTH_STRING": auth}
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+
+
+def reach() -> str:
+    """Point Prefect at the server that is to be used, $PREFECT_API_URL or that of `csp up`; its address.
+
+    Raises MissingError if there is none.
+    """
+    given = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
+    up = Up.read()
+    if not given and up is None:
+        raise MissingError("No server is running; start one with `csp up`, or set PREFECT_API_URL.")
+    url = given or (up.url if up else "")
+    prepare(url)
+    return url
+
+
+def _record() -> Path:
+    return home() / "up.json"

@@ -1,0 +1,90 @@
+"""A prediction for each of many formulas: runs of their own, which the workers take as they are free."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_table_artifact
+from prefect.runtime import flow_run
+from pydantic import Field
+
+from csp.errors import InputError
+from csp.settings import DEFAULT_GENERATORS
+from flows.ask import ask, page
+from flows.form import DEFAULTS, Advanced, Candidates, Device, Generators, Library, settings_of
+
+__all__ = ["predict_many", "read_formulas"]
+
+MOST = 10_000
+
+Formulas = Annotated[
+    list[str],
+    Field(
+        max_length=MOST,
+        json_schema_extra={"title": "Formulas", "description": "Chemical formulas, one an entry"},
+    ),
+]
+Table = Annotated[
+    Path | None,
+    Field(
+        json_schema_extra={
+            "title": "CSV file",
+            "description": "With a column `formula`, or one formula a line; on the worker. Instead of a list",
+        }
+    ),
+]
+
+
+@flow(name="predict-many", persist_result=False)
+def predict_many(
+    formulas: Formulas = [],  # noqa: B006 the form shows an empty list
+    table: Table = None,
+    candidates: Candidates = 500,
+    generators: Generators = DEFAULT_GENERATORS,
+    library: Library = None,
+    advanced: Advanced = DEFAULTS,
+    device: Device = "auto",
+) -> list[str]:
+    """Predict the crystals of each of many formulas; returns the ids of the runs that it made.
+
+    All formulas are read before the first run is made. Run again, it makes no run a second time.
+    """
+    wanted = [*formulas, *(read_formulas(table) if table else ())]
+    if not wanted:
+        raise InputError("No formula is given, neither in the list nor in a CSV file.")
+    targets = [settings_of(f, candidates, generators, library, advanced).target().formula for f in wanted]
+    distinct = list(dict.fromkeys(targets))
+    common = {
+        "candidates": candidates,
+        "generators": list(generators),
+        "library": str(library.absolute()) if library else None,
+        "advanced": advanced.model_dump(mode="json"),
+        "device": device,
+    }
+    made: list[dict[str, Any]] = []
+    for formula in distinct:
+        run = ask({"formula": formula, **common}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
+        made.append({"formula": formula, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
+    create_table_artifact(made, key="many", description=f"{len(made)} runs of {flow_run.name}")
+    get_run_logger().info("%d runs are scheduled", len(made))
+    return [row["id"] for row in made]
+
+
+def read_formulas(table: Path) -> list[str]:
+    """The column `formula` of a CSV file; without such a header, the first column.
+
+    Raises InputError when the file is not there or holds none.
+    """
+    try:
+        rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
+    except OSError as error:
+        raise InputError(f"The CSV file {table} cannot be read: {error.strerror}.") from error
+    head = [name.strip().lower() for name in rows[0]] if rows else []
+    column = head.index("formula") if "formula" in head else 0
+    found = [row[column].strip() for row in rows["formula" in head :] if len(row) > column]
+    if not any(found):
+        raise InputError(f"The CSV file {table} holds no formula.")
+    return [formula for formula in found if formula]

@@ -1,0 +1,159 @@
+"""`csp up`: a Prefect server, its deployments served, in one process tree that ends together."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, cast
+
+from csp.errors import CspError
+from flows.files import served
+from flows.home import AUTH, FILES_URL, Up, home, prepare, runs
+from flows.server import local_url, running
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+
+__all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
+
+POLL = 2.0  # seconds between looks for new runs
+HEARTBEAT = 30  # seconds; the least that Prefect allows
+SILENCE = 3 * HEARTBEAT + 10  # seconds without a heartbeat after which a run is taken for dead
+START = 600  # seconds that a process may take from being made to its flow's first heartbeat
+
+
+class AlreadyUpError(CspError):
+    """Another `csp up` runs in this home; that is no failure."""
+
+    exit_code = 0
+
+
+def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None:
+    """Serve until Ctrl-C; `ready` is called with the address when runs can be submitted.
+
+    at_once: runs at the same time. Raises AlreadyUpError, naming the address, when one runs in this home.
+    """
+    with _alone():
+        url = local_url(host, port)
+        prepare(url)
+        with running(host, port, home() / "server.log") as wait, served(runs(), host, port + 1) as files:
+            os.environ[FILES_URL] = local_url(host, files)
+            os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT)
+            served_here = deployments()  # while the server starts
+            wait()
+            install_automations()
+            Up(url, os.environ[FILES_URL], os.getpid()).write()
+            try:
+                ready(url)
+                _serve(served_here, at_once)
+            finally:
+                Up.forget()
+
+
+def deployments() -> list[RunnerDeployment]:
+    """What people can submit. Flows are named by module, so a run finds them wherever it is started."""
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.benchmark import benchmark
+    from flows.many import predict_many
+    from flows.predict import predict
+
+    said: list[tuple[Any, str]] = [
+        (predict, "The stable crystals of a chemical formula"),
+        (predict_many, "A prediction for each formula of a list or a CSV file"),
+        (benchmark, "How many known crystals are found from the formula alone"),
+    ]
+    return [
+        flow.to_deployment(flow.name, description=words, entrypoint_type=EntrypointType.MODULE_PATH)
+        for flow, words in said
+    ]
+
+
+def install_automations() -> None:
+    """Runs whose process is gone are marked as crashed, and crashed ones are scheduled again.
+
+    They go on from what is stored; a run that keeps crashing ends itself (`flows.predict`).
+    """
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+    from prefect.events.schemas.events import ResourceSpecification
+
+    def events(*names: str) -> set[str]:
+        return {f"prefect.flow-run.{name}" for name in names}
+
+    over = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry")
+    run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+
+    def silence(after: str, *expected: str, seconds: float) -> EventTrigger:
+        return EventTrigger(
+            match=run,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            after=events(after),
+            expect=events(*expected, *over),
+            threshold=1,
+            within=timedelta(seconds=seconds),
+        )
+
+    crashed = EventTrigger(
+        match=run, posture=Posture.Reactive, expect=events("Crashed"), threshold=1, within=timedelta(0)
+    )
+    crash = ChangeFlowRunState(
+        state=StateType.CRASHED, name="Crashed", message="The process of this run is gone.", force=False
+    )
+    again = ChangeFlowRunState(
+        state=StateType.SCHEDULED,
+        name="AwaitingRetry",
+        message="Goes on from what is stored.",
+        force=False,
+    )
+    for name, trigger, action in (
+        ("csp: dead runs", silence("heartbeat", "heartbeat", seconds=SILENCE), crash),
+        ("csp: runs that never start", silence("Pending", "Running", seconds=START), crash),
+        ("csp: crashed runs go on", crashed, again),
+    ):
+        automation = Automation(name=name, trigger=trigger, actions=[action])
+        try:
+            automation.id = cast(Automation, Automation.read(name=name)).id
+        except ValueError:  # there is none of that name
+            automation.create()
+        else:
+            automation.update()
+
+
+def _serve(deployments: list[RunnerDeployment], at_once: int) -> None:
+    from prefect import serve
+
+    serve(
+        *deployments,
+        pause_on_shutdown=False,
+        print_starting_message=False,
+        limit=at_once,
+        query_seconds=POLL,
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One `csp up` a home, even after a kill: the lock goes with the process."""
+    with (home() / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            there = Up.read()
+            raise AlreadyUpError(
+                f"up already, at {there.url}." if there else "being started already."
+            ) from None
+        yield
+
+
+def warning(host: str) -> str:
+    """What a person should know who lets others in; "" where there is nothing to say."""
+    if host in ("127.0.0.1", "localhost", "::1") or os.environ.get(AUTH):
+        return ""
+    return f"Whoever reaches this machine can start runs; {AUTH}=name:password makes the server ask for it."

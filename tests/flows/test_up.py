@@ -1,0 +1,214 @@
+"""`csp up` and what people do with it, on a real server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flows.predict import CRASHES
+from tests.flows.process import Csp, new_csp, stop, until
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
+
+CHEAP = ("--candidates", "12", "--screened", "4", "--relaxed", "2", "--rattled", "0", "--max-steps", "2")
+SMALL = (*CHEAP, "--max-atoms", "4")
+STAGES = ("proposing", "screening", "relaxing", "rattling")
+LONG = ("--candidates", "400", "--screened", "400", "--relaxed", "400", "--max-steps", "500")
+
+
+class Api:
+    """The few questions that the tests ask of the server."""
+
+    def __init__(self, csp: Csp) -> None:
+        self.client = httpx.Client(base_url=f"{csp.url}/api", timeout=60)
+
+    def ask(self, path: str, **body: Any) -> Any:
+        answer = self.client.post(path, json=body)
+        answer.raise_for_status()
+        return answer.json()
+
+    def run(self, id_: str) -> dict[str, Any]:
+        return self.client.get(f"/flow_runs/{id_}").raise_for_status().json()
+
+    def newest(self) -> dict[str, Any]:
+        return self.ask("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)[0]
+
+    def state(self, id_: str) -> str:
+        return self.run(id_)["state"]["name"]
+
+    def submit(self, deployment: str, **parameters: Any) -> str:
+        found = self.client.get(f"/deployments/name/{deployment}").raise_for_status().json()
+        return self.ask(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
+
+    def artifacts(self, id_: str) -> dict[str, dict[str, Any]]:
+        """By type, the newest of each."""
+        found = self.ask("/artifacts/filter", artifacts={"flow_run_id": {"any_": [id_]}}, sort="UPDATED_DESC")
+        return {a["type"]: a for a in reversed(found) if a["type"]}
+
+    def cancel(self, id_: str) -> None:
+        self.ask(f"/flow_runs/{id_}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
+
+
+def processes_of(id_: str) -> list[int]:
+    """The processes that work on a run."""
+    wanted, found = id_.encode(), []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (place / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(v.startswith(b"PREFECT__FLOW_RUN_ID=") and v.endswith(wanted) for v in variables):
+            found.append(int(place.name))
+    return found
+
+
+def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
+    mine = new_csp(tmp_path)
+    for _ in range(2):  # the second time finds the state of the first
+        process = mine.up()
+        assert f"up already, at {mine.url}" in mine.run("up", "--port", str(mine.port))
+        names = sorted(a["name"] for a in Api(mine).ask("/automations/filter"))
+        assert names == ["csp: crashed runs go on", "csp: dead runs", "csp: runs that never start"]
+        stop(process)
+        assert process.returncode in (0, 130)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{mine.url}/api/health")
+    assert "csp up" in mine.run("status", code=3)
+
+
+def test_submit_and_wait_then_everything_is_there(csp: Csp, tmp_path: Path) -> None:
+    said = csp.run("submit", "NaCl", *SMALL, "--wait")
+    assert "crystals ranked" in said
+    api = Api(csp)
+    run = api.newest()
+    assert (run["name"], run["state"]["name"]) == ("predict NaCl", "Completed")
+    artifacts = api.artifacts(run["id"])
+    assert artifacts.keys() == {"progress", "markdown", "table", "image", "link"}
+    assert float(artifacts["progress"]["data"]) == 100
+    assert artifacts["image"]["data"].startswith("data:image/png;base64,")
+    link = artifacts["link"]["data"].split("(")[1].rstrip(")")
+    assert b"NaCl" in urllib.request.urlopen(link, timeout=60).read()
+    file = tmp_path / "best.db"
+    assert "1 " in csp.run("results", "ClNa", "--export", str(file))
+    assert file.stat().st_size > 0
+    assert "predict NaCl" in csp.run("status")
+
+
+def test_what_no_form_can_know_fails_at_once_with_the_reason(csp: Csp) -> None:
+    api = Api(csp)
+    id_ = api.submit("predict/predict", formula="Xx2O3")
+    until(lambda: api.state(id_) == "Failed", "the run failing")
+    run = api.run(id_)
+    assert "there is no element Xx" in run["state"]["message"]
+    assert run["total_run_time"] < 5
+    with pytest.raises(httpx.HTTPStatusError, match="409"):
+        api.submit("predict/predict", formula="gaas")
+
+
+def test_many_formulas_from_a_file(csp: Csp, tmp_path: Path) -> None:
+    file = tmp_path / "many.csv"
+    file.write_text("formula\nNaCl\nClNa\nMgO\n")
+    api = Api(csp)
+    advanced = {"screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms": 4}
+    id_ = api.submit("predict-many/predict-many", table=str(file), candidates=12, advanced=advanced)
+
+    def made() -> list[dict[str, Any]]:
+        tags = {"all_": [api.run(id_)["name"]]}
+        return api.ask("/flow_runs/filter", flow_runs={"tags": tags})
+
+    until(lambda: len(made()) == 2 and {r["state"]["name"] for r in made()} == {"Completed"}, "both runs")
+    assert {r["parameters"]["formula"] for r in made()} == {"NaCl", "MgO"}
+
+
+def test_cancelling_stops_the_work(csp: Csp) -> None:
+    api = Api(csp)
+    csp.run("submit", "SiO2", *LONG)
+    id_ = api.newest()["id"]
+    until(lambda: "progress" in api.artifacts(id_), "work")
+    assert processes_of(id_)
+    api.cancel(id_)
+    since = time.monotonic()
+    until(lambda: not processes_of(id_), "the end of the process")
+    assert time.monotonic() - since < 30
+    until(lambda: api.state(id_) == "Cancelled", "the state")
+
+
+def test_killed_in_every_stage_it_ends_with_the_same_ranking(csp: Csp, tmp_path: Path) -> None:
+    options = ("--candidates", "300", "--screened", "40", "--relaxed", "20", "--rattled", "1")
+    options = (*options, "--max-steps", "6", "--max-atoms", "8")
+    csp.run("predict", "ZnS", *options, "--out", str(tmp_path / "undisturbed"))
+    api = Api(csp)
+    csp.run("submit", "ZnS", *options, "--folder", str(tmp_path / "killed"))
+    id_ = api.newest()["id"]
+    assert len(STAGES) < CRASHES
+    for word in STAGES:
+        until(lambda word=word: _says(api, id_, word), word)
+        for pid in processes_of(id_):
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: not processes_of(id_), "the kill", 30)
+    until(lambda: api.state(id_) == "Completed", "the end")
+    assert api.run(id_)["run_count"] == 1 + len(STAGES)
+    assert (tmp_path / "killed" / "ranked.json").read_bytes() == (
+        tmp_path / "undisturbed" / "ranked.json"
+    ).read_bytes()
+
+
+def _says(api: Api, id_: str, word: str) -> bool:
+    """Whether the run is at work in this stage, or, where that was too short to be seen, after it."""
+    told = api.artifacts(id_).get("progress")
+    if not told or api.state(id_) != "Running":
+        return False
+    at = told["description"].split()[0]
+    return at in STAGES[STAGES.index(word) :]
+
+
+def test_a_run_whose_worker_and_server_were_killed_goes_on_after_the_next_up(tmp_path: Path) -> None:
+    mine = new_csp(tmp_path / "home")
+    options = ("--candidates", "300", "--screened", "40", "--relaxed", "20", "--rattled", "1")
+    options = (*options, "--max-steps", "6", "--max-atoms", "8")
+    mine.run("predict", "ZnS", *options, "--out", str(tmp_path / "undisturbed"))
+    process = mine.up()
+    api = Api(mine)
+    mine.run("submit", "ZnS", *options, "--folder", str(tmp_path / "killed"))
+    id_ = api.newest()["id"]
+    until(lambda: _says(api, id_, "relaxing"), "relaxing")
+    process.kill()  # the server ends with it
+    for pid in processes_of(id_):
+        os.kill(pid, signal.SIGKILL)
+    process.wait()
+    until(lambda: not _answers(mine), "the end of the server", 60)
+    process = mine.up()
+    until(lambda: api.state(id_) == "Completed", "the end")
+    assert (tmp_path / "killed" / "ranked.json").read_bytes() == (
+        tmp_path / "undisturbed" / "ranked.json"
+    ).read_bytes()
+    stop(process)
+
+
+def _answers(csp: Csp) -> bool:
+    try:
+        return httpx.get(f"{csp.url}/api/health", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_password_is_asked_for_and_never_shown(tmp_path: Path) -> None:
+    mine = new_csp(tmp_path)
+    mine.environment["CSP_AUTH"] = "ann:7h3-s3cr3t"
+    process = mine.up()
+    assert httpx.get(f"{mine.url}/api/flows/count").status_code in (401, 405)
+    assert httpx.post(f"{mine.url}/api/flows/count").status_code == 401
+    assert httpx.post(f"{mine.url}/api/flows/count", auth=("ann", "7h3-s3cr3t")).is_success
+    files = f"http://127.0.0.1:{mine.port + 1}/"
+    assert httpx.get(files).status_code == 401
+    assert httpx.get(files, auth=("ann", "7h3-s3cr3t")).is_success
+    assert "run" in mine.run("status")
+    said = stop(process)
+    assert "s3cr3t" not in said + (tmp_path / "server.log").read_text()
