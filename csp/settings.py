@@ -51,7 +51,10 @@ class SearchSettings(BaseModel):
         description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
     )
     generators: Names = Field(
-        DEFAULT_GENERATORS, min_length=1, title="Generators", description="Which generators propose candidates"
+        DEFAULT_GENERATORS,
+        min_length=1,
+        title="Generators",
+        description="Which generators propose candidates",
     )
     candidates: int = Field(
         500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
