@@ -26,13 +26,14 @@ from benchmarks.recovery_table import table
 from benchmarks.scoring import TOLERANCES, Run, Score, groups, score
 from benchmarks.truths import DEFAULT_FOLDER, Truth, Truths, read_truths
 from csp.crystals import Crystals
+from csp.ends import RANKED
 from csp.engine import build, resolve_device
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.library import Library
 from csp.protocols import EnergyModel
 from csp.relax import relax
-from csp.search import RANKED, STAGES, Progress, Search, check_elements
+from csp.search import STAGES, Progress, Search, check_elements
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from csp.symmetry import operations
 from csp.volume import VolumePrior

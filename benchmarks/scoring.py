@@ -14,9 +14,10 @@ from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.dedup import unique
+from csp.ends import RANKED
 from csp.matcher import Matcher
 from csp.prediction import Prediction
-from csp.search import RANKED, Search
+from csp.search import Search
 from csp.symmetry import space_groups
 
 __all__ = [

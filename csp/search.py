@@ -15,22 +15,22 @@ computed anew, from the same input to the same result.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import zip_longest
 
 import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.dedup import unique
+from csp.ends import RANKED, gain, same_crystal, without_idle_children
 from csp.errors import ContractError, InputError
 from csp.geometry import plausible
-from csp.matcher import Matcher
+from csp.pool import Pool, both_ways, by_score, interleave
 from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import EnergyModel, Generator, Provenance
-from csp.rank import Ranking, enthalpy, order, rank
+from csp.rank import Ranking, enthalpy, rank
 from csp.rattle import Rattled, rattle
 from csp.relax import Relaxed, Status, relax
 from csp.settings import SearchSettings
@@ -44,10 +44,7 @@ PROPOSAL_SHARD = 256
 # crystals in one shard: what a kill may cost
 MODEL_SHARD = {"screen": 256, "relax": 16, "finish": 8, "rattle": 8}
 ON_GPU = 32  # times as many
-RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
-SAME_ENERGY = 1e-3  # eV/atom
-REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
 STAGES = ("propose", "screen", "relax", "finish", "rattle")
 
 Progress = Callable[[str, int, int], None]
@@ -57,18 +54,6 @@ Share = tuple[int, int]
 """(k, n): every n-th shard of a stage from the k-th, so that n workers do a stage between them."""
 
 WHOLE: Share = (0, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """N distinct plausible candidates, in the order of (generator, index)."""
-
-    ids: list[str]
-    crystals: Crystals
-    provenance: list[Provenance]
-
-    def take(self, index: Sequence[int]) -> Pool:
-        return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
 
 
 @dataclass(frozen=True)
@@ -181,7 +166,7 @@ class Search:
         """Members of the pool that get a single point; none where all of them would be relaxed."""
         if self.settings.screened <= self.settings.relaxed:
             return []
-        return interleave(_by_score(self.pool).values(), self.settings.screened)
+        return interleave(by_score(self.pool).values(), self.settings.screened)
 
     def _chosen(self) -> list[int]:
         """Members of the pool that are relaxed."""
@@ -191,7 +176,7 @@ class Search:
             energy.get(i, math.nan) / n
             for i, n in zip(self.pool.ids, self.pool.crystals.n_atoms.tolist(), strict=True)
         ]
-        return _both_ways(self.pool, per_atom, self.settings.relaxed)
+        return both_ways(self.pool, per_atom, self.settings.relaxed)
 
     def _finishing(self) -> tuple[list[str], Crystals]:
         """What the last model is to relax on: the candidates' ids and the ends of the first model."""
@@ -202,7 +187,7 @@ class Search:
         provenance = dict(zip(self._built.ids, self._built.provenance, strict=True))
         names = [ids[good[k]] for k in kept]
         distinct = Pool(names, crystals[kept], [provenance[i] for i in names])
-        chosen = _both_ways(distinct, per_atom[kept].tolist(), self.settings.finished)
+        chosen = both_ways(distinct, per_atom[kept].tolist(), self.settings.finished)
         return [names[k] for k in chosen], distinct.crystals[chosen]
 
     def _best(self, relaxed: Relaxed) -> list[int]:
@@ -221,7 +206,7 @@ class Search:
         """Those with an energy, and the ranking of them."""
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
         crystals, per_atom = relaxed.crystals[good], self._per_atom(relaxed)[good]
-        groups = _same_crystal(crystals, per_atom)
+        groups = same_crystal(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
     def _per_atom(self, relaxed: Relaxed) -> Tensor:
@@ -263,7 +248,7 @@ class Search:
         built, tally = self._built, self.store.tally()
         by_id = dict(zip(built.ids, built.provenance, strict=True))
         ids, relaxed = self.relaxed()
-        ends, parent, lowered = relaxed, list(range(len(ids))), dict[int, float]()
+        ends, parent, gained = relaxed, list(range(len(ids))), dict[int, float]()
         if self.store.finished:  # a part of the rattled ones cannot be told from the whole
             starts, (start_ids, freed) = (
                 self._rattled(relaxed),
@@ -275,8 +260,8 @@ class Search:
                 )
             parent += starts.parent
             ends = relaxed.followed_by(freed)
-            lowered = _lowered(self._per_atom(ends), parent, len(ids))
-            kept = _without_idle_children(self._per_atom(ends), parent, len(ids))
+            gained = gain(self._per_atom(ends), parent, len(ids))
+            kept = without_idle_children(self._per_atom(ends), parent, len(ids))
             ends, parent = ends.take(kept), [parent[k] for k in kept]
 
         good, ranking = self._ranked(ends)
@@ -286,7 +271,7 @@ class Search:
             top,
             [by_id[ids[parent[k]]] for k in top],
             ranking.n_duplicates.tolist(),
-            [lowered.get(parent[k]) for k in top],
+            [gained.get(parent[k]) for k in top],
         )
         return Prediction(
             target=self.settings.target(),
@@ -362,12 +347,6 @@ def check_elements(target: Target, model: EnergyModel, advice: str = "choose ano
         raise InputError(f"{model.name} does not know {names}; {advice}.")
 
 
-def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:
-    """The first n distinct entries of the lists, taking turns."""
-    turns = (k for turn in zip_longest(*lists) for k in turn if k is not None)
-    return list(dict.fromkeys(turns))[:n]
-
-
 def _shard_size(stage: str, model: EnergyModel) -> int:
     return MODEL_SHARD[stage] * (1 if model.device.type == "cpu" else ON_GPU)
 
@@ -377,71 +356,6 @@ def _shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:
     mine, shares = share
     for shard in range(mine, math.ceil(n / size), shares):
         yield shard, range(shard * size, min(n, (shard + 1) * size))
-
-
-def _both_ways(pool: Pool, per_atom: Sequence[float], n: int) -> list[int]:
-    """The first n of a pool with energies, eV/atom (NaN: none).
-
-    Each generator's lowest energies take turns with the generator's own order, where it has one:
-    its scores know the chemistry, the energies of unrelaxed crystals know the geometry, and each
-    is often wrong where the other is right.
-    """
-    lists: list[list[int]] = []
-    for members in _by_score(pool).values():
-        known = [k for k in members if math.isfinite(per_atom[k])]
-        energies = torch.tensor([per_atom[k] for k in known], dtype=torch.float64)
-        by_energy = [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
-        scored = len({pool.provenance[k].score for k in members}) > 1
-        lists += [by_energy, members] if scored or not known else [by_energy]
-    return interleave(lists, n)
-
-
-def _by_score(pool: Pool) -> dict[str, list[int]]:
-    """Candidates of each generator, best score first, as proposed where scores tie."""
-    members: dict[str, list[int]] = {}
-    for k, provenance in enumerate(pool.provenance):
-        members.setdefault(provenance.generator, []).append(k)
-    return {
-        name: sorted(index, key=lambda k: (-pool.provenance[k].score, pool.provenance[k].index))
-        for name, index in members.items()
-    }
-
-
-def _lowered(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
-    """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
-    gains: dict[int, float] = {}
-    for child in range(n_parents, len(parent)):
-        gain = float(per_atom[parent[child]] - per_atom[child])
-        gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
-    return gains
-
-
-def _same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
-    """int64 [B]: the lowest of the crystals that each of them is again.
-
-    Near-identical ones are one by their fingerprints; wider apart, when StructureMatcher takes them for
-    one and their energies differ by no more than relaxations of one crystal do.
-    """
-    group = unique(crystals, energies=per_atom)
-    leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
-    for place, leader in enumerate(leaders):
-        if int(group[leader]) != leader:
-            continue
-        near = [k for k in leaders[place + 1 :] if float(per_atom[k] - per_atom[leader]) < SAME_ENERGY]
-        near = [k for k in near if int(group[k]) == k]
-        for k, same in zip(near, Matcher.DEFAULT.fits(crystals[leader], crystals[near]), strict=True):
-            if bool(same):
-                group[group == k] = leader
-    return group
-
-
-def _without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
-    """All parents, and those rattled children that found something below their parent.
-
-    The others are the parent again, a little less well relaxed, or a distortion it did not want.
-    """
-    gain = per_atom[parent] - per_atom
-    return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]
 
 
 def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:

@@ -15,10 +15,11 @@ from ase.build import bulk
 from csp.contracts import check_generator
 from csp.crystals import Crystals
 from csp.errors import InputError
+from csp.pool import interleave
 from csp.prediction import Prediction
 from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.relax import Status
-from csp.search import Search, interleave
+from csp.search import Search
 from csp.settings import SearchSettings
 from csp.store import Store
 from csp.target import Target
