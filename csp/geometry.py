@@ -126,19 +126,24 @@ def _pairs(crystals: Crystals, chunk: range, cutoff: float) -> tuple[Tensor, Ten
     image_vector = torch.einsum("mi,mij->mj", translation.to(part.cell), part.cell[owner])
     first_image = torch.cumsum(images, 0) - images
 
-    # their product, kept where close
-    pair = torch.repeat_interleave(torch.arange(len(crystal), device=device), images[crystal])
-    image = ranges(first_image[crystal], images[crystal])
-    vector = pair_vector[pair] + image_vector[image]
-    squared = (vector * vector).sum(1)
-    itself = (i == j)[pair] & (translation == 0).all(1)[image]
-    close = ((squared < cutoff * cutoff) & ~itself).nonzero().flatten()
+    # their product, kept where close; column by column, which is several times faster than by rows
+    counts = images[crystal]
+    pair = torch.repeat_interleave(torch.arange(len(crystal), device=device), counts)
+    image = ranges(first_image[crystal], counts)
+    squared = part.cell.new_zeros(len(pair))
+    for of_pair, of_image in zip(pair_vector.T.contiguous(), image_vector.T.contiguous(), strict=True):
+        component = of_pair.index_select(0, pair) + of_image.index_select(0, image)
+        squared.addcmul_(component, component)
+    same = (i == j).nonzero().flatten()
+    itself = (torch.cumsum(counts, 0) - counts)[same] + torch.div(counts[same], 2, rounding_mode="floor")
+    squared[itself] = torch.inf  # no translation is in the middle
+    close = (squared < cutoff * cutoff).nonzero().flatten()
     pair, image = pair[close], image[close]
     return (
         i[pair] + first_atom,
         j[pair] + first_atom,
         translation[image] + nearest[pair].long(),
-        vector[close],
+        pair_vector[pair] + image_vector[image],
         squared[close].sqrt(),
     )
 
