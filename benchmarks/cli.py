@@ -1,4 +1,4 @@
-"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput.
+"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput, surrogate.
 
 All share --out, --limit, --seed and --device and write one flat `summary.json` into the out folder.
 """
@@ -131,6 +131,39 @@ def throughput(
             summary[name] = float(f"{value:.4g}")
             console.print(f"{name:<60} {summary[name]:>10,}")
             write_json(out / "summary.json", summary)
+
+
+@app.command()
+def surrogate(
+    out: Out,
+    structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    energies: Annotated[Path, typer.Option(help="Parquet table of their formation energies and splits")],
+    models: Annotated[
+        str | None, typer.Option(help="Names, weights files or checkpoints, a,b; default: all of ours")
+    ] = None,
+    baseline_relaxed: Annotated[
+        Path | None, typer.Option(help="Weights or checkpoint of a training without virtual crystals")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Does the surrogate order and relax virtual crystals as a universal potential does, and how fast?"""
+    from benchmarks.surrogate import SurrogateBenchmark
+
+    benchmark = SurrogateBenchmark.begin(
+        structures,
+        energies,
+        out,
+        names=models.split(",") if models else None,
+        baseline=baseline_relaxed,
+        limit=limit,
+        seed=seed,
+        device=device,
+    )
+    benchmark.run(console.print)
+    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    console.print(f"{out}/table.md, surrogate.png, surrogate.json and summary.json are written.")
 
 
 def _progress(name: str) -> Any:
