@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from moyopy import MoyoDataset
 
 __all__ = [
+    "StandardCell",
     "Symmetrized",
     "SymmetryOperations",
     "crystal_system",
@@ -32,6 +33,7 @@ __all__ = [
     "site_coordinates",
     "space_group_symbol",
     "space_groups",
+    "standard_cells",
     "standard_operations",
     "symmetrized",
     "wyckoff_text",
@@ -141,6 +143,41 @@ def primitive_sites(
             sites.append(_orbits(data, given[2]))
     found = Crystals.from_arrays(*([part[k] for part in parts] for k in range(3)))
     return found.to(device=crystals.device, dtype=crystals.cell.dtype), sites
+
+
+@dataclass(frozen=True, slots=True)
+class StandardCell:
+    """The primitive standard cell of one crystal with n atoms in their symmetric places.
+
+    cell     [3, 3]   Å; frac [n, 3]; numbers int [n]
+    letters  str [n]  Wyckoff letter of each atom
+    orbits   int [n]  equal for symmetry-equivalent atoms
+    """
+
+    space_group: int
+    cell: np.ndarray
+    frac: np.ndarray
+    numbers: np.ndarray
+    letters: list[str]
+    orbits: np.ndarray
+
+
+def standard_cells(crystals: Crystals, symprec: float = SYMPREC) -> list[StandardCell | None]:
+    """The primitive standard cell of each crystal, None where the analysis fails."""
+    return [None if data is None else _standard_cell(data) for data in _datasets(crystals, symprec)]
+
+
+def _standard_cell(data: MoyoDataset) -> StandardCell:
+    reduced = data.prim_std_cell
+    _, source = np.unique(data.mapping_std_prim, return_index=True)  # an atom as given for each primitive one
+    return StandardCell(
+        data.number,
+        np.array(reduced.basis),
+        np.array(reduced.positions),
+        np.array(reduced.numbers),
+        [data.wyckoffs[k] for k in source],
+        np.array(data.orbits)[source],
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from csp.errors import InputError
 
-__all__ = ["Target"]
+__all__ = ["Target", "electronegativity_key"]
 
 MAX_ELEMENTS = 12
 
@@ -51,7 +51,7 @@ class Target:
         counts = _parse_counts(formula)
         if len(counts) > MAX_ELEMENTS:
             raise InputError(f"{formula!r} has {len(counts)} elements; at most {MAX_ELEMENTS} are supported.")
-        ordered = sorted(counts, key=_electronegativity_key)
+        ordered = sorted(counts, key=electronegativity_key)
         size = sum(counts.values())
         cell = size * (z or 1)
         if cell > max_atoms:
@@ -120,7 +120,8 @@ def _parse_counts(formula: str) -> dict[str, int]:
     raise InputError(f"The amounts in {formula!r} cannot be made whole numbers; write an ordered formula.")
 
 
-def _electronegativity_key(symbol: str) -> tuple[float, str]:
+def electronegativity_key(symbol: str) -> tuple[float, str]:
+    """Sorts element symbols as formulas list them: by electronegativity (Pauling), unknown ones last."""
     from pymatgen.core import Element
 
     chi = Element(symbol).data.get("X")
