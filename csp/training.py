@@ -12,6 +12,23 @@ __all__ = ["app"]
 app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True)
 
 
+@app.command("export")
+def export_surrogate(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder step-… of a training of the surrogate")],
+    name: Annotated[str, typer.Argument(help="Name of the model: xs, m …")],
+    structures: Annotated[Path, typer.Option(help="Library file that it was trained on (Parquet)")],
+    energies: Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")],
+    folder: Annotated[Path, typer.Option(help="Folder to write the model into")],
+    virtual: Annotated[Path | None, typer.Option(help="Folder of its virtual crystals")] = None,
+) -> None:
+    """Make a model of the library from a checkpoint: weights, σ and a card with its errors."""
+    from surrogates.shipping import ship
+
+    card = ship(checkpoint, name, folder, structures, energies, virtual)
+    for key, value in card.metrics.items():
+        print(f"{key:<34} {value:g}")
+
+
 @app.command()
 def labels(
     structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -20,6 +21,7 @@ from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
 from surrogates.surrogate import Surrogate
 from surrogates.transformer import Architecture, CrystalTransformer
+from surrogates.uncertainty import Rigidity
 
 __all__ = [
     "Card",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 DEFAULT_KIND = "anchored"
+RIGIDITY = "rigidity."  # what the names of those tensors begin with
 CORRECTIONS = {
     "formation": "MP2018 formation energy",
     "anchored": "MP2018-anchored Δ(CHGNet)",
@@ -123,6 +126,7 @@ def load_model(
     network = CrystalTransformer(Architecture(**{**card.architecture, "kinds": tuple(card.kinds)}))
     weights = load_file(weights_file(name_or_path))
     weights.pop("seen")
+    factors = {name: weights.pop(f"{RIGIDITY}{name}", None) for name in card.kinds}
     network.load_state_dict(weights)
     if kind not in card.kinds:
         raise InputError(f"The model {card.name} has no head {kind!r}; it has {', '.join(card.kinds)}.")
@@ -132,12 +136,21 @@ def load_model(
         name=card.name,
         label=card.label(kind),
         elements=frozenset(card.elements),
+        rigidity=Rigidity(factor.double()) if (factor := factors[kind]) is not None else None,
     )
 
 
-def export(checkpoint: Path, name: str, folder: Path, metrics: dict[str, float], **about: Any) -> Card:
+def export(
+    checkpoint: Path,
+    name: str,
+    folder: Path,
+    metrics: dict[str, float],
+    rigidity: Mapping[str, Rigidity] | None = None,
+    **about: Any,
+) -> Card:
     """Turn a training checkpoint's averaged weights into a model of the library.
 
+    rigidity: kind → that of its head; a head without one gives no σ.
     about: further fields of the card (data, split, licence, parents, code_version).
     """
     from safetensors.torch import save_file
@@ -145,6 +158,8 @@ def export(checkpoint: Path, name: str, folder: Path, metrics: dict[str, float],
     state = json.loads((checkpoint / "about.json").read_text())
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
     weights["seen"] = torch.tensor(state["seen"], dtype=torch.int64)
+    for kind, one in (rigidity or {}).items():
+        weights[f"{RIGIDITY}{kind}"] = one.factor.float()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
     part = path.with_suffix(".part")

@@ -25,8 +25,10 @@ from surrogates.checkpoints import checkpoints
 from surrogates.data import Labelled, compositions, hashed, read_shard, write_shard
 from surrogates.environments import environments
 from surrogates.losses import element_references, mean_error, random_directions, slope_loss
+from surrogates.surrogate import Surrogate
 from surrogates.train import Recipe, train
 from surrogates.transformer import Architecture, CrystalTransformer
+from surrogates.uncertainty import Rigidity
 from surrogates.virtual import Anchors, Prototypes, VirtualRecipe, make_shard
 from tests.lennard_jones import LennardJones
 
@@ -384,3 +386,21 @@ def test_unknown_sizes_and_settings_are_refused() -> None:
         Recipe(size="xl").architecture()
     with pytest.raises(InputError, match="no such setting"):
         Recipe(changes={"depth": 3}).architecture()
+
+
+def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
+    data, path = source("formation", 40), tmp_path / "tiny.safetensors"
+    train(recipe(), [data], [], tmp_path / "run", device=CPU)
+    exported(tmp_path)
+    model = zoo.load_model(path, kind="formation")
+    assert isinstance(model, Surrogate)
+    features = model.features(data.labelled.crystals)
+    errors = (model.evaluate(data.labelled.crystals).energy - data.labelled.energy) / 4.0
+    rigidity = Rigidity.fit(features, features, errors)
+    about = {"data": [], "split": "", "parents": [], "licence": "", "code_version": ""}
+    checkpoint = checkpoints(tmp_path / "run")[-1]
+    zoo.export(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
+    found = zoo.load_model(path, kind="formation").evaluate(data.labelled.crystals)
+    assert found.sigma is not None
+    torch.testing.assert_close(found.sigma, rigidity.sigma(features), rtol=1e-3, atol=1e-6)
+    assert zoo.load_model(path, kind="anchored").evaluate(data.labelled.crystals).sigma is None
