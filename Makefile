@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test lint bench-small clean
+.PHONY: predict test test-ui lint bench-small clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +22,13 @@ lint: .venv/installed
 
 test: lint
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto $(ARGS)
+
+# Real servers, a browser, PostgreSQL and Dask; as root it installs Debian's chromium and postgresql first.
+test-ui: .venv/installed
+	@which chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null || test $$(id -u) -ne 0 || \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
+		apt-get install -y -qq --no-install-recommends chromium postgresql; }
+	OMP_NUM_THREADS=1 timeout --kill-after=30 1200 .venv/bin/pytest -m service tests/flows $(ARGS)
 
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \

@@ -56,7 +56,7 @@ def build(
 ) -> tuple[Search, RunRecord]:
     """The search that these settings ask for, its store, and the record of what it runs with.
 
-    store_url: database that holds the run under the name of the `out` folder; none: a file in `out`.
+    store_url: database that holds the run under the path of its `out` folder; none: a file in `out`.
     Raises InputError or MissingError, before any work, for what is wrong or not there.
     """
     target = settings.target()
@@ -89,7 +89,7 @@ def build(
         formula=target.formula,
         versions=record.versions,
         resume=resume,
-        run=out.name if store_url else "run",
+        run=str(out) if store_url else "run",
     )
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms

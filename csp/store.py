@@ -106,9 +106,7 @@ class Store:
         }
         with store._transaction() as connection:
             tables.create(connection)
-            started = connection.execute(
-                store._insert(tables.runs).values(row).on_conflict_do_nothing()
-            ).rowcount
+            started = store._claim(connection, tables.runs, row)
         if started:
             return store
         if not resume:
@@ -163,10 +161,6 @@ class Store:
                 tables.runs.c.id == self.run, tables.runs.c.finished.is_(None)
             )
             connection.execute(statement.values(finished=datetime.now(UTC)))
-
-    def close(self) -> None:
-        """Let go of pooled connections; SQLite in a folder has none."""
-        self._engine.dispose()
 
     # -- shards ---------------------------------------------------------------------------------------
 
@@ -301,15 +295,20 @@ class Store:
         """
         key = dict(zip(tables.SHARD, (self.run, stage, generator, shard), strict=True))
         counts = {"requested": len(rows) if requested is None else requested, "failed": failed or {}}
-        claim = self._insert(tables.shards).values({**key, **counts}).on_conflict_do_nothing()
         try:
             with self._transaction() as connection:
-                if connection.execute(claim).rowcount and rows:
+                if self._claim(connection, tables.shards, {**key, **counts}) and rows:
                     connection.execute(sql.insert(table), [{**key, **row} for row in rows])
         except IntegrityError as error:
             raise ContractError(
                 f"Shard {shard} of stage {stage!r} is refused, a crystal may be twice in it: {error.orig}."
             ) from error
+
+    def _claim(self, connection: sql.Connection, table: sql.Table, row: Mapping[str, Any]) -> bool:
+        """Insert a row if its key is free; whether it was. Waits for another who is about to."""
+        key = table.primary_key.columns
+        claim = self._insert(table).values(dict(row)).on_conflict_do_nothing().returning(*key)
+        return connection.execute(claim).first() is not None
 
     def _rows(self, query: sql.Select[Any], table: sql.Table) -> Sequence[sql.RowMapping]:
         with self._transaction() as connection:

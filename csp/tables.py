@@ -132,9 +132,12 @@ def place(location: Path | str) -> str:
 
 
 def connect(location: Path | str) -> sql.Engine:
+    """No pool: a transaction is a shard of work, and between two of them nothing is open.
+
+    So SQLite's file is whole and can be copied or deleted, and a server that went away is found again.
+    """
     if isinstance(location, str):
-        return sql.create_engine(location, pool_pre_ping=True)
-    # No pool: between transactions nothing is open, so the file is whole and can be copied or deleted.
+        return sql.create_engine(location, poolclass=sql.NullPool)
     url = sql.URL.create("sqlite", database=str(location / FILE))
     engine = sql.create_engine(url, poolclass=sql.NullPool, connect_args={"timeout": BUSY_TIMEOUT})
 

@@ -16,7 +16,13 @@ DEPLOYMENT = "predict/predict"
 def ask(parameters: dict[str, Any], *, tags: list[str] | None = None, key: str | None = None) -> FlowRun:
     """Make a run of its own of the deployment, and don't wait; with a `key`, only once."""
     run = run_deployment(
-        DEPLOYMENT, parameters=parameters, timeout=0, as_subflow=False, idempotency_key=key, tags=tags
+        DEPLOYMENT,
+        parameters=parameters,
+        flow_run_name=f"predict {parameters['formula']}",
+        timeout=0,
+        as_subflow=False,
+        idempotency_key=key,
+        tags=tags,
     )
     return cast(FlowRun, run)
 

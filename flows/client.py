@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,14 +15,15 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from rich.console import Console
 from rich.table import Table
 
-from csp.errors import CspError, MissingError
+from csp.errors import CspError, InputError, MissingError
 from csp.settings import SearchSettings
 from flows.ask import DEPLOYMENT, ask, page
 from flows.form import FIRST
+from flows.home import AUTH
 
 __all__ = ["Submitted", "follow", "overview", "submit"]
 
@@ -48,19 +51,15 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
         "runner": runner,
         "folder": str(folder.absolute()) if folder else None,
     }
-    try:
+    with _answers():
         run = ask(parameters)
-    except ObjectNotFound as error:
-        raise MissingError(f"The server has no deployment {DEPLOYMENT}; `csp up` serves it.") from error
-    except httpx.HTTPError as error:
-        raise MissingError(f"The server does not answer ({error}).") from error
-    return Submitted(run.id, f"{settings.target().formula} ({run.name})", page(run))
+    return Submitted(run.id, run.name, page(run))
 
 
 def follow(submitted: Submitted, console: Console) -> None:
     """Say how the run goes until it ends. Raises CspError with the reason when it ends badly."""
     said, crashed = "", 0
-    with get_client(sync_client=True) as client:
+    with _answers(), get_client(sync_client=True) as client:
         while True:
             run = client.read_flow_run(submitted.id)
             state = run.state
@@ -80,7 +79,7 @@ def follow(submitted: Submitted, console: Console) -> None:
 def overview(last: int) -> Table:
     """The last runs: state, since when, progress."""
     table = Table("run", "state", "since", "for", "progress", header_style="bold")
-    with get_client(sync_client=True) as client:
+    with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
             state = run.state
             started = run.start_time
@@ -93,6 +92,22 @@ def overview(last: int) -> Table:
                 _progress(client, run) or (state.message or "" if state and state.is_failed() else ""),
             )
     return table
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """What a server says or does not say, in one sentence."""
+    try:
+        yield
+    except ObjectNotFound as error:
+        raise MissingError(f"The server has no deployment {DEPLOYMENT}; `csp up` serves it.") from error
+    except PrefectHTTPStatusError as error:
+        if error.response.status_code == 401:
+            raise InputError(f"The server asks for a password; set {AUTH}=name:password.") from error
+        raise CspError(f"The server refuses: {error.response.text.strip()[:300]}") from error
+    except (httpx.HTTPError, RuntimeError) as error:  # Prefect wraps some of the former in the latter
+        reason = str(error).splitlines()[0]
+        raise MissingError(f"The server does not answer ({reason}); `csp up` starts one.") from error
 
 
 def _progress(client: SyncPrefectClient, run: FlowRun) -> str:

@@ -13,18 +13,27 @@ from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from csp.errors import InputError
 from flows.home import AUTH
 
 __all__ = ["served"]
 
 
 @contextmanager
-def served(folder: Path, host: str, port: int) -> Iterator[int]:
-    """Serve a folder over HTTP until the block is left; the port. With $CSP_AUTH, only to who knows it."""
-    server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
+def served(folder: Path, host: str, port: int) -> Iterator[None]:
+    """Serve a folder over HTTP until the block is left; with $CSP_AUTH, only to who knows it.
+
+    Raises InputError when the port is taken.
+    """
+    try:
+        server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        raise InputError(
+            f"{host}:{port} cannot be used ({error.strerror}); choose another --port."
+        ) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield server.server_port
+        yield
     finally:
         server.shutdown()
         server.server_close()

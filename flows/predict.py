@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 
 from csp.errors import CspError, InputError, StoreError
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
@@ -78,8 +78,14 @@ def _search(settings: SearchSettings, out: Path, device: str, told: bool) -> tup
     )
 
 
+def _stage_and_share() -> str:
+    """Name of a task run: relax, or relax 3/8."""
+    stage, (k, n) = task_run.parameters["stage"], task_run.parameters["share"]
+    return stage if n == 1 else f"{stage} {k + 1}/{n}"
+
+
 @task(
-    task_run_name="{stage} {share}",
+    task_run_name=_stage_and_share,
     cache_policy=NO_CACHE,
     retries=len(STORE_BACK_IN),
     retry_delay_seconds=STORE_BACK_IN,

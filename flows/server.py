@@ -22,7 +22,9 @@ from pathlib import Path
 
 from csp.errors import InputError, MissingError
 
-__all__ = ["local_url", "running"]
+__all__ = ["LOOPBACK", "local_url", "running", "shown_url"]
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 FIRST_START = 600.0  # seconds; the first start makes the database, on a busy machine slowly
 LAST_WORDS = 20.0  # seconds to stop in
@@ -61,6 +63,11 @@ def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
 def local_url(host: str, port: int) -> str:
     """How processes of this machine reach what is bound to `host`."""
     return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
+
+
+def shown_url(host: str, port: int) -> str:
+    """What a browser is to open, on another machine too if others are let in."""
+    return local_url(host, port) if host in LOOPBACK else f"http://{socket.gethostname()}:{port}"
 
 
 def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from csp.errors import CspError
 from flows.files import served
 from flows.home import AUTH, FILES_URL, Up, home, prepare, runs
-from flows.server import local_url, running
+from flows.server import LOOPBACK, local_url, running, shown_url
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -39,15 +39,16 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
     with _alone():
         url = local_url(host, port)
         prepare(url)
-        with running(host, port, home() / "server.log") as wait, served(runs(), host, port + 1) as files:
-            os.environ[FILES_URL] = local_url(host, files)
+        os.environ.setdefault("PREFECT_UI_API_URL", f"{shown_url(host, port)}/api")
+        with running(host, port, home() / "server.log") as wait, served(runs(), host, port + 1):
+            os.environ[FILES_URL] = shown_url(host, port + 1)
             os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT)
             served_here = deployments()  # while the server starts
             wait()
             install_automations()
             Up(url, os.environ[FILES_URL], os.getpid()).write()
             try:
-                ready(url)
+                ready(shown_url(host, port))
                 _serve(served_here, at_once)
             finally:
                 Up.forget()
@@ -154,6 +155,6 @@ def _alone() -> Iterator[None]:
 
 def warning(host: str) -> str:
     """What a person should know who lets others in; "" where there is nothing to say."""
-    if host in ("127.0.0.1", "localhost", "::1") or os.environ.get(AUTH):
+    if host in LOOPBACK or os.environ.get(AUTH):
         return ""
     return f"Whoever reaches this machine can start runs; {AUTH}=name:password makes the server ask for it."

@@ -261,8 +261,6 @@ def test_several_runs_share_a_database_without_meeting(tmp_path: Path) -> None:
     assert [float(run.energies("screen", LABEL)[1].energy) for run in runs] == [1.0, 2.0]
     with pytest.raises(InputError, match="does not hold the run 'c'"):
         Store.open(url, run="c")
-    for run in runs:
-        run.close()
 
 
 def test_between_transactions_the_file_is_alone_and_whole(tmp_path: Path) -> None:

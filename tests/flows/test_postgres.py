@@ -131,9 +131,7 @@ def test_many_workers_begin_and_write_the_same_run_at_once(postgres: Postgres, t
         tables.metadata.drop_all(connection)
 
     def work(_: int) -> None:
-        store = begin(postgres.url, "crowd")
-        fill(store)
-        store.close()
+        fill(begin(postgres.url, "crowd"))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))
@@ -172,5 +170,5 @@ def test_the_flow_ranks_the_same_with_it(
     assert files[0] == files[1]
     assert not (tmp_path / "postgres" / tables.FILE).exists()
     with tables.connect(postgres.url).connect() as connection:
-        assert "postgres" in connection.execute(sql.select(tables.runs.c.id)).scalars().all()
+        assert str(tmp_path / "postgres") in connection.execute(sql.select(tables.runs.c.id)).scalars().all()
     assert PASSWORD not in "".join(p.read_text() for p in (tmp_path / "postgres").glob("*.json"))

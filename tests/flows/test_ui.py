@@ -1,0 +1,81 @@
+"""What a person does in a browser: find the deployment, fill in the form, watch, look at the results.
+
+Screenshots of every step are left in `out/screenshots`, to be looked at.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.flows.process import PATIENCE, Csp
+
+pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
+
+PICTURES = Path(__file__).parents[2] / "out" / "screenshots"
+MILLISECONDS = 1000 * PATIENCE
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.set_default_timeout(MILLISECONDS)
+        expect.set_options(timeout=MILLISECONDS)
+        yield page
+        browser.close()
+
+
+def photograph(page: Page, name: str) -> None:
+    page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+
+def open_form(page: Page, csp: Csp) -> None:
+    page.goto(f"{csp.url}/deployments")
+    page.get_by_role("link", name="predict", exact=True).last.click()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("Custom run").click()
+    expect(page.get_by_label("Formula")).to_be_visible()
+
+
+def test_a_wrong_formula_is_refused_by_the_form(page: Page, csp: Csp) -> None:
+    open_form(page, csp)
+    photograph(page, "1-form")
+    page.get_by_label("Formula").fill("gaas")
+    page.get_by_role("button", name="Submit").click()
+    expect(page.get_by_text("does not match")).to_be_visible()
+    photograph(page, "2-refused")
+
+
+def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
+    open_form(page, csp)
+    page.get_by_label("Formula").fill("GaAs")
+    for title, number in {
+        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Rattled": 0, "Steps": 2, "Largest cell": 4,
+    }.items():  # fmt: skip
+        page.get_by_label(title, exact=False).first.fill(str(number))
+    photograph(page, "3-filled")
+    page.get_by_role("button", name="Submit").click()
+    page.get_by_role("link", name="predict GaAs").first.click()
+    expect(page.get_by_text("Completed").first).to_be_visible()
+    photograph(page, "4-completed")
+    page.get_by_role("tab", name="Artifacts").click()
+    photograph(page, "5-artifacts")
+    for name, what in (("summary-gaas", "From candidates to the ranking"), ("ranking-gaas", "space group")):
+        page.goto(f"{csp.url}/artifacts/key/{name}")
+        expect(page.get_by_text(what).first).to_be_visible()
+        photograph(page, f"6-{name}")
+    page.goto(f"{csp.url}/artifacts/key/picture-gaas")
+    picture = page.locator("img[src^='data:image/png']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 500
+    photograph(page, "7-picture")
