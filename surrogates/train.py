@@ -5,6 +5,14 @@
 Imports torch, numpy and pyarrow only, so that it runs where nothing else is installed. Formation
 energies from DFT train the head "formation"; virtual crystals labelled by a teacher (see
 `surrogates.virtual`) train the head "anchored", with forces and stress.
+
+Ablations change the architecture and keep the number of parameters within 1 %; each is a training of
+its own, to be repeated with --seed 0, 1, 2 and a --steps that can be afforded:
+
+    --changes '{"attention": false}'   the mean over the neighbours; queries, keys and biases idle
+    --changes '{"angular": 0, "hidden": 240}'   no three-body invariants
+    --changes '{"heads": 4, "key": 16, "value": 64, "hidden": 228}'
+    --changes '{"heads": 16, "key": 4, "value": 16, "hidden": 76}'
 """
 
 from __future__ import annotations

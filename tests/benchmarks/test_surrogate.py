@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,23 +29,12 @@ from csp.library import Library, library_schema
 from csp.protocols import Evaluation
 from csp.target import Target
 from csp.volume import VolumePrior
-from surrogates.batches import KINDS
 from surrogates.data import Labelled, compositions, hashed
 from surrogates.published import ELEMENTS
-from surrogates.transformer import Architecture, CrystalTransformer
 from tests.lennard_jones import LennardJones
+from tests.untrained import checkpoint
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
-TINY = {
-    "width": 16,
-    "layers": 1,
-    "heads": 2,
-    "edge": 8,
-    "hidden": 16,
-    "radial": 6,
-    "angular": 2,
-    "cutoff": 4.0,
-}
 SALTS = [(z, x) for z in (3, 11, 19, 37) for x in (9, 17, 35, 53)]
 PROTOTYPES = {  # space group, cell in units of the edge of four formula units' cube, anion
     225: ([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]], [0.5, 0.5, 0.5]),
@@ -82,27 +71,6 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder / "structures.parquet", folder / "energies.parquet"
 
 
-def checkpoint(folder: Path, *, virtual: bool, seen: tuple[str, ...] = ()) -> Path:
-    """As a training leaves it; without virtual crystals the second head has no references."""
-    torch.manual_seed(0)
-    network = CrystalTransformer(Architecture(kinds=KINDS, **TINY))  # type: ignore[arg-type]
-    torch.nn.init.normal_(network.energy.weight, std=0.1)
-    network.reference[: 1 + virtual, 1:] = -1.0
-    place = folder / "step-00000007"
-    place.mkdir(parents=True)
-    torch.save(network.state_dict(), place / "average.pt")
-    about = {
-        "architecture": asdict(network.architecture),
-        "seen": [hashed(name) for name in seen],
-        "elements": list(range(1, 90)),
-        "recipe": {},
-        "crystals": {"formation": 3},
-        "step": 7,
-    }
-    (place / "about.json").write_text(json.dumps(about))
-    return place
-
-
 # -- compositions and pools -------------------------------------------------------------------------
 
 
@@ -128,9 +96,9 @@ def test_the_committed_compositions_are_in_the_test_split_alone() -> None:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pools of 12, two of them substituted."""
-    for name, value in {"SIZE": 12, "SUBSTITUTED": 2, "AT_ONCE": 8}.items():
+    for name, value in {"SIZE": 12, "SUBSTITUTED": 2, "AT_ONCE": 16}.items():
         monkeypatch.setattr(surrogate_pool, name, value)
-    monkeypatch.setattr(surrogate_relaxing, "MAX_STEPS", 20)
+    monkeypatch.setattr(surrogate_relaxing, "MAX_STEPS", 5)
     monkeypatch.setattr(surrogate_speed, "N_ATOMS", 2)
     monkeypatch.setattr(surrogate_speed, "CRYSTALS", {"cpu": 32, "cuda": 32})
     for module in (benchmarks.surrogate, unseen):

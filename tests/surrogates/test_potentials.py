@@ -163,6 +163,13 @@ def test_missing_weights(monkeypatch: pytest.MonkeyPatch) -> None:
         load_chgnet()
 
 
+def test_downloads_are_where_matgl_looks_for_them() -> None:
+    with quiet():
+        from matgl.config import MATGL_CACHE
+        from matgl.utils.io import HF_MATGL_ORG
+    assert (published.MATGL_CACHE, published.MATGL_ORGANISATION) == (MATGL_CACHE, HF_MATGL_ORG)
+
+
 @with_tensornet
 @pytest.mark.parametrize("damaged", ["model.json", "model.pt", "state.pt"])
 def test_damaged_files(damaged: str, tmp_path: Path) -> None:
