@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from csp.target import Target
 from surrogates.data import hashed
-from surrogates.zoo import seen_compositions
+from surrogates.zoo import is_ours, seen_compositions
 
 __all__ = ["Leak", "leak", "seen_by"]
 
@@ -19,7 +19,7 @@ class Leak(StrEnum):
 
 def seen_by(model: str) -> frozenset[int] | None:
     """Hashed compositions in the weights of a model of ours; None for any other, whose data is not known."""
-    return seen_compositions(model) if model.endswith(".safetensors") else None
+    return seen_compositions(model) if is_ours(model) else None
 
 
 def leak(formula: str, seen: frozenset[int] | None) -> Leak:

@@ -82,7 +82,6 @@ class SurrogateBenchmark:
             raise MissingError(f"There is no table of formation energies at {energies}.")
         library, place = Library.open(structures), resolve_device(device)
         teacher = load_potential(TEACHER, place)
-        models = contestants(names, baseline, place, out / "models")
         settings = {
             "schema": SCHEMA,
             "seed": seed,
@@ -90,13 +89,12 @@ class SurrogateBenchmark:
             "teacher": str(teacher.label),
         }
         path = out / SETTINGS_FILE
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [name for name, value in settings.items() if value != before.get(name)]
-            if changed:
-                raise InputError(f"{out} holds crystals made with another {', another '.join(changed)}.")
-        else:
-            write_json(path, settings)
+        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
+        changed = [name for name, value in settings.items() if value != before.get(name)]
+        if changed:
+            raise InputError(f"{out} holds crystals made with another {', another '.join(changed)}.")
+        models = contestants(names, baseline, place, out / "models")
+        write_json(path, settings)
         return cls(structures, energies, out, seed, limit, library, teacher, models)
 
     def run(self, say: Say = lambda line: None) -> dict[str, Any]:

@@ -69,15 +69,17 @@ def _cell(summary: dict[str, Any], key: str, factor: float) -> str:
     """ "0.712 [0.690, 0.731], 200": value, interval, number; empty where nothing was measured."""
     if key not in summary:
         return ""
-    value, low, high = (_number(summary.get(f"{key}{suffix}"), factor) for suffix in ("", ".low", ".high"))
     if f"{key}.n" not in summary:
-        return value
+        return _number(summary[key], factor)
+    if not summary[f"{key}.n"]:
+        return "–"
+    value, low, high = (_number(summary[f"{key}{suffix}"], factor) for suffix in ("", ".low", ".high"))
     return f"{value} [{low}, {high}], {summary[f'{key}.n']}"
 
 
 def _number(value: float | None, factor: float) -> str:
-    if value is None:
-        return "∞" if factor == 1.0 else "–"
+    if value is None:  # a median over failed relaxations
+        return "∞"
     return f"{factor * value:,.3g}" if abs(factor * value) < 1000 else f"{factor * value:,.0f}"
 
 
