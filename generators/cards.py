@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -21,14 +21,14 @@ from torch import Tensor
 from csp.errors import InputError, MissingError
 from generators.encoder import Architecture, CompositionEncoder
 
-__all__ = ["Card", "export", "load_encoder", "seen_compositions", "shipped"]
+__all__ = ["Card", "Network", "export", "load_encoder", "load_weights", "seen_compositions", "shipped"]
 
 SEEN, ELEMENTS = "seen", "elements"
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What a metric is and where it comes from.
+    """What a model is and where it comes from.
 
     elements  atomic numbers it was trained on
     sha256    of the weights file
@@ -52,25 +52,39 @@ def shipped(name: str) -> Path:
     return Path(str(resources.files("generators") / "weights")) / f"{name}.safetensors"
 
 
+class Network(Protocol):
+    """What can be exported: `architecture` is a dataclass that says how to make an empty one."""
+
+    architecture: Any
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+
 def load_encoder(path: Path) -> tuple[CompositionEncoder, Card]:
-    """The metric in a weights file, on the CPU. Raises MissingError where it or its card is not there and
-    InputError where the weights are not those of the card."""
+    """The metric in a weights file, on the CPU; see `load_weights`."""
+    weights, card = load_weights(path)
+    encoder = CompositionEncoder(Architecture(**card.architecture))
+    encoder.load_state_dict(weights)
+    return encoder.eval(), card
+
+
+def load_weights(path: Path) -> tuple[dict[str, Tensor], Card]:
+    """The weights of a file, without the hashed compositions. Raises MissingError where it or its card is not
+    there and InputError where the weights are not those of the card."""
     from safetensors.torch import load_file
 
     try:
         card = Card(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise MissingError(f"There is no metric at {path} with a card beside it.") from error
+        raise MissingError(f"There is no model at {path} with a card beside it.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"The card of {path} cannot be read: {error}.") from error
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise InputError(f"The weights in {path} are not those of their card.")
-    encoder = CompositionEncoder(Architecture(**card.architecture))
-    weights = load_file(path)
+    weights: dict[str, Tensor] = load_file(path)
     weights.pop(SEEN)
-    encoder.load_state_dict(weights)
-    return encoder.eval(), card
+    return weights, card
 
 
 def seen_compositions(path: Path) -> frozenset[int]:
@@ -81,7 +95,7 @@ def seen_compositions(path: Path) -> frozenset[int]:
 
 
 def export(
-    encoder: CompositionEncoder,
+    network: Network,
     path: Path,
     *,
     seen: set[int],
@@ -90,14 +104,14 @@ def export(
     metrics: dict[str, float],
     **about: Any,
 ) -> Card:
-    """Write a metric with its card, weights first.
+    """Write a model with its card, weights first.
 
     seen: hashed compositions; about: further fields of the card (property, data, split, licence, …).
     """
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {
-        key: t.detach().cpu().contiguous() for key, t in encoder.state_dict().items()
+        key: t.detach().cpu().contiguous() for key, t in network.state_dict().items()
     }
     tensors[SEEN] = torch.tensor(sorted(seen), dtype=torch.int64)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +119,7 @@ def export(
     save_file(tensors, part)
     card = Card(
         name=path.stem,
-        architecture=asdict(encoder.architecture),
+        architecture=asdict(network.architecture),
         recipe=dict(recipe),
         elements=sorted(elements),
         sha256=hashlib.sha256(part.read_bytes()).hexdigest(),
