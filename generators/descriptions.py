@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +15,7 @@ from csp.crystals import Crystals, ranges
 from csp.lattice import cell_from_parameters, minkowski_reduced
 from csp.wyckoff import wyckoff_table
 
-__all__ = ["Descriptions", "build", "starts"]
+__all__ = ["Descriptions", "build", "empty", "starts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,12 +127,3 @@ def empty() -> Descriptions:
     return Descriptions(
         integers, integers, torch.zeros(0, 6), none, integers, integers, none, integers, integers, torch.zeros(0, 3)
     )
-
-
-def numpy_columns(d: Descriptions) -> dict[str, np.ndarray]:
-    """The columns as arrays, by name, integers as small as they go."""
-    small = {"group": "u1", "z": "u1", "number": "u1", "count": "u1", "element": "u1", "position": "u2"}
-    return {
-        f.name: getattr(d, f.name).numpy().astype(small.get(f.name, getattr(d, f.name).numpy().dtype))
-        for f in fields(Descriptions)
-    }

@@ -1,0 +1,282 @@
+"""Drawing from the space-group model: whole batches, each candidate with random numbers of its own.
+
+Skeletons are drawn as a tree: candidates that agree so far share one row of the batch and of the cache of
+keys and values, and the leaves are the distinct skeletons. Geometries start from the cache of their skeleton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from csp.wyckoff import wyckoff_table
+from generators.completion import Walks, begin
+from generators.description_table import Table
+from generators.descriptions import Descriptions, starts
+from generators.mixtures import VON_MISES_DRAWS
+from generators.randomness import Streams
+from generators.space_group_batches import Batch, lattice_of
+from generators.space_group_loss import prefix, who_sees_whom
+from generators.space_group_model import FREE_CELL, MAX_Z, Cache, SpaceGroupModel, site_freedom
+
+__all__ = ["Drawn", "draw_geometries", "draw_skeletons", "joint", "skeletons_as_batch"]
+
+AT_ONCE = 512  # rows of a batch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Drawn:
+    """U distinct skeletons and the candidates [B] that drew them.
+
+    skeletons  with unit cells and all points at 0, in the order in which candidates first drew them
+    log_p      float64 [U]  ln of the probability of the letters, given group and Z
+    which      int64 [B]    the skeleton of each candidate
+    """
+
+    skeletons: Descriptions
+    log_p: Tensor
+    which: Tensor
+
+
+@torch.no_grad()
+def joint(
+    model: SpaceGroupModel,
+    numbers: tuple[int, ...],
+    counts: tuple[int, ...],
+    z: NDArray[np.int64],
+    possible: NDArray[np.bool_],
+) -> Tensor:
+    """float64 [231, Z]: ln p of space group and number of formula units z [Z] among what is possible [231, Z].
+
+    More formula units than the model tells apart share the probability of the largest number that it does.
+    """
+    count = torch.tensor([counts])
+    out, _ = model.trunk(model.elements(torch.tensor([numbers]), count))
+    log_group, whole = model.groups(out, count)
+    log_units = model.formula_units(whole.expand(231, -1), torch.arange(231))
+    known = torch.from_numpy(z).clamp(max=MAX_Z) - 1
+    shared = torch.bincount(known, minlength=MAX_Z)[known].double().log()
+    both = log_group[0, :, None].double() + log_units[:, known].double() - shared
+    both = both.masked_fill(~torch.from_numpy(possible), -torch.inf)
+    return both - both.flatten().logsumexp(0)
+
+
+@torch.no_grad()
+def draw_skeletons(
+    model: SpaceGroupModel,
+    numbers: tuple[int, ...],
+    counts: tuple[int, ...],
+    group: Tensor,
+    z: Tensor,
+    streams: Streams,
+    temperature: float = 1.0,
+) -> Drawn:
+    """A skeleton for each candidate, of space group [B] and formula units [B] in which there is one."""
+    walks, keys, table = Walks(len(numbers)), model.keys(), wyckoff_table()
+    number = torch.tensor(numbers)
+    _, prefix_cache = model.trunk(model.elements(number[None], torch.tensor([counts])))
+    roots, node = torch.unique(torch.stack([group, z], 1), dim=0, return_inverse=True)
+    state = np.array([walks.number(begin(g, [n * k for n in counts])) for g, k in roots.tolist()])
+    left = torch.tensor(counts)[0] * roots[:, 1]
+    token = model.condition(roots[:, 0], roots[:, 1], number[:1].expand(len(roots)), left)
+    parent, cache = torch.zeros(len(roots), dtype=torch.int64), prefix_cache
+    log_p = torch.zeros(len(roots), dtype=torch.float64)
+    history = torch.zeros((len(roots), 0, 2), dtype=torch.int64)  # element and row of each orbit so far
+    root = torch.arange(len(roots))
+    alive = torch.arange(len(group))
+    leaves: list[tuple[Tensor, Tensor, Tensor]] = []
+    which = torch.zeros(len(group), dtype=torch.int64)
+    depth = 0
+    while len(alive):
+        h, cache = _extended(model, token, cache, parent)
+        mask = torch.from_numpy(walks.mask(state))
+        log_letters = model.letters(h, roots[root, 0], mask, keys).double() / temperature
+        log_letters = log_letters.log_softmax(-1)
+        edges = log_letters.exp().cumsum(1)
+        uniform = streams[alive].child(depth).uniform(1)
+        own = edges[node[alive]]
+        letter = (uniform * own[:, -1:] >= own).sum(1)
+        # each distinct pair of a node and a letter becomes a node
+        pairs, place = torch.unique(node[alive] * 32 + letter, return_inverse=True)
+        parent, taken = pairs // 32, pairs % 32
+        element = torch.from_numpy(walks.element(state))[parent]
+        row = table.first[roots[root[parent], 0]] + taken
+        log_p = log_p[parent] + log_letters[parent, taken]
+        root = root[parent]
+        history = torch.cat([history[parent], torch.stack([element, row], 1)[:, None]], 1)
+        state = walks.after(state[parent.numpy()], taken.numpy())
+        left = torch.from_numpy(walks.left(state))
+        complete = left == 0
+        ended = complete[place]
+        base = sum(len(r) for r, _, _ in leaves)
+        leaf = base + torch.cumsum(complete, 0) - 1
+        which[alive[ended]] = leaf[place[ended]]
+        leaves.append((root[complete], history[complete], log_p[complete]))
+        # the others go on
+        going = (~complete).nonzero().flatten()
+        new_place = torch.cumsum(~complete, 0) - 1
+        node[alive] = new_place[place]
+        alive = alive[~ended]
+        turn = number[torch.from_numpy(walks.element(state))]
+        token = model.orbit(number[element], row, turn, left)[going]
+        parent, root, history, log_p = parent[going], root[going], history[going], log_p[going]
+        state = state[going.numpy()]
+        depth += 1
+    return _in_order_of_appearance(_skeletons(roots, leaves, numbers, counts), leaves, which)
+
+
+def _extended(model: SpaceGroupModel, token: Tensor, cache: Cache, parent: Tensor) -> tuple[Tensor, Cache]:
+    """Outputs [N, d] of one more token each, and the caches with it; `parent` is the row of the cache before."""
+    outs, caches = [], []
+    for rows in torch.arange(len(token)).split(AT_ONCE):
+        past = [(k[parent[rows]], v[parent[rows]]) for k, v in cache]
+        out, more = model.trunk(token[rows, None], past=past)
+        outs.append(out[:, 0])
+        caches.append(more)
+    joined = [(torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches])) for k in range(len(cache))]
+    return torch.cat(outs), joined
+
+
+def _skeletons(
+    roots: Tensor,
+    leaves: list[tuple[Tensor, Tensor, Tensor]],
+    numbers: tuple[int, ...],
+    counts: tuple[int, ...],
+) -> Descriptions:
+    """The leaves as descriptions with unit cells."""
+    root = torch.cat([r for r, _, _ in leaves])
+    orbits = torch.cat([h.reshape(-1, 2) for _, h, _ in leaves])
+    n_orbits = torch.cat([torch.full((len(h),), h.shape[1]) for _, h, _ in leaves])
+    u, e = len(root), len(numbers)
+    return Descriptions(
+        roots[root, 0],
+        roots[root, 1],
+        torch.tensor([1.0, 1, 1, 0, 0, 0]).expand(u, 6),
+        starts(torch.full((u,), e)),
+        torch.tensor(numbers).repeat(u),
+        torch.tensor(counts).repeat(u),
+        starts(n_orbits),
+        orbits[:, 0],
+        orbits[:, 1],
+        torch.zeros(len(orbits), 3),
+    )
+
+
+def _in_order_of_appearance(
+    skeletons: Descriptions, leaves: list[tuple[Tensor, Tensor, Tensor]], which: Tensor
+) -> Drawn:
+    first = torch.full((len(skeletons),), len(which))
+    first = first.scatter_reduce(0, which, torch.arange(len(which)), "amin")
+    order = first.argsort()
+    place = torch.empty_like(order)
+    place[order] = torch.arange(len(order))
+    return Drawn(skeletons[order], torch.cat([p for _, _, p in leaves])[order], place[which])
+
+
+def skeletons_as_batch(skeletons: Descriptions) -> Batch:
+    """Skeletons as what the model reads; their cells mean nothing."""
+    nothing = torch.zeros(len(skeletons.position), dtype=torch.int64)
+    ids = np.full(len(skeletons), "")
+    return Batch.of(Table(skeletons, nothing, ids), torch.ones(len(skeletons), dtype=torch.float64))
+
+
+@torch.no_grad()
+def draw_geometries(
+    model: SpaceGroupModel,
+    skeletons: Descriptions,
+    which: Tensor,
+    streams: Streams,
+    volume_per_atom: float,
+    temperature: float = 1.0,
+) -> Descriptions:
+    """Cells and coordinates for the skeletons `which` [B]: descriptions [B].
+
+    volume_per_atom: Å³, expected of the composition. Cells may not exist (see `descriptions.build`).
+    """
+    used, which = torch.unique(which, return_inverse=True)
+    some = skeletons[used]
+    batch = skeletons_as_batch(some)
+    tokens = prefix(model, batch)
+    n_tokens, rows = tokens.shape[1], torch.arange(len(batch))
+    sees = who_sees_whom(batch)[:, :n_tokens, :n_tokens]
+    outs, caches = [], []
+    for part in rows.split(AT_ONCE):
+        out, cache = model.trunk(tokens[part], sees[part])
+        outs.append(out)
+        caches.append(cache)
+    n_orbits = some.n_orbits
+    last = torch.cat(outs)[rows, batch.number.shape[1] + n_orbits]
+    real = torch.cat([batch.number > 0, torch.ones(len(batch), 1, dtype=torch.bool), batch.orbit_number > 0], 1)
+    joined = [
+        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches])) for k in range(len(model.layers))
+    ]
+    values = torch.zeros(len(which), 6, dtype=torch.float64)
+    points = torch.zeros(len(which), batch.site_number.shape[1], 3)
+    for part in torch.arange(len(which)).split(AT_ONCE):
+        own = which[part]
+        past = [(k[own], v[own]) for k, v in joined]
+        values[part], points[part] = _geometry(
+            model, batch, own, last[own], past, real[own], streams[part], temperature
+        )
+    return _placed(some, batch, which, values, points, volume_per_atom)
+
+
+def _geometry(
+    model: SpaceGroupModel,
+    batch: Batch,
+    own: Tensor,
+    last: Tensor,
+    past: Cache,
+    real: Tensor,
+    streams: Streams,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Parameters of the cells [B, 6] and points of the sites [B, F, 3] of skeletons `own` of a batch."""
+    group = batch.group[own]
+    values = model.cells(last).sample(streams.child(0).uniform(7), temperature) * FREE_CELL[group]
+    number, row, free = batch.site_number[own], batch.site_row[own], batch.site_free[own]
+    points = torch.zeros(len(own), number.shape[1], 3)
+    active = (number[:, :1] > 0).any(1).nonzero().flatten() if number.shape[1] else own[:0]
+    if len(active):
+        token = model.cell(group, values.float(), number[:, 0], row[:, 0])[active]
+        past, real = [(k[active], v[active]) for k, v in past], real[active]
+    site = 0
+    while len(active):
+        real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
+        out, past = model.trunk(token[:, None], real[:, None], past)
+        point = torch.zeros(len(active), 3)
+        for axis in range(3):
+            choice = model.axis(axis, out[:, 0], point, free[active, site])
+            uniform = streams[active].child(1 + site).child(axis).uniform(VON_MISES_DRAWS)
+            drawn = choice.sample(uniform, temperature).float()
+            point[:, axis] = torch.where(free[active, site, axis], drawn, 0.0)
+        points[active, site] = point
+        if site + 1 == number.shape[1]:
+            break
+        more = number[active, site + 1] > 0
+        going = active[more]
+        token = model.site(
+            number[going, site], row[going, site], points[going, site], number[going, site + 1], row[going, site + 1]
+        )
+        past, real, active = [(k[more], v[more]) for k, v in past], real[more], going
+        site += 1
+    return values, points
+
+
+def _placed(
+    skeletons: Descriptions, batch: Batch, which: Tensor, values: Tensor, points: Tensor, volume_per_atom: float
+) -> Descriptions:
+    """The skeletons `which` [B] with these cells [B, 6] and points of their sites [B, F, 3]."""
+    result = skeletons[which]
+    expected = torch.full((len(which),), volume_per_atom, dtype=torch.float64)
+    lattice = lattice_of(values, result.group, result.n_atoms, expected).float()
+    crystal = torch.repeat_interleave(torch.arange(len(which)), result.n_orbits)
+    first = torch.arange(len(crystal)) == result.first_orbit[crystal]
+    site = site_freedom(result.group[crystal], result.position, first).any(1)
+    point = torch.zeros(len(crystal), 3)
+    point[site] = points[batch.site_number[which] > 0]
+    return replace(result, lattice=lattice, point=point)

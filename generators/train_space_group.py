@@ -1,0 +1,261 @@
+"""Training of the space-group model: resumable to the step, on one CPU core or a GPU.
+
+Imports torch and numpy; the data is the table that `generators.description_table` made.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
+
+from csp.heldout import FOLDS, HELD_OUT, VALIDATION, fold, hashed
+from csp.record import versions
+from csp.volume import VolumePrior
+from generators.cards import Card, export
+from generators.checkpoints import State, restore, save
+from generators.description_table import Table, read_table
+from generators.space_group_batches import Batch, batches, expected_volumes, lengths
+from generators.space_group_loss import PARTS, forward, negative_log_likelihood
+from generators.space_group_model import Architecture, SpaceGroupModel
+
+__all__ = ["Recipe", "Trainable", "train", "train_on_table", "validate"]
+
+VALIDATED = 2000  # crystals
+TOP = (1, 10, 30)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides the course of a training beside its data; saved with what it made.
+
+    steps      optimiser steps in all
+    tokens     of a batch, padding included; about 20 make a crystal
+    lr         peak learning rate: linear warm-up, then a cosine to zero over the last `decay` of the steps
+    ema        decay per step of the averaged weights, which are the ones shipped
+    max_atoms  in the primitive cell; larger crystals are left out
+    max_orbits the same for orbits
+    crowd      a composition with n crystals counts as n^(1 − crowd)
+    """
+
+    steps: int = 60_000
+    tokens: int = 1536
+    lr: float = 1e-3
+    warmup: int = 500
+    decay: float = 0.6
+    weight_decay: float = 0.02
+    clip: float = 1.0
+    ema: float = 0.999
+    max_atoms: int = 40
+    max_orbits: int = 20
+    crowd: float = 0.5
+    seed: int = 0
+    architecture: Architecture = field(default_factory=Architecture)
+
+    def learning_rate(self, step: int) -> float:
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        begin = self.steps * (1.0 - self.decay)
+        done = max(0.0, (step - begin) / max(self.steps - begin, 1.0))
+        return self.lr * warm * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trainable:
+    """A table with what training needs to know of each crystal: weight [B], and Å³ per atom expected [B]."""
+
+    table: Table
+    weight: Tensor
+    expected: Tensor
+
+    @classmethod
+    def of(cls, table: Table, crowd: float) -> Trainable:
+        _, kind, amount = np.unique(np.array(table.compositions()), return_inverse=True, return_counts=True)
+        weight = torch.from_numpy(amount[kind].astype(np.float64) ** -crowd).float()
+        return cls(table, weight / weight.mean(), expected_volumes(table.descriptions, VolumePrior.load()))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def batch(self, chosen: Tensor) -> tuple[Batch, Tensor]:
+        """The chosen crystals, and their weights."""
+        return Batch.of(self.table[chosen], self.expected[chosen]), self.weight[chosen]
+
+
+def train_on_table(
+    folder: Path,
+    out: Path,
+    *,
+    exclude: set[str],
+    exclude_ids: set[str],
+    recipe: Recipe,
+    device: torch.device,
+    stop_after_minutes: float = math.inf,
+) -> Card:
+    """Train on a table of descriptions, or go on, and export what there is to `out`.
+
+    exclude: compositions, as `csp.heldout.composition_name` writes them, and exclude_ids: crystals, of which
+    nothing is used. Nor is anything of the held-out fold; the validation fold is only validated on.
+    """
+    table = read_table(folder)
+    names = np.array(table.compositions())
+    folds = np.array([fold(name) for name in names])
+    small = (table.descriptions.n_atoms <= recipe.max_atoms) & (table.descriptions.n_orbits <= recipe.max_orbits)
+    used = small.numpy() & ~np.isin(names, list(exclude)) & ~np.isin(table.ids, list(exclude_ids))
+    training = Trainable.of(
+        table[torch.from_numpy(used & (folds != HELD_OUT) & (folds != VALIDATION))], recipe.crowd
+    )
+    rows = np.flatnonzero(used & (folds == VALIDATION))[:VALIDATED]
+    validation = Trainable.of(table[torch.from_numpy(rows)], recipe.crowd)
+    model, step = train(recipe, training, validation, out, device=device, stop_after_minutes=stop_after_minutes)
+    origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+    shipped = model.half()
+    metrics = validate(copy.deepcopy(shipped).float(), validation, recipe)  # of the rounded weights
+    return export(
+        shipped,
+        out / "space_group.safetensors",
+        property="space group, Wyckoff positions, cell and coordinates from the composition",
+        seen={hashed(name) for name in training.table.compositions()},
+        elements=set(training.table.descriptions.number.unique().tolist()),
+        recipe=asdict(recipe) | {"done": step},
+        metrics={name: round(value, 4) for name, value in metrics.items()},
+        data=[f"{len(training)} crystals of the library with fingerprint {origin['library']}"],
+        split=f"fold {HELD_OUT} of {FOLDS} held out, fold {VALIDATION} for validation (csp.heldout.fold)",
+        licence="Weights Apache-2.0; data of the Materials Project, CC BY 4.0",
+        code_version=versions().get("csp-engine", ""),
+    )
+
+
+def train(
+    recipe: Recipe,
+    data: Trainable,
+    validation: Trainable,
+    out: Path,
+    *,
+    device: torch.device,
+    minutes_between_checkpoints: float = 5.0,
+    steps_between_validations: int = 2000,
+    stop_after_minutes: float = math.inf,
+) -> tuple[SpaceGroupModel, int]:
+    """Train to the end of the recipe, or until told to stop; returns the averaged model and the steps done.
+
+    Continues from the newest checkpoint in `out` as if never interrupted: the batches are a function of the
+    recipe, the data and the step.
+    """
+    torch.manual_seed(recipe.seed)
+    model = SpaceGroupModel(recipe.architecture).to(device)
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
+    )
+    state = State(model, average, optimiser)
+    about = {"recipe": asdict(recipe), "crystals": hashed("\n".join(data.table.ids.tolist()))}
+    restore(out, state, about)
+    out.mkdir(parents=True, exist_ok=True)
+    log = _Log(out / "log.jsonl")
+    started = saved = time.monotonic()
+    rows = _stream(recipe, data, state)
+    over = state.step >= recipe.steps
+    while not over:
+        norm, parts = _step(recipe, state, *data.batch(next(rows)), device)
+        log.add(norm, parts)
+        now = time.monotonic()
+        done = state.step == recipe.steps
+        over = done or now - started > 60.0 * stop_after_minutes
+        if len(validation) and (state.step % steps_between_validations == 0 or done):
+            log.validated(validate(average, validation, recipe))
+        if state.step % 100 == 0 or over:
+            log.write(state.step, recipe.learning_rate(state.step), now - started)
+        if over or now - saved > 60.0 * minutes_between_checkpoints:
+            save(out, state, about)
+            saved = now
+    return average.eval(), state.step
+
+
+def _stream(recipe: Recipe, data: Trainable, state: State) -> Iterator[Tensor]:
+    """Batches from where the state stands on; the state is kept at what has been handed out."""
+    length = lengths(data.table.descriptions)
+    while True:
+        for place, rows in enumerate(batches(length, recipe.tokens, recipe.seed, state.epoch)):
+            if place == state.place:
+                state.place += 1
+                yield rows
+        state.epoch, state.place = state.epoch + 1, 0
+
+
+def _step(
+    recipe: Recipe, state: State, batch: Batch, weight: Tensor, device: torch.device
+) -> tuple[float, dict[str, float]]:
+    """One step of the optimiser; the norm of the gradient and the mean of each part of the loss."""
+    assert isinstance(state.model, SpaceGroupModel)
+    parts = negative_log_likelihood(state.model, batch.to(device))
+    weight = weight.to(device)
+    loss = (sum(parts.values()) * weight).mean()
+    for group in state.optimiser.param_groups:
+        group["lr"] = recipe.learning_rate(state.step)
+    state.optimiser.zero_grad()
+    loss.backward()
+    norm = float(clip_grad_norm_(state.model.parameters(), recipe.clip))
+    if math.isfinite(norm):
+        state.optimiser.step()
+    state.step += 1
+    decay = min(recipe.ema, state.step / (state.step + 10.0))
+    with torch.no_grad():
+        for slow, fast in zip(state.average.parameters(), state.model.parameters(), strict=True):
+            slow.lerp_(fast, 1.0 - decay)
+    return norm, {name: float(part.detach().mean()) for name, part in parts.items()}
+
+
+@torch.no_grad()
+def validate(model: SpaceGroupModel, data: Trainable, recipe: Recipe) -> dict[str, float]:
+    """Weighted means of each part of −ln p, and how often the space group is among the 1, 10, 30 likeliest."""
+    device = next(model.parameters()).device
+    sums: dict[str, float] = {}
+    for rows in batches(lengths(data.table.descriptions), recipe.tokens, 0, 0):
+        batch, weight = data.batch(rows)
+        batch, weight = batch.to(device), weight.to(device)
+        parts = negative_log_likelihood(model, batch)
+        log_group, _ = model.groups(forward(model, batch)[0], batch.count)
+        own = log_group.gather(1, batch.group[:, None])
+        place = (log_group > own).sum(1)
+        parts |= {f"top_{k}": (place < k).float() for k in TOP}
+        for name, part in parts.items():
+            sums[name] = sums.get(name, 0.0) + float((part * weight).sum())
+    return {name: value / float(data.weight.sum()) for name, value in sums.items()}
+
+
+class _Log:
+    """Running means: a line of JSON per hundred steps on disk, the same line for people on stdout."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._parts: list[dict[str, float]] = []
+        self._skipped = 0  # steps whose gradient was not finite
+        self._validation: dict[str, float] = {}
+
+    def add(self, norm: float, parts: dict[str, float]) -> None:
+        self._skipped += not math.isfinite(norm)
+        self._parts.append(parts)
+
+    def validated(self, values: dict[str, float]) -> None:
+        self._validation = {f"val_{name}": value for name, value in values.items()}
+
+    def write(self, step: int, lr: float, seconds: float) -> None:
+        row: dict[str, Any] = {"step": step, "lr": lr, "seconds": round(seconds, 1)}
+        means = {name: sum(p[name] for p in self._parts) / len(self._parts) for name in PARTS}
+        row |= {name: round(value, 4) for name, value in (means | self._validation).items()}
+        if self._skipped:
+            row["skipped_not_finite"] = self._skipped
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(" ".join(f"{name}={value:.5g}" for name, value in row.items()), flush=True)
+        self._parts, self._validation = [], {}
