@@ -19,6 +19,7 @@ from prefect.runtime import flow_run
 
 from benchmarks.outcome import Outcome
 from benchmarks.recovery import Recovery, RecoverySettings
+from flows.crashes import stop_crashing
 
 __all__ = ["benchmark"]
 
@@ -50,6 +51,8 @@ def benchmark(
 
     out: folder of the results; by default one named after the day the run was scheduled for.
     """
+    if FlowRunContext.get() is not None:
+        stop_crashing()
     folder = (out or Path("out/benchmark") / _day()).absolute()
     recovery = _recovery(settings, folder, device)
     names = [truth.name for truth in recovery.truths.choose(only, limit)]

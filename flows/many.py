@@ -14,6 +14,7 @@ from pydantic import Field
 from csp.errors import InputError
 from csp.settings import DEFAULT_GENERATORS
 from flows.ask import ask, page
+from flows.crashes import stop_crashing
 from flows.form import DEFAULTS, Advanced, Candidates, Device, Generators, Library, settings_of
 
 __all__ = ["predict_many", "read_formulas"]
@@ -52,6 +53,7 @@ def predict_many(
 
     All formulas are read before the first run is made. Run again, it makes no run a second time.
     """
+    stop_crashing()
     wanted = [*formulas, *(read_formulas(table) if table else ())]
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
-from csp.errors import CspError, InputError, StoreError
+from csp.errors import InputError, StoreError
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
+from flows.crashes import stop_crashing
 from flows.form import (
     DEFAULTS,
     Advanced,
@@ -43,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = ["predict"]
 
-CRASHES = 6  # after so many a run is not taken up again
 RESULTS = 20  # in what the flow returns
 STORE_BACK_IN = [10.0, 30.0, 60.0]  # seconds to wait for a database that is away
 
@@ -140,7 +138,7 @@ def predict(
         raise InputError(f"There is no library {settings.library} on this machine.")
     if FlowRunContext.get() is None:
         return _plain(settings, folder, device)
-    _refuse_to_crash_on()
+    stop_crashing()
     log = get_run_logger()
     name = settings.target().formula
     out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
@@ -171,17 +169,6 @@ def _plain(settings: SearchSettings, folder: Path | None, device: str) -> dict[s
     for stage in STAGES:
         run_stage.fn(settings, out, device, stage)
     return _summary(rank.fn(settings, out, device)[0])
-
-
-def _refuse_to_crash_on() -> None:
-    """A run whose process died is scheduled again by an automation; here that comes to an end."""
-    if flow_run.run_count <= CRASHES:
-        return
-    with get_client(sync_client=True) as client:
-        states = client.read_flow_run_states(flow_run.id)
-    crashes = sum(state.type == StateType.CRASHED for state in states)
-    if crashes >= CRASHES:
-        raise CspError(f"The process of this run died {crashes} times; it is not started again.")
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
 
+TAG = "csp"
 POLL = 2.0  # seconds between looks for new runs
 HEARTBEAT = 30  # seconds; the least that Prefect allows
-SILENCE = 3 * HEARTBEAT + 10  # seconds without a heartbeat after which a run is taken for dead
+SILENCE = 10 * HEARTBEAT  # without one for so long a run is taken for dead; a machine may be very busy
 START = 600  # seconds that a process may take from being made to its flow's first heartbeat
 
 
@@ -68,7 +69,9 @@ def deployments() -> list[RunnerDeployment]:
         (benchmark, "How many known crystals are found from the formula alone"),
     ]
     return [
-        flow.to_deployment(flow.name, description=words, entrypoint_type=EntrypointType.MODULE_PATH)
+        flow.to_deployment(
+            flow.name, description=words, tags=[TAG], entrypoint_type=EntrypointType.MODULE_PATH
+        )
         for flow, words in said
     ]
 
@@ -76,7 +79,8 @@ def deployments() -> list[RunnerDeployment]:
 def install_automations() -> None:
     """Runs whose process is gone are marked as crashed, and crashed ones are scheduled again.
 
-    They go on from what is stored; a run that keeps crashing ends itself (`flows.predict`).
+    They go on from what is stored; a run that keeps crashing ends itself (`flows.crashes`). Only runs
+    with our tag are meant: others may use the server too.
     """
     from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
@@ -89,10 +93,14 @@ def install_automations() -> None:
 
     over = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry")
     run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+    ours = ResourceSpecification(
+        {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
+    )
 
     def silence(after: str, *expected: str, seconds: float) -> EventTrigger:
         return EventTrigger(
             match=run,
+            match_related=ours,
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             after=events(after),
@@ -102,7 +110,12 @@ def install_automations() -> None:
         )
 
     crashed = EventTrigger(
-        match=run, posture=Posture.Reactive, expect=events("Crashed"), threshold=1, within=timedelta(0)
+        match=run,
+        match_related=ours,
+        posture=Posture.Reactive,
+        expect=events("Crashed"),
+        threshold=1,
+        within=timedelta(0),
     )
     crash = ChangeFlowRunState(
         state=StateType.CRASHED, name="Crashed", message="The process of this run is gone.", force=False

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.predict import CRASHES
+from flows.crashes import CRASHES
 from tests.flows.process import Csp, new_csp, stop, until
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
