@@ -27,6 +27,7 @@ from rich.progress import (
 from benchmarks.cli import app as benchmark_app
 from csp.allocator import keep_freed_memory
 from csp.errors import CspError
+from csp.labels import app as labellers_app
 from csp.models import app as models_app
 from csp.settings import SearchSettings
 from csp.training import app as train_app
@@ -47,6 +48,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(benchmark_app, name="benchmark")
 app.add_typer(train_app, name="train")
 app.add_typer(models_app, name="models")
+app.add_typer(labellers_app, name="labellers")
 
 console = Console(stderr=True)
 STAGES = {

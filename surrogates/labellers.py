@@ -24,7 +24,9 @@ from csp.errors import InputError, MissingError
 from csp.protocols import DONE, EnergyModel, Label, Labeller, Labels
 from surrogates.zoo import load_model
 
-__all__ = ["Gpaw", "GpawSettings", "Potential", "load_labeller"]
+__all__ = ["LABELLERS", "Gpaw", "GpawSettings", "Potential", "load_labeller"]
+
+LABELLERS = ("gpaw", "chgnet")  # those known by name; any potential can be named
 
 SCRIPT = Path(__file__).with_name("gpaw_run.py")
 # what Materials Project starts its spin-polarised calculations from, μB; without these elements, no spin
@@ -179,7 +181,8 @@ def load_labeller(name: str, device: torch.device | str = "cpu") -> Labeller:
     try:
         return Potential(load_model(name, device))
     except InputError as error:
-        raise InputError(f"There is no labeller {name!r}; choose gpaw or a potential. {error}") from error
+        text = f"There is no labeller {name!r}; choose gpaw, chgnet, or another potential by name or folder."
+        raise InputError(text) from error
 
 
 def _last_line(text: str) -> str:

@@ -1,0 +1,58 @@
+"""`csp labellers`: what can compute reference energies here."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from csp.errors import CspError
+
+__all__ = ["app"]
+
+app = typer.Typer(help="DFT codes and potentials that label crystals.", no_args_is_help=True)
+
+LATTICE = 5.43  # Å, of the silicon that is tried
+
+
+@app.callback()
+def _group() -> None:
+    """A group of commands, of which there is one so far."""
+
+
+@app.command()
+def check(
+    name: Annotated[str | None, typer.Argument(help="gpaw or a potential; none: all known by name")] = None,
+) -> None:
+    """Is a labeller installed, and does it give an energy for two atoms of silicon?"""
+    from ase.build import bulk
+
+    from csp.crystals import Crystals
+    from surrogates.labellers import LABELLERS, load_labeller
+
+    silicon = Crystals.from_atoms([bulk("Si", "diamond", a=LATTICE)])
+    output, failed = Console(highlight=False, soft_wrap=True), False
+    for one in [name] if name else LABELLERS:
+        try:
+            labeller = load_labeller(one)
+        except CspError as error:
+            if name:
+                raise
+            output.print(f"{one:<10} [yellow]not here:[/] {error}")
+            continue
+        started = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            labels = labeller.compute(silicon, Path(folder))
+        if labels.failed:
+            output.print(f"{one:<10} [red]fails:[/] {labels.outcome[0]}")
+            failed = True
+        else:
+            seconds = time.monotonic() - started
+            energy = float(labels.energy) / 2
+            output.print(f"{one:<10} works: Si {energy:.3f} eV/atom in {seconds:.0f} s as {labeller.label}")
+    if failed:
+        raise typer.Exit(3)
