@@ -1,4 +1,4 @@
-"""Which descriptions of a crystal are equivalent: normalisers of the 230 space groups, acting on Wyckoff positions.
+"""Which descriptions of a crystal are equivalent: normalisers of space groups, acting on Wyckoff positions.
 
 A crystal in a standard setting can be written down in several ways that differ by an operation of the
 group's normaliser: another origin, another labelling of the axes, the mirror image. They give the atoms
@@ -123,7 +123,7 @@ def normalizer(group: int) -> Normalizer:
     same = []
     for p, place in enumerate(positions):
         images = rotations @ place.matrix, (rotations @ place.shift + translations) % GRID  # [O, …]
-        moved = (rotations @ rotation[:, None] @ place.matrix)  # [C, O, 3, 3]
+        moved = rotations @ rotation[:, None] @ place.matrix  # [C, O, 3, 3]
         to = rotation @ place.shift + translation  # [C, 3]
         to = (np.einsum("oij,cj->coi", rotations, to) + translations) % GRID
         for q, other in enumerate(positions):
@@ -198,7 +198,11 @@ def _linear_parts(group: int) -> list[Ints]:
     if system == 0:
         return [IDENTITY, -IDENTITY]
     if system == 1:
-        planes = [np.array(p) for p in itertools.product((1, 0, -1), repeat=4) if abs(p[0] * p[3] - p[1] * p[2]) == 1]
+        planes = [
+            np.array(p)
+            for p in itertools.product((1, 0, -1), repeat=4)
+            if abs(p[0] * p[3] - p[1] * p[2]) == 1
+        ]
         planes.sort(key=lambda p: np.abs(p - [1, 0, 0, 1]).sum())
         return [np.array([[p[0], 0, p[1]], [0, b, 0], [p[2], 0, p[3]]]) for p in planes for b in (1, -1)]
     if system in (2, 6):

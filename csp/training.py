@@ -96,3 +96,75 @@ def metric(
         stop_after_minutes=minutes,
     )
     typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
+
+
+@app.command("space-group-data")
+def space_group_data(
+    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
+    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
+    shards: Annotated[int | None, typer.Option(help="How many, of 4,096 crystals each; default all")] = None,
+    first: Annotated[int, typer.Option(help="Number of the first shard")] = 0,
+) -> None:
+    """Describe a library's crystals by space group, Wyckoff positions and free parameters, for training."""
+    from generators.description_table import build_table
+
+    total = build_table(
+        structures, out, shards=range(first, first + shards) if shards else None, report=typer.echo
+    )
+    typer.echo(f"{out}: {dict(total)}")
+
+
+@app.command("space-group")
+def space_group(
+    data: Annotated[Path, typer.Option(help="Folder that `csp train space-group-data` made")],
+    out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")],
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
+    ] = None,
+    exclude_ids: Annotated[Path | None, typer.Option(help="File of material ids to leave out")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = 60_000,
+    tokens: Annotated[int, typer.Option(min=64, help="Tokens of a batch; about 20 make a crystal")] = 1536,
+    width: Annotated[int, typer.Option(help="Of the network")] = 128,
+    layers: Annotated[int, typer.Option(help="Of the network")] = 4,
+    lr: Annotated[float, typer.Option(help="Peak learning rate")] = 1e-3,
+    max_atoms: Annotated[int, typer.Option(help="Leave larger primitive cells out")] = 40,
+    max_orbits: Annotated[int, typer.Option(help="Leave crystals with more orbits out")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same course")] = 0,
+    minutes: Annotated[float | None, typer.Option(help="Stop after so long; go on later")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """The space-group-aware generator's model. Writes space_group.safetensors and its card."""
+    import math
+
+    import torch
+
+    from csp.engine import resolve_device
+    from generators.space_group_model import Architecture
+    from generators.train_space_group import Recipe, train_on_table
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.set_flush_denormal(True)
+    card = train_on_table(
+        data,
+        out,
+        exclude=_lines(exclude),
+        exclude_ids=_lines(exclude_ids),
+        recipe=Recipe(
+            steps=steps,
+            tokens=tokens,
+            lr=lr,
+            max_atoms=max_atoms,
+            max_orbits=max_orbits,
+            seed=seed,
+            architecture=Architecture(width=width, layers=layers),
+        ),
+        device=resolve_device(device),
+        stop_after_minutes=minutes or math.inf,
+    )
+    typer.echo(f"{out}/{card.name}.safetensors: {card.metrics}")
+
+
+def _lines(path: Path | None) -> set[str]:
+    return set(path.read_text(encoding="utf-8").splitlines()) if path else set()

@@ -98,7 +98,7 @@ def _describe(standard: StandardCell, order: Ints) -> Descriptions | None:
 
 
 def _free_coordinates(group: int, letter: Ints, points: Floats, cell: Floats) -> Floats | None:
-    """u [K, 3] of the positions that hold these points [K, 3] of the conventional cell; None if one misses."""
+    """u [K, 3] of positions that hold these points [K, 3] of the conventional cell; None if one misses."""
     table = wyckoff_table()
     own = slice(int(table.first_operation[group]), int(table.first_operation[group + 1]))
     rotations, shifts = table.operation_rotation[own].numpy(), table.operation_translation[own].numpy()
@@ -141,9 +141,9 @@ def canonical(
 def _on_asymmetric_units(
     group_of: Normalizer, element: Ints, letters: Ints, points: Floats
 ) -> tuple[Ints, Floats, Ints]:
-    """Q ways to write down C crystals of K orbits: which crystal [Q], points [Q, K, 3] and their codes [Q, K].
+    """Q ways to write down C crystals of K orbits: which crystal [Q], points [Q, K, 3], their codes [Q, K].
 
-    Each orbit by its smallest point; in polar groups once the origin is at one of the orbits that may be first.
+    Each orbit by its smallest point; in polar groups with the origin at each orbit that may be first.
     """
     coset = np.arange(len(points))
     origin = np.full(len(points), -1)
@@ -160,9 +160,7 @@ def _on_asymmetric_units(
     return coset, result, code
 
 
-def _origins(
-    group_of: Normalizer, element: Ints, letters: Ints, points: Floats
-) -> tuple[Ints, Ints, Floats]:
+def _origins(group_of: Normalizer, element: Ints, letters: Ints, points: Floats) -> tuple[Ints, Ints, Floats]:
     """The crystals with every atom that can be the first as the origin along the polar axes: which
     crystal [Q], which orbit is first [Q], points [Q, K, 3]. Only those whose first point is smallest."""
     keys = element * len(LETTERS) + letters

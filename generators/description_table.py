@@ -1,7 +1,7 @@
-"""The training table of the space-group model: canonical descriptions of a library's crystals, cached in shards.
+"""The training table of the space-group model: canonical descriptions of a library's crystals, in shards.
 
-Making it needs pymatgen and moyo and a few milliseconds a crystal; reading it numpy and torch only. A shard is
-one compressed npz file of plain arrays, whole or not at all; those that exist are not made again.
+Making it needs pymatgen and moyo and a few milliseconds a crystal; reading it numpy and torch only. A shard
+is one compressed npz file of plain arrays, whole or not at all; those that exist are not made again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,9 +62,7 @@ class Table:
         """Names as `csp.heldout.composition_name` gives them."""
         own = self.descriptions
         number, count, first = own.number.tolist(), own.count.tolist(), own.first_element.tolist()
-        return [
-            composition_name(number[a:b], count[a:b]) for a, b in zip(first[:-1], first[1:], strict=True)
-        ]
+        return [composition_name(number[a:b], count[a:b]) for a, b in pairwise(first)]
 
 
 def build_table(
@@ -102,7 +101,7 @@ def read_table(folder: Path) -> Table:
     """All shards of a folder; MissingError where there is none."""
     paths = sorted(folder.glob("shard-*.npz"))
     if not paths:
-        raise MissingError(f"There is no training table in {folder}; make one with `csp train space-group-data`.")
+        raise MissingError(f"There is no table in {folder}; make one with `csp train space-group-data`.")
     tables = [_read(path) for path in paths]
     return Table(
         Descriptions.cat([t.descriptions for t in tables]),
@@ -112,7 +111,7 @@ def read_table(folder: Path) -> Table:
 
 
 def letters_allowed(descriptions: Descriptions) -> Tensor:
-    """int64 [K]: bits of the letters that could have come at each orbit. InputError if one that came could not."""
+    """int64 [K]: bits of the letters that could have come at each orbit; InputError if one came that could not."""
     own = descriptions
     first = own.first_orbit.tolist()
     group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()

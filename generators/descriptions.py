@@ -1,4 +1,4 @@
-"""Crystals as what symmetry leaves to choose: space group, Wyckoff positions, cell parameters, free coordinates.
+"""Crystals as what symmetry leaves to choose: space group, Wyckoff positions, cell, free coordinates.
 
 The exact language of the learned generator: every crystal with symmetry has descriptions in it, one of
 which is canonical (`generators.canonical`), and every description is a crystal of exact composition.
@@ -116,7 +116,9 @@ def build(d: Descriptions) -> Crystals:
     frac = torch.einsum("aij,aj->ai", table.map_rotation[maps], d.point[orbit].double())
     frac = frac + table.map_translation[maps]
     owner = crystal[orbit]
-    frac = torch.einsum("ai,aij->aj", frac, torch.linalg.inv(change)[owner])  # x' = x T⁻¹ for the rows T @ cell
+    frac = torch.einsum(
+        "ai,aij->aj", frac, torch.linalg.inv(change)[owner]
+    )  # x' = x T⁻¹ for the rows T @ cell
     numbers = d.number[d.first_element[owner] + d.element[orbit]]
     return Crystals(reduced, frac, numbers, starts(d.n_atoms)).wrapped()
 
@@ -125,5 +127,14 @@ def empty() -> Descriptions:
     """No crystals."""
     integers, none = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
     return Descriptions(
-        integers, integers, torch.zeros(0, 6), none, integers, integers, none, integers, integers, torch.zeros(0, 3)
+        integers,
+        integers,
+        torch.zeros(0, 6),
+        none,
+        integers,
+        integers,
+        none,
+        integers,
+        integers,
+        torch.zeros(0, 3),
     )

@@ -96,7 +96,10 @@ class GaussianMixture:
         """[N, D] from uniform [N, 1 + D]: one component for all dimensions; weights^(1/T), σ √T."""
         which = _chosen(self.log_weight / temperature, uniform[:, :1])
         index = which[..., None].expand(-1, 1, self.mean.shape[-1])
-        mean, sigma = self.mean.double().gather(1, index)[:, 0], self.log_sigma.double().gather(1, index)[:, 0].exp()
+        mean, sigma = (
+            self.mean.double().gather(1, index)[:, 0],
+            self.log_sigma.double().gather(1, index)[:, 0].exp(),
+        )
         return mean + math.sqrt(temperature) * sigma * torch.special.ndtri(uniform[:, 1:] + TINY)
 
 

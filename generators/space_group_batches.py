@@ -33,7 +33,7 @@ class Batch:
     number, count              int64 [B, E]
     group, z                   int64 [B]
     orbit_number, orbit_row    int64 [B, K]
-    turn_number, turn_left     int64 [B, K + 1]  whose turn it is before each orbit, and at the end; atoms left
+    turn_number, turn_left     int64 [B, K + 1]  whose turn is before each orbit, and at the end; atoms left
     letter                     int64 [B, K]
     allowed                    bool [B, K, 27]
     cell                       float32 [B, 6]    as `values_of` gives it

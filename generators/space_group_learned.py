@@ -78,7 +78,7 @@ class _Block:
 
 
 def load_model(path: Path) -> SpaceGroupModel:
-    """The model in a weights file, on the CPU. Raises MissingError or InputError as `cards.load_weights` does."""
+    """The model in a weights file, on the CPU. Raises what `cards.load_weights` does."""
     weights, card = load_weights(path)
     model = SpaceGroupModel(Architecture(**card.architecture))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -163,9 +163,7 @@ class LearnedSpaceGroupGenerator:
         streams = Streams.of(seed, self.name, torch.arange(BLOCK) + number * BLOCK)
         group, z_index = self._groups(plan, streams.child(0))
         z = torch.from_numpy(plan.z)
-        drawn = draw_skeletons(
-            self.model, target.numbers, target.counts, group, z[z_index], streams.child(1)
-        )
+        drawn = draw_skeletons(self.model, target.numbers, target.counts, group, z[z_index], streams.child(1))
         log_p = drawn.log_p + plan.log_p[drawn.skeletons.group, torch.searchsorted(z, drawn.skeletons.z)]
         which, turn = shared_out(drawn, BLOCK)
         crystals, built, random = self._geometries(target, plan, drawn.skeletons, which, streams.child(2))

@@ -44,8 +44,8 @@ def negative_log_likelihood(model: SpaceGroupModel, batch: Batch) -> dict[str, T
 
 
 def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Outputs of the element tokens [B, E, d], and of the others [B, 1 + K + F, d]: the token of the group, the
-    orbits, the cell and all sites but the last. One before an orbit or a site is what tells about it."""
+    """Outputs of the element tokens [B, E, d], and of the others [B, 1 + K + F, d]: the token of the group,
+    the orbits, the cell and all sites but the last. One before an orbit or a site tells about it."""
     tokens = [prefix(model, batch)]
     n_sites = batch.site_number.shape[1]
     if n_sites:

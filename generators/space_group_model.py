@@ -1,4 +1,4 @@
-"""From composition to space group, Wyckoff letters, cell and free coordinates: one autoregressive transformer.
+"""From composition to space group, Wyckoff letters, cell and coordinates: one autoregressive transformer.
 
 A crystal is the stream
 
@@ -96,7 +96,8 @@ class SpaceGroupModel(nn.Module):
         self.key = nn.Linear(d, d)
         self.to_cell = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, a.cells * (1 + 2 * N_CELL)))
         self.to_axis = nn.ModuleList(
-            nn.Sequential(nn.Linear(d + 4 * k, d), nn.GELU(), nn.Linear(d, 4 * a.components)) for k in range(3)
+            nn.Sequential(nn.Linear(d + 4 * k, d), nn.GELU(), nn.Linear(d, 4 * a.components))
+            for k in range(3)
         )
         for table in (self.element, self.amount, self.group, self.units):
             nn.init.normal_(table.weight, std=0.3)
@@ -112,11 +113,11 @@ class SpaceGroupModel(nn.Module):
         return self.element(number) + self._atoms(count) + self.share(shares)
 
     def condition(self, group: Tensor, z: Tensor, number: Tensor, left: Tensor) -> Tensor:
-        """[B, d] of the space group, Z, and the atoms `left` to place of the first element `number`; int [B]."""
+        """[B, d] of the space group, Z, and the atoms `left` to place of the first element; int [B]."""
         return self.group(group) + self.units(z.clamp(max=MAX_Z)) + self._turn(number, left)
 
     def orbit(self, number: Tensor, row: Tensor, next_number: Tensor, left: Tensor) -> Tensor:
-        """[..., d]: an orbit of an element on a position (row of the Wyckoff table), and whose turn is next."""
+        """[..., d]: an orbit of an element on a position (row of the Wyckoff table), and whose turn comes."""
         placed = self.element(number) + self.orbit_position(self.positions(row))
         return placed + self._turn(next_number, left)
 
@@ -125,7 +126,9 @@ class SpaceGroupModel(nn.Module):
         free = FREE_CELL.to(values.device)[group]
         return self.cell_values(torch.cat([values * free, free], -1)) + self._next(next_number, next_row)
 
-    def site(self, number: Tensor, row: Tensor, point: Tensor, next_number: Tensor, next_row: Tensor) -> Tensor:
+    def site(
+        self, number: Tensor, row: Tensor, point: Tensor, next_number: Tensor, next_row: Tensor
+    ) -> Tensor:
         """[..., d]: a site at u = point [..., 3], and the next site."""
         angle = 2.0 * torch.pi * coordinates(row, point)
         waves = torch.cat([angle.cos(), angle.sin(), (2.0 * angle).cos(), (2.0 * angle).sin()], -1)
@@ -201,7 +204,12 @@ class SpaceGroupModel(nn.Module):
         """
         angle = 2.0 * torch.pi * point[..., :axis]
         known = free[..., :axis].float()
-        waves = [angle.cos() * known, angle.sin() * known, (2 * angle).cos() * known, (2 * angle).sin() * known]
+        waves = [
+            angle.cos() * known,
+            angle.sin() * known,
+            (2 * angle).cos() * known,
+            (2 * angle).sin() * known,
+        ]
         return VonMisesMixture.of(self.to_axis[axis](torch.cat([h, *waves], -1)))
 
 

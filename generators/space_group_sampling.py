@@ -50,7 +50,7 @@ def joint(
     z: NDArray[np.int64],
     possible: NDArray[np.bool_],
 ) -> Tensor:
-    """float64 [231, Z]: ln p of space group and number of formula units z [Z] among what is possible [231, Z].
+    """float64 [231, Z]: ln p of space group and formula units z [Z] among what is possible [231, Z].
 
     More formula units than the model tells apart share the probability of the largest number that it does.
     """
@@ -130,14 +130,17 @@ def draw_skeletons(
 
 
 def _extended(model: SpaceGroupModel, token: Tensor, cache: Cache, parent: Tensor) -> tuple[Tensor, Cache]:
-    """Outputs [N, d] of one more token each, and the caches with it; `parent` is the row of the cache before."""
+    """Outputs [N, d] of one more token each, and the caches with it; `parent` is the cache's row before."""
     outs, caches = [], []
     for rows in torch.arange(len(token)).split(AT_ONCE):
         past = [(k[parent[rows]], v[parent[rows]]) for k, v in cache]
         out, more = model.trunk(token[rows, None], past=past)
         outs.append(out[:, 0])
         caches.append(more)
-    joined = [(torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches])) for k in range(len(cache))]
+    joined = [
+        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches]))
+        for k in range(len(cache))
+    ]
     return torch.cat(outs), joined
 
 
@@ -210,9 +213,12 @@ def draw_geometries(
         caches.append(cache)
     n_orbits = some.n_orbits
     last = torch.cat(outs)[rows, batch.number.shape[1] + n_orbits]
-    real = torch.cat([batch.number > 0, torch.ones(len(batch), 1, dtype=torch.bool), batch.orbit_number > 0], 1)
+    real = torch.cat(
+        [batch.number > 0, torch.ones(len(batch), 1, dtype=torch.bool), batch.orbit_number > 0], 1
+    )
     joined = [
-        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches])) for k in range(len(model.layers))
+        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches]))
+        for k in range(len(model.layers))
     ]
     values = torch.zeros(len(which), 6, dtype=torch.float64)
     points = torch.zeros(len(which), batch.site_number.shape[1], 3)
@@ -260,7 +266,11 @@ def _geometry(
         more = number[active, site + 1] > 0
         going = active[more]
         token = model.site(
-            number[going, site], row[going, site], points[going, site], number[going, site + 1], row[going, site + 1]
+            number[going, site],
+            row[going, site],
+            points[going, site],
+            number[going, site + 1],
+            row[going, site + 1],
         )
         past, real, active = [(k[more], v[more]) for k, v in past], real[more], going
         site += 1
@@ -268,7 +278,12 @@ def _geometry(
 
 
 def _placed(
-    skeletons: Descriptions, batch: Batch, which: Tensor, values: Tensor, points: Tensor, volume_per_atom: float
+    skeletons: Descriptions,
+    batch: Batch,
+    which: Tensor,
+    values: Tensor,
+    points: Tensor,
+    volume_per_atom: float,
 ) -> Descriptions:
     """The skeletons `which` [B] with these cells [B, 6] and points of their sites [B, F, 3]."""
     result = skeletons[which]

@@ -109,14 +109,18 @@ def train_on_table(
     table = read_table(folder)
     names = np.array(table.compositions())
     folds = np.array([fold(name) for name in names])
-    small = (table.descriptions.n_atoms <= recipe.max_atoms) & (table.descriptions.n_orbits <= recipe.max_orbits)
+    small = (table.descriptions.n_atoms <= recipe.max_atoms) & (
+        table.descriptions.n_orbits <= recipe.max_orbits
+    )
     used = small.numpy() & ~np.isin(names, list(exclude)) & ~np.isin(table.ids, list(exclude_ids))
     training = Trainable.of(
         table[torch.from_numpy(used & (folds != HELD_OUT) & (folds != VALIDATION))], recipe.crowd
     )
     rows = np.flatnonzero(used & (folds == VALIDATION))[:VALIDATED]
     validation = Trainable.of(table[torch.from_numpy(rows)], recipe.crowd)
-    model, step = train(recipe, training, validation, out, device=device, stop_after_minutes=stop_after_minutes)
+    model, step = train(
+        recipe, training, validation, out, device=device, stop_after_minutes=stop_after_minutes
+    )
     origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
     shipped = model.half()
     metrics = validate(copy.deepcopy(shipped).float(), validation, recipe)  # of the rounded weights
@@ -217,7 +221,7 @@ def _step(
 
 @torch.no_grad()
 def validate(model: SpaceGroupModel, data: Trainable, recipe: Recipe) -> dict[str, float]:
-    """Weighted means of each part of −ln p, and how often the space group is among the 1, 10, 30 likeliest."""
+    """Weighted means of each part of −ln p; shares with the space group among the 1, 10, 30 likeliest."""
     device = next(model.parameters()).device
     sums: dict[str, float] = {}
     for rows in batches(lengths(data.table.descriptions), recipe.tokens, 0, 0):

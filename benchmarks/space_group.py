@@ -1,0 +1,136 @@
+"""How well the space group is known from the composition, and how often a pool holds the answer.
+
+Compositions of the held-out fold (`csp.heldout`) of a library; nothing of them is in any training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from csp.crystals import Crystals
+from csp.heldout import HELD_OUT, composition_name, fold
+from csp.library import Library
+from csp.matcher import Matcher
+from csp.protocols import Generator
+from csp.target import Target
+from generators.space_group_learned import load_model
+from generators.space_group_model import SpaceGroupModel
+
+__all__ = [
+    "TOP",
+    "Answers",
+    "by_frequency",
+    "by_model",
+    "found_in_pool",
+    "held_out_answers",
+    "measure",
+    "tops",
+]
+
+TOP = (1, 10, 30)
+SMOOTHING = 3.0  # entries' worth of the frequencies over all compositions
+AT_ONCE = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """N compositions and the space groups of their answers.
+
+    number, count  int [N, k]  atomic numbers and coprime amounts by ascending amount; amount 0 pads
+    group          int [N]
+    """
+
+    number: NDArray[np.int64]
+    count: NDArray[np.int64]
+    group: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.group)
+
+
+def held_out_answers(library: Library, energies: Mapping[str, float]) -> tuple[Library, Answers]:
+    """All compositions of the held-out fold that have an answer, and the library without the fold.
+
+    The answer is the entry of the lowest known energy (eV/atom, by id); where none is known, the only entry.
+    """
+    rows = library.all_rows()
+    number, count = library.compositions(rows)
+    names = [composition_name(z, n) for z, n in zip(number.tolist(), count.tolist(), strict=True)]
+    places: dict[str, list[int]] = {}
+    for k, name in enumerate(names):
+        if fold(name) == HELD_OUT:
+            places.setdefault(name, []).append(k)
+    chosen = []
+    for members in places.values():
+        known = [(energies[i], k) for k in members if (i := str(library.material_id[rows[k]])) in energies]
+        if known:
+            chosen.append(min(known)[1])
+        elif len(members) == 1:
+            chosen.append(members[0])
+    hidden = rows[np.array(sorted(k for members in places.values() for k in members), dtype=np.int64)]
+    answers = Answers(number[chosen], count[chosen], library.space_group[rows[chosen]])
+    return library.hiding(np.union1d(library.hidden, hidden)), answers
+
+
+def by_frequency(library: Library, answers: Answers) -> NDArray[np.float64]:
+    """Scores [N, 231]: how often each group is that of a library entry with the same amounts, smoothed with
+    the frequencies over all entries."""
+    overall = np.bincount(library.space_group[library.all_rows()], minlength=231) + 1.0
+    overall *= SMOOTHING / overall.sum()
+    of_amounts: dict[tuple[int, ...], NDArray[np.float64]] = {}
+    scores = np.empty((len(answers), 231))
+    for k, count in enumerate(answers.count.tolist()):
+        amounts = tuple(sorted(n for n in count if n))
+        if amounts not in of_amounts:
+            own = library.space_group[library.rows(amounts)]
+            of_amounts[amounts] = np.bincount(own, minlength=231) + overall
+        scores[k] = of_amounts[amounts]
+    scores[:, 0] = -np.inf
+    return scores
+
+
+@torch.no_grad()
+def by_model(model: SpaceGroupModel, answers: Answers) -> NDArray[np.float64]:
+    """Scores [N, 231]: ln p of the groups by the learned model."""
+    parts = []
+    for rows in np.array_split(np.arange(len(answers)), max(1, -(-len(answers) // AT_ONCE))):
+        number, count = torch.from_numpy(answers.number[rows]), torch.from_numpy(answers.count[rows])
+        real = count > 0
+        mask = real[:, None] | torch.eye(real.shape[1], dtype=torch.bool)
+        out, _ = model.trunk(model.elements(number, count), mask)
+        parts.append(model.groups(out, count)[0].numpy())
+    return np.concatenate(parts).astype(np.float64)
+
+
+def tops(scores: NDArray[np.float64], group: NDArray[np.int64]) -> dict[str, float]:
+    """ "spacegroup_top_k": share of the answers among the k best of scores [N, 231]."""
+    own = scores[np.arange(len(group)), group]
+    place = (scores > own[:, None]).sum(1) + ((scores == own[:, None]).sum(1) - 1) / 2  # ties count by half
+    return {f"spacegroup_top_{k}": float((place < k).mean()) for k in TOP}
+
+
+def measure(library: Library, energies: Mapping[str, float], weights: Path) -> dict[str, float]:
+    """spacegroup_top_{1,10,30}.{learned,frequency} and n.spacegroup."""
+    rest, answers = held_out_answers(library, energies)
+    scores = {"learned": by_model(load_model(weights), answers), "frequency": by_frequency(rest, answers)}
+    found = {f"{key}.{arm}": v for arm, s in scores.items() for key, v in tops(s, answers.group).items()}
+    return found | {"n.spacegroup": len(answers)}
+
+
+def found_in_pool(
+    known: Iterable[tuple[Target, Crystals]], generator: Generator, n: int, *, seed: int = 0
+) -> list[int | None]:
+    """Index of the first of n proposals that is each target's crystal under loose tolerances, nothing
+    relaxed; None where none is."""
+    places: list[int | None] = []
+    for target, crystal in known:
+        pool = generator.propose(target, n, seed=seed)
+        hits = Matcher.LOOSE.fits(crystal, pool.crystals).nonzero().flatten().tolist()
+        places.append(pool.provenance[hits[0]].index if hits else None)
+    return places
