@@ -1,4 +1,4 @@
-"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput, surrogate.
+"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput.
 
 All share --out, --limit, --seed and --device and write one flat `summary.json` into the out folder.
 """
@@ -131,6 +131,33 @@ def throughput(
             summary[name] = float(f"{value:.4g}")
             console.print(f"{name:<60} {summary[name]:>10,}")
             write_json(out / "summary.json", summary)
+
+
+@app.command()
+def generators(
+    out: Out,
+    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    targets: Annotated[
+        str,
+        typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training"),
+    ] = "heldout",
+    energies: Annotated[
+        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """How early do the template generators propose known crystals, nothing relaxed?"""
+    from benchmarks.generators import ARMS, KS, measure
+    from csp.engine import resolve_device
+
+    resolve_device(device)
+    found, name = measure(targets, library, energies, out, limit, seed, console.print)
+    for arm in ARMS:
+        counts = "  ".join(f"@{k} {found[f'recall_at_{k}.{arm}.{name}']}" for k in KS)
+        console.print(f"{arm:16} {counts}")
+    _say(found, (f"ceiling.{name}", f"n.{name}"))
 
 
 @app.command()

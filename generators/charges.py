@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["like_charges"]
 
+OFFSET = 8  # of the charges −8 … 8 in tables
 MAX_BALANCES = 64  # of a composition that are looked at; five elements seldom have more
 
 
@@ -23,15 +24,14 @@ def like_charges(
     """
     result = np.zeros((len(entries), len(target)), bool)
     states = _states()
-    for charges in _balances(tuple(sorted(zip(target[0].tolist(), counts, strict=True)))):
-        of = dict(charges)
-        placed = np.array([[of[z] for z in row] for row in target.tolist()])  # [P, k]
-        for column, wanted in enumerate(placed):
-            result[:, column] |= states[entries, wanted + OFFSET].all(axis=1)
+    charge = np.zeros(len(states), np.int64)
+    for balance in _balances(tuple(sorted(zip(target[0].tolist(), counts, strict=True)))):
+        for z, q in balance:
+            charge[z] = q
+        patterns, which = np.unique(charge[target], axis=0, return_inverse=True)
+        carried = states[entries[:, None], patterns + OFFSET].all(axis=2)
+        result |= carried[:, which.reshape(-1)]
     return result
-
-
-OFFSET = 8  # charges −8 … 8
 
 
 def _balances(composition: tuple[tuple[int, int], ...]) -> list[list[tuple[int, int]]]:

@@ -70,7 +70,7 @@ class CompositionEncoder(nn.Module):
 
     def forward(self, numbers: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors of the whole [N, F] and of the places [N, k, G]; numbers, counts int [N, k], 0 pads."""
-        n = counts.float()
+        n = counts.to(self.element.weight)
         share = n / n.sum(1, keepdim=True)
         amounts = torch.stack([share, share.sqrt(), n.clamp(min=1).log(), 1.0 / n.clamp(min=1)], -1)
         x = self.element(numbers) + self.amount(amounts)
@@ -83,8 +83,8 @@ class CompositionEncoder(nn.Module):
     def compare(
         self, queries: tuple[Tensor, Tensor], entries: tuple[Tensor, Tensor], orders: Tensor
     ) -> Tensor:
-        """float [Q, P, N]: the kernel of Q compositions, in the P orders [P, k] of their places, with N entries;
-        both are what `forward` returns."""
+        """float [Q, P, N]: the kernel of Q compositions, in the P orders [P, k] of their places, with N
+        entries; both are what `forward` returns."""
         f = torch.cdist(queries[0], entries[0], compute_mode="use_mm_for_euclid_dist") ** 2
         placed = queries[1][:, orders].flatten(2)  # [Q, P, k·G]
         own = entries[1].flatten(1)

@@ -6,7 +6,6 @@ integers as small as they go. Reading needs numpy, torch and pyarrow only.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError
+from csp.heldout import hashed
 
 __all__ = [
     "Labelled",
@@ -101,12 +101,6 @@ def compositions(crystals: Crystals) -> list[str]:
         n //= np.gcd.reduce(n)
         names.append(" ".join(f"{a}:{b}" for a, b in zip(z.tolist(), n.tolist(), strict=True)))
     return names
-
-
-def hashed(composition: str) -> int:
-    """63 bits of a hash: how a checkpoint remembers the compositions that it has seen."""
-    digest = hashlib.blake2b(composition.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
 
 
 # -- the library's tables ---------------------------------------------------------------------------

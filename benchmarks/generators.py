@@ -1,0 +1,230 @@
+"""How early the template generators propose the truth, nothing relaxed.
+
+Three rankings of the same library: `template`, `metric_learning`, and `plain`, the reference: nearest
+elements first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.files import write_json
+from benchmarks.truths import read_truths
+from csp.crystals import Crystals
+from csp.errors import InputError
+from csp.heldout import HELD_OUT, composition_name, fold, hashed
+from csp.library import Library
+from csp.matcher import Matcher
+from csp.protocols import Generator
+from csp.symmetry import primitive
+from csp.target import Target
+from csp.volume import VolumePrior
+from generators.candidates import Assignments
+from generators.metric_learning import MetricLearningGenerator
+from generators.prototypes import PrototypeIndex, Prototypes
+from generators.scale import pettifor_scale
+from generators.substitution import Substitution
+from generators.template import TemplateGenerator
+
+__all__ = ["ARMS", "KS", "Known", "Placed", "held_out", "in_folder", "measure", "place", "summary"]
+
+KS = (1, 5, 10, 20, 100)
+BATCHES = (10, 100)  # proposals are built and compared up to the first, then up to the second
+HELD_OUT_TARGETS = 2000
+MAX_ATOMS = 100
+SYMPREC = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A target and its answer, a primitive cell."""
+
+    target: Target
+    crystal: Crystals
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where the answer for a target is.
+
+    rank       arm → place of the first of 100 proposals that matches it, None if none does
+    reachable  does any entry with any assignment match it?
+    templates  entries of its ratio
+    """
+
+    formula: str
+    rank: dict[str, int | None]
+    reachable: bool
+    templates: int
+
+
+class PlainGenerator:
+    """Entries by the mean difference of elements on the modified Pettifor scale, small cells and high
+    symmetry first among equals, each structure once: what learned rankings are measured against."""
+
+    name = "plain"
+
+    def __init__(self, library: Library, volume: VolumePrior) -> None:
+        self._library = library
+        self._scale = pettifor_scale()
+        index = PrototypeIndex(library)
+        self.propose = Substitution(self.name, library, index, volume, self._evidence).propose
+
+    def _evidence(
+        self, target: Target, prototypes: Prototypes, assignments: Assignments
+    ) -> NDArray[np.float64]:
+        share = np.array(target.anonymous) / target.n_atoms
+        new = self._scale[assignments.elements[assignments.orders]]
+        distance = (np.abs(new - self._scale[prototypes.elements][:, None]) * share).sum(-1)  # [n, P]
+        size, group = self._library.n_atoms[prototypes.rows], self._library.space_group[prototypes.rows]
+        keys = [np.broadcast_to(x[:, None], distance.shape).ravel() for x in (-group, size)]
+        order = np.lexsort([*keys, distance.round(6).ravel()])
+        place = np.empty(len(order))
+        place[order] = np.arange(len(order))
+        return -100.0 * place.reshape(distance.shape)  # so far apart that the best entry alone decides
+
+
+ARMS: Mapping[str, Callable[[Library, VolumePrior], Generator]] = {
+    "template": TemplateGenerator,
+    "metric_learning": MetricLearningGenerator,
+    "plain": PlainGenerator,
+}
+
+
+def measure(
+    targets: str,
+    library: Path,
+    energies: Path | None,
+    out: Path,
+    limit: int | None,
+    seed: int,
+    say: Callable[[str], None],
+) -> tuple[dict[str, Any], str]:
+    """Place the answers of a set; write `summary.json` and `generators.json` after every target.
+
+    targets: a folder of CIFs, or "heldout". Returns the summary and the name of the set.
+    """
+    opened = Library.open(library)
+    if targets == "heldout":
+        name, (opened, known) = targets, held_out(opened, energies, limit, seed)
+    else:
+        name, (opened, known) = Path(targets).name, in_folder(opened, Path(targets), limit)
+    if not known:
+        raise InputError(f"There is no target in {targets}.")
+    arms = {arm: make(opened, VolumePrior.load()) for arm, make in ARMS.items()}
+    placed: list[Placed] = []
+    for k, one in enumerate(known, start=1):
+        placed.append(place(one, opened, arms))
+        ranks = "  ".join(f"{arm} {rank or '-'}" for arm, rank in placed[-1].rank.items())
+        say(f"{k:4d}/{len(known)}  {placed[-1].formula:20} {ranks}")
+        found = {"seed": seed, "library": opened.fingerprint, **summary(placed, name)}
+        write_json(out / "summary.json", found)
+        write_json(out / "generators.json", {"targets": [asdict(p) for p in placed]})
+    return found, name
+
+
+def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Library, list[Known]]:
+    """The truths of a folder of CIFs, and the library without all their compositions."""
+    truths = read_truths(folder).truths
+    targets = [Target.parse(t.formula, max_atoms=max(MAX_ATOMS, int(t.crystal.n_atoms[0]))) for t in truths]
+    known = [Known(target, truth.crystal) for target, truth in zip(targets, truths, strict=True)]
+    return library.excluding(*targets), known[:limit]
+
+
+def held_out(
+    library: Library, energies: Path | None, limit: int | None, seed: int
+) -> tuple[Library, list[Known]]:
+    """Compositions of the held-out fold with their answers, and the library without any of the fold.
+
+    The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
+    composition with several entries and no energy has no answer and is no target. Up to 2,000 targets, in
+    the order of the hash of their name and the seed; entries of more than 100 atoms a cell are left out.
+    """
+    rows = library.all_rows()
+    numbers, counts = library.compositions(rows)
+    names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
+    of_name: dict[str, list[int]] = {}
+    for row, name in zip(rows.tolist(), names, strict=True):
+        if fold(name) == HELD_OUT:
+            of_name.setdefault(name, []).append(row)
+    known_energy = _energies(energies) if energies is not None else {}
+    known = []
+    for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
+        if len(known) == min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS):
+            break
+        answer = _answer(library, of_name[name], known_energy)
+        if answer is not None and library.n_atoms[answer] <= MAX_ATOMS:
+            crystal = primitive(library.crystals([answer]), SYMPREC)
+            formula = crystal.structures()[0].composition.reduced_formula
+            known.append(Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal))
+    hidden = np.array([row for members in of_name.values() for row in members])
+    return library.hiding(np.union1d(library.hidden, hidden)), known
+
+
+def place(known: Known, library: Library, arms: Mapping[str, Generator]) -> Placed:
+    """Ask every arm for the target."""
+    rank = {name: _rank(known, generator) for name, generator in arms.items()}
+    reachable = any(r is not None for r in rank.values()) or _reachable(known, library)
+    return Placed(known.target.formula, rank, reachable, len(library.rows(known.target.anonymous)))
+
+
+def summary(placed: Iterable[Placed], name: str) -> dict[str, Any]:
+    """Flat counts of a set of this name."""
+    listed = list(placed)
+    found = {
+        f"recall_at_{k}.{arm}.{name}": sum((p.rank[arm] or KS[-1] + 1) <= k for p in listed)
+        for arm in ARMS
+        for k in KS
+    }
+    return found | {f"ceiling.{name}": sum(p.reachable for p in listed), f"n.{name}": len(listed)}
+
+
+def _rank(known: Known, generator: Generator) -> int | None:
+    """Place of the first of 100 proposals that matches (default StructureMatcher)."""
+    start = 0
+    for end in BATCHES:
+        proposals = generator.propose(known.target, end - start, seed=0, start=start)
+        hits = Matcher.DEFAULT.fits(known.crystal, proposals.crystals).nonzero().flatten()
+        if len(hits):
+            return proposals.provenance[int(hits[0])].index + 1
+        start = end
+    return None
+
+
+def _reachable(known: Known, library: Library) -> bool:
+    """Is any entry of the target's ratio, with its elements in any order in its places, the answer?"""
+    anonymous = known.target.anonymous
+    rows = library.rows(anonymous)
+    fits = library.n_atoms[rows] % int(known.crystal.n_atoms[0]) == 0
+    rows, elements = rows[fits], library.elements(anonymous)[fits]
+    assignments = Assignments.of(known.target)
+    for numbers in assignments.elements[assignments.orders]:
+        entries = library.crystals(rows)
+        places = (entries.numbers.numpy()[:, None] == elements[entries.batch.numpy()]).argmax(1)
+        placed = Crystals(
+            entries.cell, entries.frac, entries.numbers.new_tensor(numbers[places]), entries.offsets
+        )
+        if bool(Matcher.DEFAULT.fits(known.crystal, placed).any()):
+            return True
+    return False
+
+
+def _answer(library: Library, rows: list[int], energies: Mapping[str, float]) -> int | None:
+    known = [(energies[name], row) for row in rows if (name := str(library.material_id[row])) in energies]
+    if known:
+        return min(known)[1]
+    return rows[0] if len(rows) == 1 else None
+
+
+def _energies(path: Path) -> dict[str, float]:
+    """eV/atom of formation by id."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["material_id", "formation_energy"])
+    return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))

@@ -1,0 +1,68 @@
+"""The generators' benchmark: its held-out rule, its answers, its counts."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from benchmarks.generators import ARMS, Known, Placed, _answer, held_out, place, summary
+from csp.crystals import Crystals
+from csp.heldout import HELD_OUT, composition_name, fold
+from csp.library import Library
+from csp.symmetry import primitive
+from csp.target import Target
+from csp.volume import VolumePrior
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return Library.open()
+
+
+def test_the_fold_is_hidden_whole_and_its_single_entries_are_targets(library: Library) -> None:
+    view, known = held_out(library, None, None, seed=0)
+    numbers, counts = view.compositions(view.all_rows())
+    names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
+    assert not any(fold(name) == HELD_OUT for name in names)
+    assert 0 < len(known) <= len(library) - len(view)
+    for one in known:
+        assert fold(composition_name(one.target.numbers, one.target.counts)) == HELD_OUT
+        assert set(one.crystal.numbers.tolist()) == set(one.target.numbers)
+    again = held_out(library, None, 1, seed=0)[1]
+    assert [k.target for k in again] == [known[0].target]
+
+
+def test_the_answer_has_the_lowest_energy(library: Library) -> None:
+    names = [str(name) for name in library.material_id[:3]]
+    assert _answer(library, [0, 1, 2], {names[0]: -1.0, names[2]: -2.0}) == 2
+    assert _answer(library, [0, 1], {}) is None
+    assert _answer(library, [1], {}) == 1
+
+
+def test_every_arm_finds_rock_salt_and_what_is_nowhere_is_unreachable(library: Library) -> None:
+    volume = VolumePrior.load()
+    arms = {name: make(library, volume) for name, make in ARMS.items()}
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b")
+    salt = primitive(library.crystals([int(row)]))
+    bromide = replace(salt, numbers=salt.numbers.where(salt.numbers != 17, 35))
+    found = place(Known(Target.parse("NaBr"), bromide), library, arms)
+    assert found.reachable
+    assert all(rank is not None for rank in found.rank.values())
+    strange = Crystals.from_arrays([np.diag([2.5, 3.9, 9.7])], [[[0, 0, 0], [0.1, 0.2, 0.13]]], [[11, 35]])
+    missed = place(Known(Target.parse("NaBr"), strange), library, arms)
+    assert not missed.reachable
+    assert set(missed.rank.values()) == {None}
+    assert missed.templates == len(library.rows((1, 1)))
+
+
+def test_summary_counts() -> None:
+    placed = [
+        Placed("A", {"template": 1, "metric_learning": 6, "plain": None}, True, 5),
+        Placed("B", {"template": None, "metric_learning": 100, "plain": None}, True, 5),
+        Placed("C", {"template": None, "metric_learning": None, "plain": None}, False, 5),
+    ]
+    found = summary(placed, "mine")
+    assert (found["n.mine"], found["ceiling.mine"]) == (3, 2)
+    assert [found[f"recall_at_{k}.metric_learning.mine"] for k in (1, 5, 10, 20, 100)] == [0, 0, 1, 1, 2]
+    assert [found[f"recall_at_{k}.template.mine"] for k in (1, 100)] == [1, 1]
+    assert found["recall_at_100.plain.mine"] == 0
