@@ -48,9 +48,9 @@ class Api:
         return self.ask(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
 
     def artifacts(self, id_: str) -> dict[str, dict[str, Any]]:
-        """By type, the newest of each."""
+        """By the first word of their keys (progress, summary, …), the newest of each."""
         found = self.ask("/artifacts/filter", artifacts={"flow_run_id": {"any_": [id_]}}, sort="UPDATED_DESC")
-        return {a["type"]: a for a in reversed(found) if a["type"]}
+        return {a["key"].split("-")[0]: a for a in reversed(found) if a["key"]}
 
     def cancel(self, id_: str) -> None:
         self.ask(f"/flow_runs/{id_}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
@@ -90,10 +90,10 @@ def test_submit_and_wait_then_everything_is_there(csp: Csp, tmp_path: Path) -> N
     run = api.newest()
     assert (run["name"], run["state"]["name"]) == ("predict NaCl", "Completed")
     artifacts = api.artifacts(run["id"])
-    assert artifacts.keys() == {"progress", "markdown", "table", "image", "link"}
+    assert artifacts.keys() == {"progress", "summary", "ranking", "picture", "files"}
     assert float(artifacts["progress"]["data"]) == 100
-    assert artifacts["image"]["data"].startswith("data:image/png;base64,")
-    link = artifacts["link"]["data"].split("(")[1].rstrip(")")
+    assert artifacts["picture"]["data"].startswith("data:image/png;base64,")
+    link = artifacts["files"]["data"].split("(")[1].rstrip(")")
     assert b"NaCl" in urllib.request.urlopen(link, timeout=60).read()
     file = tmp_path / "best.db"
     assert "1 " in csp.run("results", "ClNa", "--export", str(file))
