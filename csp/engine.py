@@ -23,6 +23,8 @@ from csp.volume import VolumePrior
 from generators.metric_learning import MetricLearningGenerator
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
+from surrogates.labellers import load_labeller
+from surrogates.learner import TransferLearner
 from surrogates.zoo import load_model
 
 __all__ = ["build", "predict", "resolve_device"]
@@ -68,11 +70,16 @@ def build(
         if not model.elements.issuperset(target.numbers):
             advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
+    learner, labelled = None, dict[str, str]()
+    if settings.labeller != "none":
+        labeller = load_labeller(settings.labeller, resolve_device(device))
+        check_elements(target, labeller, "choose another --labeller")
+        learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
-        checkpoints={model.name: str(model.label) for model in models},
+        checkpoints={model.name: str(model.label) for model in models} | labelled,
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
     )
@@ -93,7 +100,7 @@ def build(
     )
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
-    return Search(settings, generators, models, volume_per_atom, store, progress), record
+    return Search(settings, generators, models, volume_per_atom, store, progress, learner), record
 
 
 def _advice(target: Target) -> str:

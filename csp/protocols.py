@@ -23,6 +23,7 @@ __all__ = [
     "Label",
     "Labeller",
     "Labels",
+    "Learner",
     "Proposals",
     "Provenance",
 ]
@@ -179,4 +180,32 @@ class Labeller(Protocol):
 
     def compute(self, crystals: Crystals, folder: Path) -> Labels:
         """Label all crystals in the order given; what `folder` holds of earlier calculations is reused."""
+        ...
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Adapts an energy model to labels of the composition at hand, and says which crystals to label.
+
+    label  of the labels
+    """
+
+    label: Label
+
+    def choose(
+        self, model: EnergyModel, crystals: Crystals, energy: Tensor, taken: Sequence[int], n: int, seed: int
+    ) -> list[int]:
+        """At most n of B crystals to label next, none of `taken`.
+
+        energy  float64 [B]  eV/atom by the model as it is, lower is better
+        taken   those that have been labelled before
+        """
+        ...
+
+    def compute(self, crystals: Crystals) -> Labels:
+        """The labels of these crystals."""
+        ...
+
+    def adapt(self, model: EnergyModel, crystals: Crystals, energy: Tensor) -> tuple[EnergyModel, str]:
+        """The model adapted to labels, energy float64 [N] eV per cell, and how, in one clause for people."""
         ...

@@ -4,7 +4,8 @@
 
 With one model, it does everything and nothing is left to finish. With two, the first (a fast surrogate)
 screens and relaxes; the second (a slower potential) finishes the best of what came out, and the
-ranking is by its energies alone.
+ranking is by its energies alone. With a learner, some candidates are labelled after the screening, the
+first model is adapted to the labels, and the candidates are screened again with it.
 
 Each stage is a function of what the stages before it left in the store and works through its
 shards of fixed size, writing each in one transaction. A search that was killed and is started again
@@ -29,7 +30,7 @@ from csp.errors import ContractError, InputError
 from csp.geometry import plausible
 from csp.pool import Pool, both_ways, by_score, interleave
 from csp.prediction import Prediction, Result, Unranked, cif_path
-from csp.protocols import EnergyModel, Generator, Provenance
+from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance
 from csp.rank import Ranking, enthalpy, rank
 from csp.rattle import Rattled, rattle
 from csp.relax import Relaxed, Status, relax
@@ -42,10 +43,10 @@ __all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
 
 PROPOSAL_SHARD = 256
 # crystals in one shard: what a kill may cost
-MODEL_SHARD = {"screen": 256, "relax": 16, "finish": 8, "rattle": 8}
+MODEL_SHARD = {"screen": 256, "label": 1, "relax": 16, "finish": 8, "rattle": 8}
 ON_GPU = 32  # times as many
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
-STAGES = ("propose", "screen", "relax", "finish", "rattle")
+STAGES = ("propose", "screen", "label", "relax", "finish", "rattle")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -62,6 +63,7 @@ class Search:
 
     models           the first screens and relaxes, the last finishes and ranks; one may do it all
     volume_per_atom  expected volume, Å³, that plausibility is judged by
+    learner          labels candidates and adapts the first model to the labels; None: it stays as it is
     """
 
     settings: SearchSettings
@@ -70,6 +72,7 @@ class Search:
     volume_per_atom: float
     store: Store
     progress: Progress = lambda stage, done, total: None
+    learner: Learner | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -82,7 +85,12 @@ class Search:
     @property
     def model(self) -> EnergyModel:
         """The last model, whose energies rank."""
-        return self.models[-1]
+        return self.models[-1] if len(self.models) > 1 else self.first
+
+    @property
+    def first(self) -> EnergyModel:
+        """The model that screens and relaxes, adapted to the labels there are."""
+        return self._adapted(self.settings.rounds)[0]
 
     # -- stages -----------------------------------------------------------------------------------
 
@@ -102,20 +110,33 @@ class Search:
 
     def screen(self, share: Share = WHOLE) -> None:
         """Single-point energies of the first distinct candidates of each generator."""
-        index, model = self._screened, self.models[0]
-        written = self.store.done("screen")
-        for shard, part in _shards(len(index), _shard_size("screen", model), share):
-            self.progress("screen", part.start, len(index))
-            if shard not in written:
-                some = self.pool.take([index[k] for k in part])
-                self.store.write_energies("screen", shard, some.ids, model.evaluate(some.crystals))
-        self.progress("screen", len(index), len(index))
+        self._screen(0, share)
+
+    def label(self, share: Share = WHOLE) -> None:
+        """In rounds: label some of the screened, adapt the first model to all labels, screen with it again.
+
+        Each round needs the one before, so the first of several workers does it.
+        """
+        if not self.learner or share[0]:
+            return
+        for done in range(self.settings.rounds):
+            chosen = self._to_label(done)
+            written = self.store.done(f"label {done}")
+            for shard, part in _shards(len(chosen), MODEL_SHARD["label"], WHOLE):
+                self.progress("label", part.start, len(chosen))
+                if shard not in written:
+                    some = self.pool.take([chosen[k] for k in part])
+                    labels = self.learner.compute(some.crystals)
+                    found = Evaluation(self.learner.label, labels.energy)
+                    self.store.write_energies(f"label {done}", shard, some.ids, found)
+            self.progress("label", len(chosen), len(chosen))
+            self._screen(done + 1, WHOLE)
 
     def relax(self, share: Share = WHOLE) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
         chosen = self.pool.take(self._chosen())
         max_force = self.settings.max_force
-        self._relax_in_shards("relax", self.models[0], chosen.ids, chosen.crystals, max_force, share)
+        self._relax_in_shards("relax", self.first, chosen.ids, chosen.crystals, max_force, share)
 
     def finish(self, share: Share = WHOLE) -> None:
         """Relax the best of what the first model relaxed on with the last model, if that is another."""
@@ -168,19 +189,74 @@ class Search:
             return []
         return interleave(by_score(self.pool).values(), self.settings.screened)
 
+    def _screen(self, rounds: int, share: Share) -> None:
+        """Store the energies of the screened candidates by the first model after so many rounds of labels."""
+        index, model, stage = self._screened, self._adapted(rounds)[0], _screening(rounds)
+        written = self.store.done(stage)
+        for shard, part in _shards(len(index), _shard_size("screen", model), share):
+            self.progress("screen", part.start, len(index))
+            if shard not in written:
+                some = self.pool.take([index[k] for k in part])
+                self.store.write_energies(stage, shard, some.ids, model.evaluate(some.crystals))
+        self.progress("screen", len(index), len(index))
+
+    def _energies(self, rounds: int) -> list[float]:
+        """eV/atom of the pool's members by the first model after so many rounds; NaN if not screened."""
+        ids, evaluation = self.store.energies(_screening(rounds), self._adapted(rounds)[0].label)
+        energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
+        n_atoms = self.pool.crystals.n_atoms.tolist()
+        return [energy.get(i, math.nan) / n for i, n in zip(self.pool.ids, n_atoms, strict=True)]
+
     def _chosen(self) -> list[int]:
         """Members of the pool that are relaxed."""
-        ids, evaluation = self.store.energies("screen", self.models[0].label)
-        energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
-        per_atom = [
-            energy.get(i, math.nan) / n
-            for i, n in zip(self.pool.ids, self.pool.crystals.n_atoms.tolist(), strict=True)
-        ]
-        return both_ways(self.pool, per_atom, self.settings.relaxed)
+        rounds = self.settings.rounds if self.learner else 0
+        return both_ways(self.pool, self._energies(rounds), self.settings.relaxed)
+
+    def _to_label(self, done: int) -> list[int]:
+        """Members of the pool that are labelled after so many rounds; the labels are shared out evenly."""
+        assert self.learner is not None
+        energies = self._energies(done)
+        known = [k for k in range(len(energies)) if math.isfinite(energies[k])]
+        before = {i for r in range(done) for i in self.store.energies(f"label {r}", self.learner.label)[0]}
+        chosen = self.learner.choose(
+            self._adapted(done)[0],
+            self.pool.crystals[known],
+            torch.tensor([energies[k] for k in known], dtype=torch.float64),
+            [b for b, k in enumerate(known) if self.pool.ids[k] in before],
+            math.ceil((self.settings.labels - len(before)) / (self.settings.rounds - done)),
+            self.settings.seed + done,
+        )
+        return [known[b] for b in chosen]
+
+    def _labels(self, rounds: int) -> tuple[list[str], Tensor]:
+        """Ids and energies, eV per cell (NaN where the label failed), of the first rounds."""
+        assert self.learner is not None
+        parts = [self.store.energies(f"label {r}", self.learner.label) for r in range(rounds)]
+        none = torch.zeros(0, dtype=torch.float64)
+        return [i for ids, _ in parts for i in ids], torch.cat([none, *(found.energy for _, found in parts)])
+
+    def _adapted(self, rounds: int) -> tuple[EnergyModel, str]:
+        """The first model after so many rounds of labels, and how it was adapted."""
+        if self.learner is None or rounds == 0:
+            return self.models[0], ""
+        ids, energy = self._labels(rounds)
+        good = torch.isfinite(energy)
+        if not bool(good.any()):
+            return self.models[0], "not adapted, there is no label"
+        if len(ids) not in self._known:
+            place = {i: k for k, i in enumerate(self.pool.ids)}
+            crystals = self.pool.crystals[[place[i] for i in ids]]
+            self._known[len(ids)] = self.learner.adapt(self.models[0], crystals[good], energy[good])
+        return self._known[len(ids)]
+
+    @cached_property
+    def _known(self) -> dict[int, tuple[EnergyModel, str]]:
+        """Adapted models by their number of labels; labels are only ever added."""
+        return {}
 
     def _finishing(self) -> tuple[list[str], Crystals]:
         """What the last model is to relax on: the candidates' ids and the ends of the first model."""
-        ids, ends = self.store.relaxed("relax", self.models[0].label)
+        ids, ends = self.store.relaxed("relax", self.first.label)
         good = [k for k, status in enumerate(ends.status) if status in RANKED]
         crystals, per_atom = ends.crystals[good], self._per_atom(ends)[good]
         kept = (unique(crystals, energies=per_atom) == torch.arange(len(good))).nonzero().flatten().tolist()
@@ -283,23 +359,36 @@ class Search:
                 "built": len(built.ids),
                 "plausible": len(self._plausible),
                 "unique": len(self.pool.ids),
-                "relaxed": len(self.store.relaxed("relax", self.models[0].label)[0]),
+                **({"labelled": len(self._labels(self.settings.rounds)[0])} if self.learner else {}),
+                "relaxed": len(self.store.relaxed("relax", self.first.label)[0]),
                 **({"finished": len(ids)} if len(self.models) > 1 else {}),
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
                 "ranked": len(ranking.chosen),
             },
-            models=tuple(model.name for model in self.models),
+            models=tuple(dict.fromkeys(model.name for model in (self.first, self.model))),
             unranked=[
                 Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
                 for i, status in zip(ids, relaxed.status, strict=True)
                 if status not in RANKED
             ],
             warnings=[
-                _shortfall(name, t.requested, reason, count)
-                for name, t in tally.items()
-                for reason, count in sorted(t.failed.items())
+                *self._about_labels(),
+                *(
+                    _shortfall(name, t.requested, reason, count)
+                    for name, t in tally.items()
+                    for reason, count in sorted(t.failed.items())
+                ),
             ],
         )
+
+    def _about_labels(self) -> list[str]:
+        if not self.learner:
+            return []
+        _, energy = self._labels(self.settings.rounds)
+        _, how = self._adapted(self.settings.rounds)
+        failed = int(energy.isnan().sum())
+        text = f"{self.models[0].name} was adapted to labels of {self.learner.label}: {how}"
+        return [text + (f"; {failed} of {len(energy)} labels failed." if failed else ".")]
 
     def _results(
         self,
@@ -337,7 +426,9 @@ class Search:
         ]
 
 
-def check_elements(target: Target, model: EnergyModel, advice: str = "choose another --relaxer") -> None:
+def check_elements(
+    target: Target, model: EnergyModel | Labeller, advice: str = "choose another --relaxer"
+) -> None:
     """Raise InputError, one sentence that ends in `advice`, if the model lacks an element of the target."""
     unknown = [z for z in target.numbers if z not in model.elements]
     if unknown:
@@ -345,6 +436,11 @@ def check_elements(target: Target, model: EnergyModel, advice: str = "choose ano
 
         names = ", ".join(chemical_symbols[z] for z in unknown)
         raise InputError(f"{model.name} does not know {names}; {advice}.")
+
+
+def _screening(rounds: int) -> str:
+    """The stage of energies by the first model after so many rounds of labels."""
+    return f"screen {rounds}" if rounds else "screen"
 
 
 def _shard_size(stage: str, model: EnergyModel) -> int:

@@ -87,6 +87,16 @@ class SearchSettings(BaseModel):
         title="Surrogate",
         description="Fast model that screens and relaxes first: its name or file; none: the relaxer does all",
     )
+    labeller: str = Field(
+        "none",
+        min_length=1,
+        title="Labeller",
+        description="What labels candidates for the surrogate to learn from: gpaw, or a potential instead",
+    )
+    labels: int = Field(24, ge=1, le=3000, title="Labels", description="Single-point energies to learn from")
+    rounds: int = Field(
+        2, ge=1, le=20, title="Rounds", description="In which they are chosen, each with what was learned"
+    )
     relaxer: str = Field(
         "chgnet",
         min_length=1,
@@ -151,6 +161,13 @@ class SearchSettings(BaseModel):
         if relaxer == info.data.get("surrogate") == "none":
             raise ValueError("there is neither a surrogate nor a relaxer; name one, for example chgnet")
         return relaxer
+
+    @field_validator("labeller")
+    @classmethod
+    def _something_to_adapt(cls, labeller: str, info: ValidationInfo) -> str:
+        if labeller != "none" and info.data.get("surrogate") == "none":
+            raise ValueError("labels are learned by a surrogate; name one with --surrogate")
+        return labeller
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -1,0 +1,94 @@
+"""Which candidates to label, and the surrogate adapted to their labels: the learner of a search."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.errors import InputError
+from csp.protocols import EnergyModel, Label, Labeller, Labels
+from surrogates.surrogate import Surrogate
+from surrogates.transfer import adapt
+
+__all__ = ["TransferLearner", "farthest"]
+
+# shares of the labels of a later round: lowest in energy; most uncertain of the lower ones; most unlike what
+# is labelled; the rest at random, a test that no choice has biased
+LOWEST, UNCERTAIN, SPREAD = 0.4, 0.25, 0.15
+LOWER = 0.3  # of the candidates, by energy, that the uncertain ones are sought among
+FIRST_AMONG = 0.6  # of the candidates, by energy, that the first labels are spread over
+
+
+class TransferLearner:
+    """Labels by a labeller, in `folder`; learned by `surrogates.transfer`."""
+
+    def __init__(self, labeller: Labeller, folder: Path) -> None:
+        self.label = labeller.label
+        self._labeller, self._folder = labeller, folder
+
+    def compute(self, crystals: Crystals) -> Labels:
+        """See `csp.protocols.Learner`."""
+        return self._labeller.compute(crystals, self._folder)
+
+    def choose(
+        self, model: EnergyModel, crystals: Crystals, energy: Tensor, taken: Sequence[int], n: int, seed: int
+    ) -> list[int]:
+        """See `csp.protocols.Learner`. The first labels are spread over the space of the features, from the
+        lowest energy on; later ones go where they decide most."""
+        surrogate = _surrogate(model)
+        features = surrogate.features(crystals)
+        features = (features - features.mean(0)) / features.std(0, correction=0).clamp(min=1e-6)
+        by_energy = [k for k in torch.argsort(energy, stable=True).tolist() if k not in set(taken)]
+        if not taken:
+            among = by_energy[: max(n, round(FIRST_AMONG * len(by_energy)))]
+            return farthest(features, among, among[:1], n)
+        chosen = by_energy[: round(LOWEST * n)]
+        sigma = surrogate.evaluate(crystals).sigma
+        if sigma is not None:
+            lower = [k for k in by_energy[: round(LOWER * len(energy))] if k not in chosen]
+            chosen += sorted(lower, key=lambda k: -float(sigma[k]))[: round(UNCERTAIN * n)]
+        left = [k for k in by_energy if k not in chosen]
+        chosen += farthest(features, left, [*taken, *chosen], round(SPREAD * n))
+        left = [k for k in left if k not in chosen]
+        at_random = np.random.default_rng(seed).permutation(left).tolist()
+        return [*chosen, *at_random][:n]
+
+    def adapt(self, model: EnergyModel, crystals: Crystals, energy: Tensor) -> tuple[EnergyModel, str]:
+        """See `csp.protocols.Learner`; the new label names the surrogate and hashes the labels."""
+        surrogate = _surrogate(model)
+        text = " ".join(f"{i} {e:.6f}" for i, e in zip(crystals.ids(), energy.tolist(), strict=True))
+        labels = hashlib.blake2b(f"{self.label} {text}".encode(), digest_size=6).hexdigest()
+        name = f"{surrogate.label.checkpoint} on {len(crystals)} labels {labels}"
+        found = adapt(surrogate, crystals, energy, Label(self.label.functional, self.label.correction, name))
+        return found.surrogate, str(found)
+
+
+def farthest(points: Tensor, among: Sequence[int], taken: Sequence[int], n: int) -> list[int]:
+    """n of `among`, rows of points [B, W], each the farthest from all that were taken before.
+
+    Where nothing is taken but a first point that is itself among them, that one is chosen first.
+    (Gonzalez, Theor. Comput. Sci. 38, 293, 1985.)
+    """
+    chosen = [k for k in taken if k in set(among)][:n]
+    left = [k for k in among if k not in set(chosen)]
+    near = torch.cdist(points[left], points[list(taken)]).min(1).values if taken else torch.zeros(len(left))
+    while left and len(chosen) < n:
+        best = int(near.argmax())
+        chosen.append(left[best])
+        near = torch.minimum(near, (points[left] - points[left[best]]).norm(dim=1))
+        near[best] = -torch.inf
+        if len(chosen) >= len(among):
+            break
+    return chosen
+
+
+def _surrogate(model: EnergyModel) -> Surrogate:
+    if not isinstance(model, Surrogate):
+        raise InputError(f"{model.name} cannot be adapted to labels; choose a surrogate of ours.")
+    return model
