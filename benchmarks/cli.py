@@ -1,4 +1,4 @@
-"""`csp benchmark …`: recovery of known crystals, comparison of two such runs, throughput.
+"""`csp benchmark …`: recovery of known crystals, generators, surrogate, throughput, comparison of two runs.
 
 All share --out, --limit, --seed and --device and write one flat `summary.json` into the out folder.
 """
