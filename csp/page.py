@@ -24,7 +24,9 @@ STAGES = {
     "plausible": "plausible in distances and volume",
     "unique": "distinct",
     "screened": "screened by energy",
+    "labelled": "labelled to learn from",
     "relaxed": "relaxed",
+    "finished": "relaxed on by the last model",
     "converged": "converged",
     "ranked": "ranked, duplicates merged",
 }
