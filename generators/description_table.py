@@ -111,7 +111,7 @@ def read_table(folder: Path) -> Table:
 
 
 def letters_allowed(descriptions: Descriptions) -> Tensor:
-    """int64 [K]: bits of the letters that could have come at each orbit; InputError if one came that could not."""
+    """int64 [K]: bits of the letters that could have come at each orbit; InputError if another one came."""
     own = descriptions
     first = own.first_orbit.tolist()
     group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()

@@ -102,6 +102,11 @@ class SpaceGroupModel(nn.Module):
         for table in (self.element, self.amount, self.group, self.units):
             nn.init.normal_(table.weight, std=0.3)
         nn.init.normal_(self.own_position.weight, std=0.02)
+        with torch.no_grad():  # wide cells and nearly uniform coordinates to begin with
+            cells: Tensor = self.get_parameter("to_cell.2.bias")
+            cells.view(a.cells, 1 + 2 * N_CELL)[:, 1 + N_CELL :] = 2.0
+            for axis in range(3):
+                self.get_parameter(f"to_axis.{axis}.2.bias")[3 * a.components :] = -1.0
 
     # -- tokens -----------------------------------------------------------------------------------
 
