@@ -154,7 +154,7 @@ def held_out(
         if fold(name) == HELD_OUT:
             of_name.setdefault(name, []).append(row)
     known_energy = _energies(energies) if energies is not None else {}
-    known = []
+    known: list[Known] = []
     for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
         if len(known) == min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS):
             break

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -132,7 +132,8 @@ def primitive_sites(
 ) -> tuple[Crystals, list[list[tuple[int, str]]]]:
     """`primitive`, and of each crystal the (atomic number, Wyckoff letter) of its orbits; none where the
     analysis fails."""
-    parts, sites = [], []
+    parts: list[tuple[Any, Any, Any]] = []
+    sites: list[list[tuple[int, str]]] = []
     for data, given in zip(_datasets(crystals, symprec), crystals.arrays(), strict=True):
         if data is None:
             parts.append(given)

@@ -29,8 +29,8 @@ def like_charges(
         for z, q in balance:
             charge[z] = q
         patterns, which = np.unique(charge[target], axis=0, return_inverse=True)
-        carried = states[entries[:, None], patterns + OFFSET].all(axis=2)
-        result |= carried[:, which.reshape(-1)]
+        carried = np.logical_and.reduce(states[entries[:, None], patterns + OFFSET], axis=2)
+        result |= np.take(carried, which.reshape(-1), axis=1)
     return result
 
 
