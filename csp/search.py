@@ -23,6 +23,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from csp.adaptation import Adaptation, labelling
 from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.ends import RANKED, gain, same_crystal, without_idle_children
@@ -90,7 +91,15 @@ class Search:
     @property
     def first(self) -> EnergyModel:
         """The model that screens and relaxes, adapted to the labels there are."""
-        return self._adapted(self.settings.rounds)[0]
+        return self._adapted(self.settings.rounds)
+
+    @cached_property
+    def _adaptation(self) -> Adaptation:
+        return Adaptation(self.models[0], self.learner, self.store)
+
+    def _adapted(self, rounds: int) -> EnergyModel:
+        """The first model after so many rounds of labels."""
+        return self._adaptation.after(rounds, lambda: self.pool)
 
     # -- stages -----------------------------------------------------------------------------------
 
@@ -121,14 +130,13 @@ class Search:
             return
         for done in range(self.settings.rounds):
             chosen = self._to_label(done)
-            written = self.store.done(f"label {done}")
+            written = self.store.done(labelling(done))
             for shard, part in _shards(len(chosen), MODEL_SHARD["label"], WHOLE):
                 self.progress("label", part.start, len(chosen))
                 if shard not in written:
                     some = self.pool.take([chosen[k] for k in part])
-                    labels = self.learner.compute(some.crystals)
-                    found = Evaluation(self.learner.label, labels.energy)
-                    self.store.write_energies(f"label {done}", shard, some.ids, found)
+                    found = Evaluation(self.learner.label, self.learner.compute(some.crystals).energy)
+                    self.store.write_energies(labelling(done), shard, some.ids, found)
             self.progress("label", len(chosen), len(chosen))
             self._screen(done + 1, WHOLE)
 
@@ -185,13 +193,13 @@ class Search:
     @property
     def _screened(self) -> list[int]:
         """Members of the pool that get a single point; none where all of them would be relaxed."""
-        if self.settings.screened <= self.settings.relaxed:
+        if self.settings.screened <= self.settings.relaxed and not self.learner:
             return []
         return interleave(by_score(self.pool).values(), self.settings.screened)
 
     def _screen(self, rounds: int, share: Share) -> None:
         """Store the energies of the screened candidates by the first model after so many rounds of labels."""
-        index, model, stage = self._screened, self._adapted(rounds)[0], _screening(rounds)
+        index, model, stage = self._screened, self._adapted(rounds), _screening(rounds)
         written = self.store.done(stage)
         for shard, part in _shards(len(index), _shard_size("screen", model), share):
             self.progress("screen", part.start, len(index))
@@ -202,7 +210,7 @@ class Search:
 
     def _energies(self, rounds: int) -> list[float]:
         """eV/atom of the pool's members by the first model after so many rounds; NaN if not screened."""
-        ids, evaluation = self.store.energies(_screening(rounds), self._adapted(rounds)[0].label)
+        ids, evaluation = self.store.energies(_screening(rounds), self._adapted(rounds).label)
         energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
         n_atoms = self.pool.crystals.n_atoms.tolist()
         return [energy.get(i, math.nan) / n for i, n in zip(self.pool.ids, n_atoms, strict=True)]
@@ -217,9 +225,9 @@ class Search:
         assert self.learner is not None
         energies = self._energies(done)
         known = [k for k in range(len(energies)) if math.isfinite(energies[k])]
-        before = {i for r in range(done) for i in self.store.energies(f"label {r}", self.learner.label)[0]}
+        before = set(self._adaptation.labels(done)[0])
         chosen = self.learner.choose(
-            self._adapted(done)[0],
+            self._adapted(done),
             self.pool.crystals[known],
             torch.tensor([energies[k] for k in known], dtype=torch.float64),
             [b for b, k in enumerate(known) if self.pool.ids[k] in before],
@@ -227,32 +235,6 @@ class Search:
             self.settings.seed + done,
         )
         return [known[b] for b in chosen]
-
-    def _labels(self, rounds: int) -> tuple[list[str], Tensor]:
-        """Ids and energies, eV per cell (NaN where the label failed), of the first rounds."""
-        assert self.learner is not None
-        parts = [self.store.energies(f"label {r}", self.learner.label) for r in range(rounds)]
-        none = torch.zeros(0, dtype=torch.float64)
-        return [i for ids, _ in parts for i in ids], torch.cat([none, *(found.energy for _, found in parts)])
-
-    def _adapted(self, rounds: int) -> tuple[EnergyModel, str]:
-        """The first model after so many rounds of labels, and how it was adapted."""
-        if self.learner is None or rounds == 0:
-            return self.models[0], ""
-        ids, energy = self._labels(rounds)
-        good = torch.isfinite(energy)
-        if not bool(good.any()):
-            return self.models[0], "not adapted, there is no label"
-        if len(ids) not in self._known:
-            place = {i: k for k, i in enumerate(self.pool.ids)}
-            crystals = self.pool.crystals[[place[i] for i in ids]]
-            self._known[len(ids)] = self.learner.adapt(self.models[0], crystals[good], energy[good])
-        return self._known[len(ids)]
-
-    @cached_property
-    def _known(self) -> dict[int, tuple[EnergyModel, str]]:
-        """Adapted models by their number of labels; labels are only ever added."""
-        return {}
 
     def _finishing(self) -> tuple[list[str], Crystals]:
         """What the last model is to relax on: the candidates' ids and the ends of the first model."""
@@ -359,7 +341,11 @@ class Search:
                 "built": len(built.ids),
                 "plausible": len(self._plausible),
                 "unique": len(self.pool.ids),
-                **({"labelled": len(self._labels(self.settings.rounds)[0])} if self.learner else {}),
+                **(
+                    {"labelled": len(self._adaptation.labels(self.settings.rounds)[0])}
+                    if self.learner
+                    else {}
+                ),
                 "relaxed": len(self.store.relaxed("relax", self.first.label)[0]),
                 **({"finished": len(ids)} if len(self.models) > 1 else {}),
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
@@ -372,7 +358,7 @@ class Search:
                 if status not in RANKED
             ],
             warnings=[
-                *self._about_labels(),
+                *self._adaptation.told(self.settings.rounds, lambda: self.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)
                     for name, t in tally.items()
@@ -380,15 +366,6 @@ class Search:
                 ),
             ],
         )
-
-    def _about_labels(self) -> list[str]:
-        if not self.learner:
-            return []
-        _, energy = self._labels(self.settings.rounds)
-        _, how = self._adapted(self.settings.rounds)
-        failed = int(energy.isnan().sum())
-        text = f"{self.models[0].name} was adapted to labels of {self.learner.label}: {how}"
-        return [text + (f"; {failed} of {len(energy)} labels failed." if failed else ".")]
 
     def _results(
         self,
