@@ -304,6 +304,7 @@ class Search:
     def conclude(self) -> Prediction:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
         built, tally = self._built, self.store.tally()
+        labels, _ = self._adaptation.labels(self.settings.rounds)
         by_id = dict(zip(built.ids, built.provenance, strict=True))
         ids, relaxed = self.relaxed()
         ends, parent, gained = relaxed, list(range(len(ids))), dict[int, float]()
@@ -341,11 +342,7 @@ class Search:
                 "built": len(built.ids),
                 "plausible": len(self._plausible),
                 "unique": len(self.pool.ids),
-                **(
-                    {"labelled": len(self._adaptation.labels(self.settings.rounds)[0])}
-                    if self.learner
-                    else {}
-                ),
+                **({"labelled": len(labels)} if self.learner else {}),
                 "relaxed": len(self.store.relaxed("relax", self.first.label)[0]),
                 **({"finished": len(ids)} if len(self.models) > 1 else {}),
                 "converged": sum(status == Status.CONVERGED for status in relaxed.status),
