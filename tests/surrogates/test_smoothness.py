@@ -36,14 +36,14 @@ def surrogate(request: pytest.FixtureRequest) -> Surrogate:
     else:
         loaded = zoo.load_model(name, kind=kind)
         assert isinstance(loaded, Surrogate)
-        network, elements = loaded._network, loaded.elements
+        network, elements = loaded.network, loaded.elements
     return Surrogate(
         network.double(), kind=kind, name=name, label=Label("PBE", kind, name), elements=elements
     )
 
 
 def cutoff(surrogate: Surrogate) -> float:
-    return surrogate._network.architecture.cutoff
+    return surrogate.network.architecture.cutoff
 
 
 def pairs(distances: Sequence[float], first: int, second: int) -> Crystals:
@@ -112,7 +112,7 @@ def test_pairs(surrogate: Surrogate, first: int, second: int) -> None:
     knots = [cutoff(surrogate), *(share * reach for share in REPULSION_SWITCH)]
     between = torch.linspace(SMALLEST * reach, LARGEST * cutoff(surrogate), 12, dtype=torch.float64)
     points = torch.cat([torch.tensor(knots, dtype=torch.float64), between])
-    distances, h = around(points, 2e-3)
+    distances, h = around(points, 2e-4)
     found = surrogate.evaluate(pairs(distances.flatten().tolist(), first, second), forces=True)
     assert found.forces is not None
     energy, force = found.energy.view(distances.shape), found.forces[1::2, 0].view(distances.shape)
