@@ -164,6 +164,7 @@ def export(
     path = folder / f"{name}.safetensors"
     part = path.with_suffix(".part")
     save_file({key: tensor.contiguous() for key, tensor in weights.items()}, part)
+    part.chmod(0o644)  # the package makes it readable to its owner alone
     card = Card(
         name=name,
         property="formation energy",
