@@ -26,6 +26,7 @@ __all__ = [
     "Learner",
     "Proposals",
     "Provenance",
+    "Uncertain",
 ]
 
 
@@ -165,6 +166,15 @@ class Labels:
 
 
 DONE = "done"
+
+
+@runtime_checkable
+class Uncertain(Protocol):
+    """An energy model that can also say by how much it may be off."""
+
+    def sigma(self, crystals: Crystals) -> Tensor | None:
+        """float64 [B]: one standard deviation of the energies, eV/atom; None where it is not known."""
+        ...
 
 
 @runtime_checkable

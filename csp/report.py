@@ -61,13 +61,26 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     pressed = prediction.target.pressure != 0
     table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
     symbol = "H" if pressed else "E"
-    for name in ("", f"Δ{symbol} meV/at", f"{symbol} eV/at", "space group", "atoms", "Å³/at", "from", ""):
+    uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
+    spread = ("σ",) if uncertain else ()
+    for name in (
+        "",
+        f"Δ{symbol} meV/at",
+        *spread,
+        f"{symbol} eV/at",
+        "space group",
+        "atoms",
+        "Å³/at",
+        "from",
+        "",
+    ):
         left = name in ("space group", "from")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for result in prediction.results[:top]:
         table.add_row(
             str(result.rank),
             f"{prediction.above_best(result):.1f}",
+            *(() if result.sigma_ev_per_atom is None else (f"{1000 * result.sigma_ev_per_atom:.0f}",)),
             f"{result.enthalpy_ev_per_atom:.4f}",
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),

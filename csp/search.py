@@ -31,7 +31,7 @@ from csp.errors import ContractError, InputError
 from csp.geometry import plausible
 from csp.pool import Pool, both_ways, by_score, interleave
 from csp.prediction import Prediction, Result, Unranked, cif_path
-from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance
+from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance, Uncertain
 from csp.rank import Ranking, enthalpy, rank
 from csp.rattle import Rattled, rattle
 from csp.relax import Relaxed, Status, relax
@@ -375,6 +375,7 @@ class Search:
         per_atom = self._per_atom(ends)
         crystals = ends.crystals[top]
         ids, numbers = crystals.ids(), space_groups(crystals, self.settings.symprec)
+        sigma = self.model.sigma(crystals) if isinstance(self.model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         return [
             Result(
@@ -386,7 +387,7 @@ class Search:
                 spacegroup_number=numbers[k],
                 energy_ev_per_atom=float(ends.energy[row]) / n_atoms[k],
                 enthalpy_ev_per_atom=float(per_atom[row]),
-                sigma_ev_per_atom=None,
+                sigma_ev_per_atom=None if sigma is None else float(sigma[k]),
                 density=masses[k] / volumes[k],
                 volume_per_atom=volumes[k] / n_atoms[k],
                 status=str(ends.status[row]),

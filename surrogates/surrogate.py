@@ -77,6 +77,10 @@ class Surrogate:
             sigma.to(home) if self.rigidity else None,
         )
 
+    def sigma(self, crystals: Crystals) -> Tensor | None:
+        """See `csp.protocols.Uncertain`."""
+        return self.rigidity.sigma(self.features(crystals)) if self.rigidity else None
+
     def features(self, crystals: Crystals) -> Tensor:
         """float64 [B, W] on the device of `crystals`: the last layer's features, mean over the atoms.
 

@@ -56,6 +56,7 @@ def test_the_ranking_is_by_the_adapted_surrogate(whole: Prediction) -> None:
     true = LennardJones().evaluate(whole.crystals).energy / whole.crystals.n_atoms
     found = torch.tensor([r.energy_ev_per_atom for r in whole.results], dtype=torch.float64)
     before = surrogate().evaluate(whole.crystals).energy / whole.crystals.n_atoms
+    assert all(r.sigma_ev_per_atom is not None and r.sigma_ev_per_atom > 0 for r in whole.results)
     assert float((found - true).abs().mean()) < 0.3 * float((before - true).abs().mean())
 
 
