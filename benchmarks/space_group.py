@@ -101,10 +101,7 @@ def by_model(model: SpaceGroupModel, answers: Answers) -> NDArray[np.float64]:
     parts = []
     for rows in np.array_split(np.arange(len(answers)), max(1, -(-len(answers) // AT_ONCE))):
         number, count = torch.from_numpy(answers.number[rows]), torch.from_numpy(answers.count[rows])
-        real = count > 0
-        mask = real[:, None] | torch.eye(real.shape[1], dtype=torch.bool)
-        out, _ = model.trunk(model.elements(number, count), mask)
-        parts.append(model.groups(out, count)[0].numpy())
+        parts.append(model.composition(number, count)[0].numpy())
     return np.concatenate(parts).astype(np.float64)
 
 

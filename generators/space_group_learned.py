@@ -30,7 +30,7 @@ from generators.randomness import Streams
 from generators.skeletons import Skeletons, SkeletonSpace
 from generators.space_group import UNKNOWN_RADIUS, SpaceGroupGenerator
 from generators.space_group_model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
-from generators.space_group_sampling import Drawn, draw_geometries, draw_skeletons, joint
+from generators.space_group_sampling import Drawn, Geometries, draw_skeletons, joint
 
 __all__ = ["LearnedSpaceGroupGenerator", "Sampling", "load_model"]
 
@@ -194,17 +194,13 @@ class LearnedSpaceGroupGenerator:
         """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
         pending = torch.arange(len(which))
         per_atom = plan.volume / target.n_atoms
+        geometries = Geometries(self.model, skeletons)
         done, crystals = [pending[:0]], [Crystals.empty()]
         for attempt in range(self.sampling.rounds):
             if not len(pending):
                 break
-            described = draw_geometries(
-                self.model,
-                skeletons,
-                which[pending],
-                streams[pending].child(attempt),
-                per_atom,
-                self.sampling.geometry,
+            described = geometries.draw(
+                which[pending], streams[pending].child(attempt), per_atom, self.sampling.geometry
             )
             made = build(described)
             sound = self._sound(made, per_atom).nonzero().flatten()

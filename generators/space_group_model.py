@@ -65,7 +65,7 @@ class Architecture:
 
 class SpaceGroupModel(nn.Module):
     """The network: what goes in (`elements`, `condition`, `orbit`, `cell`, `site` make tokens), the `trunk`,
-    and what comes out (`groups`, `formula_units`, `letters`, `cells`, `axis`)."""
+    and what comes out (`composition` and `groups`, `formula_units`, `letters`, `cells`, `axis`)."""
 
     features: Tensor
 
@@ -170,6 +170,13 @@ class SpaceGroupModel(nn.Module):
         return self.norm(x), cache
 
     # -- what comes out ---------------------------------------------------------------------------
+
+    def composition(self, number: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+        """`groups` of compositions alone; atomic numbers and counts int [B, E], count 0 pads."""
+        real = count > 0
+        seen = real[:, None] | torch.eye(real.shape[1], dtype=torch.bool, device=real.device)
+        out, _ = self.trunk(self.elements(number, count), seen)
+        return self.groups(out, count)
 
     def groups(self, elements: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """ln p of the 231 space groups [B, 231] (0 is none), and what `formula_units` needs [B, d].

@@ -23,7 +23,7 @@ from generators.space_group_batches import Batch, lattice_of
 from generators.space_group_loss import prefix, who_sees_whom
 from generators.space_group_model import FREE_CELL, MAX_Z, Cache, SpaceGroupModel, site_freedom
 
-__all__ = ["Drawn", "draw_geometries", "draw_skeletons", "joint", "skeletons_as_batch"]
+__all__ = ["Drawn", "Geometries", "draw_skeletons", "joint"]
 
 AT_ONCE = 512  # rows of a batch
 
@@ -54,9 +54,7 @@ def joint(
 
     More formula units than the model tells apart share the probability of the largest number that it does.
     """
-    count = torch.tensor([counts])
-    out, _ = model.trunk(model.elements(torch.tensor([numbers]), count))
-    log_group, whole = model.groups(out, count)
+    log_group, whole = model.composition(torch.tensor([numbers]), torch.tensor([counts]))
     log_units = model.formula_units(whole.expand(231, -1), torch.arange(231))
     known = torch.from_numpy(z).clamp(max=MAX_Z) - 1
     shared = torch.bincount(known, minlength=MAX_Z)[known].double().log()
@@ -137,11 +135,13 @@ def _extended(model: SpaceGroupModel, token: Tensor, cache: Cache, parent: Tenso
         out, more = model.trunk(token[rows, None], past=past)
         outs.append(out[:, 0])
         caches.append(more)
-    joined = [
-        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches]))
-        for k in range(len(cache))
-    ]
-    return torch.cat(outs), joined
+    return torch.cat(outs), _joined(caches)
+
+
+def _joined(caches: list[Cache]) -> Cache:
+    """Caches of parts of a batch as one."""
+    layers = zip(*caches, strict=True)
+    return [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers]
 
 
 def _skeletons(
@@ -187,94 +187,78 @@ def skeletons_as_batch(skeletons: Descriptions) -> Batch:
     return Batch.of(Table(skeletons, nothing, ids), torch.ones(len(skeletons), dtype=torch.float64))
 
 
-@torch.no_grad()
-def draw_geometries(
-    model: SpaceGroupModel,
-    skeletons: Descriptions,
-    which: Tensor,
-    streams: Streams,
-    volume_per_atom: float,
-    temperature: float = 1.0,
-) -> Descriptions:
-    """Cells and coordinates for the skeletons `which` [B]: descriptions [B].
+class Geometries:
+    """Cells and coordinates for skeletons [U], which the model reads once."""
 
-    volume_per_atom: Å³, expected of the composition. Cells may not exist (see `descriptions.build`).
-    """
-    used, which = torch.unique(which, return_inverse=True)
-    some = skeletons[used]
-    batch = skeletons_as_batch(some)
-    tokens = prefix(model, batch)
-    n_tokens, rows = tokens.shape[1], torch.arange(len(batch))
-    sees = who_sees_whom(batch)[:, :n_tokens, :n_tokens]
-    outs, caches = [], []
-    for part in rows.split(AT_ONCE):
-        out, cache = model.trunk(tokens[part], sees[part])
-        outs.append(out)
-        caches.append(cache)
-    n_orbits = some.n_orbits
-    last = torch.cat(outs)[rows, batch.number.shape[1] + n_orbits]
-    real = torch.cat(
-        [batch.number > 0, torch.ones(len(batch), 1, dtype=torch.bool), batch.orbit_number > 0], 1
-    )
-    joined = [
-        (torch.cat([c[k][0] for c in caches]), torch.cat([c[k][1] for c in caches]))
-        for k in range(len(model.layers))
-    ]
-    values = torch.zeros(len(which), 6, dtype=torch.float64)
-    points = torch.zeros(len(which), batch.site_number.shape[1], 3)
-    for part in torch.arange(len(which)).split(AT_ONCE):
-        own = which[part]
-        past = [(k[own], v[own]) for k, v in joined]
-        values[part], points[part] = _geometry(
-            model, batch, own, last[own], past, real[own], streams[part], temperature
-        )
-    return _placed(some, batch, which, values, points, volume_per_atom)
+    @torch.no_grad()
+    def __init__(self, model: SpaceGroupModel, skeletons: Descriptions) -> None:
+        self._model = model
+        self._skeletons = skeletons
+        self._batch = batch = skeletons_as_batch(skeletons)
+        tokens = prefix(model, batch)
+        n_tokens, rows = tokens.shape[1], torch.arange(len(batch))
+        sees = who_sees_whom(batch)[:, :n_tokens, :n_tokens]
+        parts = [model.trunk(tokens[part], sees[part]) for part in rows.split(AT_ONCE)]
+        self._cache = _joined([cache for _, cache in parts])
+        n_elements = batch.number.shape[1]
+        self._last = torch.cat([out for out, _ in parts])[rows, n_elements + skeletons.n_orbits]
+        one = torch.ones(len(batch), 1, dtype=torch.bool)
+        self._real = torch.cat([batch.number > 0, one, batch.orbit_number > 0], 1)
 
+    @torch.no_grad()
+    def draw(
+        self, which: Tensor, streams: Streams, volume_per_atom: float, temperature: float = 1.0
+    ) -> Descriptions:
+        """A geometry for each of the skeletons `which` [B].
 
-def _geometry(
-    model: SpaceGroupModel,
-    batch: Batch,
-    own: Tensor,
-    last: Tensor,
-    past: Cache,
-    real: Tensor,
-    streams: Streams,
-    temperature: float,
-) -> tuple[Tensor, Tensor]:
-    """Parameters of the cells [B, 6] and points of the sites [B, F, 3] of skeletons `own` of a batch."""
-    group = batch.group[own]
-    values = model.cells(last).sample(streams.child(0).uniform(7), temperature) * FREE_CELL[group]
-    number, row, free = batch.site_number[own], batch.site_row[own], batch.site_free[own]
-    points = torch.zeros(len(own), number.shape[1], 3)
-    active = (number[:, :1] > 0).any(1).nonzero().flatten() if number.shape[1] else own[:0]
-    if len(active):
+        volume_per_atom: Å³, expected of the composition. Cells may not exist (see `descriptions.build`).
+        """
+        values = torch.zeros(len(which), 6, dtype=torch.float64)
+        points = torch.zeros(len(which), self._batch.site_number.shape[1], 3)
+        for part in torch.arange(len(which)).split(AT_ONCE):
+            values[part], points[part] = self._drawn(which[part], streams[part], temperature)
+        return _placed(self._skeletons, self._batch, which, values, points, volume_per_atom)
+
+    def _drawn(self, which: Tensor, streams: Streams, temperature: float) -> tuple[Tensor, Tensor]:
+        """Parameters of the cells [B, 6] and points of the sites [B, F, 3]."""
+        model, group = self._model, self._batch.group[which]
+        values = model.cells(self._last[which]).sample(streams.child(0).uniform(7), temperature)
+        values = values * FREE_CELL[group]
+        number, row = self._batch.site_number[which], self._batch.site_row[which]
+        free, n_sites = self._batch.site_free[which], number.shape[1]
+        points = torch.zeros(len(which), n_sites, 3)
+        active = (number[:, 0] > 0).nonzero().flatten() if n_sites else which[:0]
+        if not len(active):
+            return values, points
         token = model.cell(group, values.float(), number[:, 0], row[:, 0])[active]
-        past, real = [(k[active], v[active]) for k, v in past], real[active]
-    site = 0
-    while len(active):
-        real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
-        out, past = model.trunk(token[:, None], real[:, None], past)
-        point = torch.zeros(len(active), 3)
-        for axis in range(3):
-            choice = model.axis(axis, out[:, 0], point, free[active, site])
-            uniform = streams[active].child(1 + site).child(axis).uniform(VON_MISES_DRAWS)
-            drawn = choice.sample(uniform, temperature).float()
-            point[:, axis] = torch.where(free[active, site, axis], drawn, 0.0)
-        points[active, site] = point
-        if site + 1 == number.shape[1]:
-            break
-        more = number[active, site + 1] > 0
-        going = active[more]
-        token = model.site(
-            number[going, site],
-            row[going, site],
-            points[going, site],
-            number[going, site + 1],
-            row[going, site + 1],
-        )
-        past, real, active = [(k[more], v[more]) for k, v in past], real[more], going
-        site += 1
-    return values, points
+        past = [(k[which[active]], v[which[active]]) for k, v in self._cache]
+        real = self._real[which[active]]
+        for site in range(n_sites):
+            real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
+            out, past = model.trunk(token[:, None], real[:, None], past)
+            own = streams[active].child(1 + site)
+            points[active, site] = _point(model, out[:, 0], free[active, site], own, temperature)
+            if site + 1 == n_sites:
+                break
+            more = number[active, site + 1] > 0
+            active = active[more]
+            if not len(active):
+                break
+            here, there = (active, site), (active, site + 1)
+            token = model.site(number[here], row[here], points[here], number[there], row[there])
+            past, real = [(k[more], v[more]) for k, v in past], real[more]
+        return values, points
+
+
+def _point(model: SpaceGroupModel, h: Tensor, free: Tensor, streams: Streams, temperature: float) -> Tensor:
+    """Coordinates u [B, 3] of a site each, one axis after the other."""
+    point = torch.zeros(len(h), 3)
+    for axis in range(3):
+        rows = free[:, axis].nonzero().flatten()
+        density = model.axis(axis, h[rows], point[rows], free[rows])
+        uniform = streams[rows].child(axis).uniform(VON_MISES_DRAWS)
+        point[rows, axis] = density.sample(uniform, temperature).float()
+    return point
 
 
 def _placed(

@@ -26,7 +26,7 @@ from generators.cards import Card, export
 from generators.checkpoints import State, restore, save
 from generators.description_table import Table, read_table
 from generators.space_group_batches import Batch, batches, expected_volumes, lengths
-from generators.space_group_loss import PARTS, forward, negative_log_likelihood
+from generators.space_group_loss import PARTS, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel
 
 __all__ = ["Recipe", "Trainable", "train", "train_on_table", "validate"]
@@ -228,7 +228,7 @@ def validate(model: SpaceGroupModel, data: Trainable, recipe: Recipe) -> dict[st
         batch, weight = data.batch(rows)
         batch, weight = batch.to(device), weight.to(device)
         parts = negative_log_likelihood(model, batch)
-        log_group, _ = model.groups(forward(model, batch)[0], batch.count)
+        log_group, _ = model.composition(batch.number, batch.count)
         own = log_group.gather(1, batch.group[:, None])
         place = (log_group > own).sum(1)
         parts |= {f"top_{k}": (place < k).float() for k in TOP}

@@ -22,7 +22,7 @@ from generators.space_group_batches import Batch, batches, lattice_of, lengths, 
 from generators.space_group_learned import LearnedSpaceGroupGenerator, shared_out
 from generators.space_group_loss import forward, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel, site_freedom
-from generators.space_group_sampling import draw_geometries, draw_skeletons, joint
+from generators.space_group_sampling import Geometries, draw_skeletons, joint
 from generators.train_space_group import Recipe, Trainable, train, validate
 
 TINY = Architecture(width=32, layers=2, heads=2, components=3, cells=2)
@@ -93,7 +93,7 @@ def test_skeletons_depend_on_their_stream_alone(model, groups):
 def test_cached_geometries_are_the_full_forward(model, groups):
     """Nearly without temperature a draw is the mean of the likeliest component."""
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = draw_geometries(model, drawn.skeletons, drawn.which, streams(40), 12.0, temperature=1e-9)
+    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0, temperature=1e-9)
     table = Table(d, letters_allowed(d), np.full(len(d), ""))
     batch = Batch.of(table, torch.full((len(d),), 12.0, dtype=torch.float64))
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_cached_geometries_are_the_full_forward(model, groups):
 
 def test_what_is_not_free_stays(model, groups):
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = draw_geometries(model, drawn.skeletons, drawn.which, streams(40), 12.0)
+    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0)
     crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
     first = torch.arange(len(crystal)) == d.first_orbit[crystal]
     assert (d.point[~site_freedom(d.group[crystal], d.position, first)] == 0).all()
@@ -203,7 +203,7 @@ def test_turns_are_shared_out():
 @pytest.fixture(scope="module")
 def data(model, groups) -> Trainable:
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = draw_geometries(model, drawn.skeletons, drawn.which, streams(40), 12.0)
+    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0)
     d = d[d.lattice.isfinite().all(1)]
     return Trainable.of(Table(d, letters_allowed(d), np.array([f"c{k}" for k in range(len(d))])), 0.5)
 
