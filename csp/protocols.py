@@ -182,11 +182,13 @@ class Labeller(Protocol):
     """Computes reference energies one crystal after the other: a DFT code, or a potential in its stead.
 
     A calculation that fails is an outcome and costs nothing but itself.
+    max_atoms: larger cells are not worth their time and should not be chosen.
     """
 
     name: str
     label: Label
     elements: frozenset[int]
+    max_atoms: int
 
     def compute(self, crystals: Crystals, folder: Path) -> Labels:
         """Label all crystals in the order given; what `folder` holds of earlier calculations is reused."""

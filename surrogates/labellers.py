@@ -51,6 +51,7 @@ class GpawSettings:
     kspacing    Å⁻¹, with the 2π; a Γ-centred mesh at least this fine
     width       eV, of the Fermi-Dirac smearing; energies are extrapolated to zero width
     time_limit  s for each try
+    max_atoms   largest cell to choose for a label
     processes   of MPI
     """
 
@@ -60,6 +61,7 @@ class GpawSettings:
     functional: str = "PBE"
     max_iterations: int = 150
     time_limit: float = 1800.0
+    max_atoms: int = 16
     processes: int = 1
 
 
@@ -81,6 +83,7 @@ class Gpaw:
         text = f"GPAW {self._about['version']} PW({s.cutoff:g} eV) k {s.kspacing:g}/Å FD {s.width:g} eV"
         self.label = Label(s.functional, "none", text)
         self.elements = frozenset(self._about["elements"])
+        self.max_atoms = s.max_atoms
 
     @cached_property
     def _about(self) -> dict[str, Any]:
@@ -121,7 +124,8 @@ class Gpaw:
         from ase.data import chemical_symbols
 
         settings = asdict(self.settings)
-        del settings["time_limit"], settings["processes"]  # the result does not depend on these
+        for name in ("time_limit", "processes", "max_atoms"):
+            del settings[name]  # the result does not depend on these
         symbols = [chemical_symbols[z] for z in crystal.numbers.tolist()]
         moments = [MAGNETIC_MOMENTS.get(symbol, OTHERS_MOMENT) for symbol in symbols]
         return {
@@ -163,6 +167,7 @@ class Potential:
 
     def __init__(self, model: EnergyModel) -> None:
         self.name, self.label, self.elements = model.name, model.label, model.elements
+        self.max_atoms = 10**6
         self._model = model
 
     def compute(self, crystals: Crystals, folder: Path) -> Labels:

@@ -40,11 +40,14 @@ class TransferLearner:
         self, model: EnergyModel, crystals: Crystals, energy: Tensor, taken: Sequence[int], n: int, seed: int
     ) -> list[int]:
         """See `csp.protocols.Learner`. The first labels are spread over the space of the features, from the
-        lowest energy on; later ones go where they decide most."""
+        lowest energy on; later ones go where they decide most. Cells too large for the labeller are left
+        out."""
         surrogate = _surrogate(model)
         features = surrogate.features(crystals)
         features = (features - features.mean(0)) / features.std(0, correction=0).clamp(min=1e-6)
-        by_energy = [k for k in torch.argsort(energy, stable=True).tolist() if k not in set(taken)]
+        small = crystals.n_atoms <= self._labeller.max_atoms
+        left_out = set(taken) | set((~small).nonzero().flatten().tolist())
+        by_energy = [k for k in torch.argsort(energy, stable=True).tolist() if k not in left_out]
         if not taken:
             among = by_energy[: max(n, round(FIRST_AMONG * len(by_energy)))]
             return farthest(features, among, among[:1], n)

@@ -96,6 +96,13 @@ def test_later_labels_go_where_they_decide(tmp_path: Path) -> None:
     assert len(learner.choose(adapted, crystals, per_atom, range(10), 100, 0)) == 50
 
 
+def test_cells_too_large_for_the_labeller_are_not_chosen(tmp_path: Path) -> None:
+    labeller = Potential(LennardJones())
+    labeller.max_atoms = 3
+    learner, crystals = TransferLearner(labeller, tmp_path), salts(5)
+    assert learner.choose(surrogate(), crystals, torch.zeros(5, dtype=torch.float64), [], 3, 0) == []
+
+
 def test_farthest_points_spread() -> None:
     points = torch.tensor([[0.0], [1.0], [2.0], [9.0], [10.0], [5.0]], dtype=torch.float64)
     assert farthest(points, range(6), [0], 4) == [0, 4, 5, 2]
