@@ -43,7 +43,7 @@ def photograph(page: Page, name: str) -> None:
 
 def open_form(page: Page, csp: Csp) -> None:
     page.goto(f"{csp.url}/deployments")
-    page.get_by_role("link", name="predict", exact=True).last.click()
+    page.get_by_role("link", name="predict", exact=True).first.click()
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_text("Custom run").click()
     expect(field(page, "Formula")).to_be_visible()
