@@ -34,13 +34,13 @@ class Budget:
 
 BUDGETS = {
     "small": Budget(
-        candidates=256, screened=48, relaxed=12, finished=8, max_steps=30, rattled=1, max_atoms=40
+        candidates=256, screened=256, relaxed=24, finished=8, max_steps=30, rattled=1, max_atoms=40
     ),
     "standard": Budget(
-        candidates=500, screened=400, relaxed=42, finished=30, max_steps=60, rattled=2, max_atoms=120
+        candidates=500, screened=1000, relaxed=120, finished=30, max_steps=60, rattled=2, max_atoms=120
     ),
     "full": Budget(
-        candidates=10240, screened=1000, relaxed=200, finished=100, max_steps=200, rattled=5, max_atoms=120
+        candidates=10240, screened=20480, relaxed=500, finished=100, max_steps=200, rattled=5, max_atoms=120
     ),
 }
 

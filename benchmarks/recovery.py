@@ -58,7 +58,10 @@ class RecoverySettings(BaseModel):
         None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
     )
     generators: Names = Field(
-        DEFAULT_GENERATORS, min_length=1, title="Generators", description="Which generators propose candidates"
+        DEFAULT_GENERATORS,
+        min_length=1,
+        title="Generators",
+        description="Which generators propose candidates",
     )
     budget: Literal["small", "standard", "full"] = Field(
         "standard", title="Budget", description="Work spent on a target (see benchmarks/README.md)"

@@ -128,17 +128,19 @@ class Search:
         """
         if not self.learner or share[0]:
             return
+        made = 0
         for done in range(self.settings.rounds):
             chosen = self._to_label(done)
             written = self.store.done(labelling(done))
             for shard, part in _shards(len(chosen), MODEL_SHARD["label"], WHOLE):
-                self.progress("label", part.start, len(chosen))
+                self.progress("label", made + part.start, self.settings.labels)
                 if shard not in written:
                     some = self.pool.take([chosen[k] for k in part])
                     found = Evaluation(self.learner.label, self.learner.compute(some.crystals).energy)
                     self.store.write_energies(labelling(done), shard, some.ids, found)
-            self.progress("label", len(chosen), len(chosen))
+            made += len(chosen)
             self._screen(done + 1, WHOLE)
+        self.progress("label", self.settings.labels, self.settings.labels)
 
     def relax(self, share: Share = WHOLE) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
@@ -202,11 +204,13 @@ class Search:
         index, model, stage = self._screened, self._adapted(rounds), _screening(rounds)
         written = self.store.done(stage)
         for shard, part in _shards(len(index), _shard_size("screen", model), share):
-            self.progress("screen", part.start, len(index))
+            if not rounds:
+                self.progress("screen", part.start, len(index))
             if shard not in written:
                 some = self.pool.take([index[k] for k in part])
                 self.store.write_energies(stage, shard, some.ids, model.evaluate(some.crystals))
-        self.progress("screen", len(index), len(index))
+        if not rounds:
+            self.progress("screen", len(index), len(index))
 
     def _energies(self, rounds: int) -> list[float]:
         """eV/atom of the pool's members by the first model after so many rounds; NaN if not screened."""

@@ -60,14 +60,14 @@ class SearchSettings(BaseModel):
         500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
     )
     screened: int = Field(
-        400,
+        1000,
         ge=1,
         le=1_000_000,
         title="Screened",
         description="Distinct candidates given a single-point energy, the best of them are relaxed",
     )
     relaxed: int = Field(
-        42,
+        120,
         ge=1,
         le=100_000,
         title="Relaxed",
@@ -82,7 +82,7 @@ class SearchSettings(BaseModel):
     )
     top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
     surrogate: str = Field(
-        "none",
+        "xs",
         min_length=1,
         title="Surrogate",
         description="Fast model that screens and relaxes first: its name or file; none: the relaxer does all",

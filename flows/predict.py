@@ -55,7 +55,8 @@ def _store_is_away(_: Any, __: Any, state: Any) -> bool:
 def _reporter(settings: SearchSettings) -> Reporter:
     from flows.progress import Reporter
 
-    return Reporter(f"progress-{settings.target().formula.lower()}", len(settings.models))
+    name = f"progress-{settings.target().formula.lower()}"
+    return Reporter(name, len(settings.models), labels=settings.labeller != "none")
 
 
 @lru_cache(maxsize=1)

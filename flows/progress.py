@@ -16,6 +16,7 @@ WORDS = {
     "propose": "proposing candidates",
     "filter": "dropping what is crowded or there twice",
     "screen": "screening",
+    "label": "labelling",
     "relax": "relaxing",
     "finish": "finishing",
     "rattle": "rattling the best",
@@ -24,6 +25,7 @@ WORDS = {
 # models relaxing is parted between them; into what is a guess.
 ONE_MODEL = {"propose": 9, "filter": 1, "screen": 12, "relax": 65, "rattle": 13}
 TWO_MODELS = {"propose": 9, "filter": 1, "screen": 4, "relax": 20, "finish": 46, "rattle": 20}
+LABELLING = 40  # of 100, where candidates are labelled; a guess
 SHOWN_EVERY = 3.0  # seconds
 LOGGED_EVERY = 30.0
 
@@ -31,8 +33,13 @@ LOGGED_EVERY = 30.0
 class Pace:
     """How far a search is, per cent, and how long it will take, from what its stages report."""
 
-    def __init__(self, models: int) -> None:
-        self.shares = ONE_MODEL if models == 1 else TWO_MODELS
+    def __init__(self, models: int, *, labels: bool = False) -> None:
+        self.shares: dict[str, float] = dict(ONE_MODEL if models == 1 else TWO_MODELS)
+        if labels:
+            rest = (100 - LABELLING) / 100
+            before = [(name, rest * self.shares.pop(name)) for name in ("propose", "filter", "screen")]
+            after = [(name, rest * share) for name, share in self.shares.items()]
+            self.shares = dict([*before, ("label", LABELLING), *after])
         self.stage, self.since, self.first = "", 0.0, 0
 
     def at(self, stage: str, done: int, total: int, now: float) -> tuple[float, str]:
@@ -55,9 +62,9 @@ class Reporter:
     A server that cannot be reached is said in the log and stops nothing.
     """
 
-    def __init__(self, key: str, models: int) -> None:
+    def __init__(self, key: str, models: int, *, labels: bool = False) -> None:
         self.key = key
-        self.pace = Pace(models)
+        self.pace = Pace(models, labels=labels)
         self.artifact: UUID | None = None
         self.shown = self.logged = float("-inf")
 

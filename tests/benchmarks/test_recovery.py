@@ -86,7 +86,7 @@ def test_finds_the_ground_state(undisturbed: Path) -> None:
         assert target["score"]["default"]["space_groups"] == {"0.01": 221, "0.1": 221}  # type: ignore[index]
         assert target["score"]["best_ev_per_atom"] == pytest.approx(target["truth_ev_per_atom"], abs=2e-3)  # type: ignore[index]
         assert target["leak"] == {"lennard-jones": "unknown"}
-        assert target["chance"]["n"] == 32  # type: ignore[index]
+        assert 16 < target["chance"]["n"] <= 32  # type: ignore[index]
     assert {"table.md", "recovery.png", "recovery.json"} <= {p.name for p in undisturbed.iterdir()}
 
 
@@ -142,7 +142,7 @@ def test_a_target_the_search_refuses_is_a_miss(targets: Path, tmp_path: Path) ->
         elements = LennardJones.elements - {19}
 
     recovery = Recovery.begin(settings(targets), tmp_path)
-    vars(recovery)["model"] = NoPotassium()
+    vars(recovery)["models"] = [NoPotassium()]
     outcome = recovery.run(recovery.truths.choose(["KBr"])[0])
     assert outcome.miss == "refused"
     assert "does not know K" in outcome.refused
@@ -199,7 +199,8 @@ def test_flow_on_a_server(
 
 def test_prefect_yaml_loads() -> None:
     root = Path(__file__).parents[2]
-    (nightly,), _ = _load_deploy_configs_and_actions(root / "prefect.yaml", console=Console())
+    found, _ = _load_deploy_configs_and_actions(root / "prefect.yaml", console=Console())
+    (nightly,) = (deployment for deployment in found if deployment["name"] == "nightly")
     assert nightly["schedules"][0]["cron"]
     assert (root / nightly["entrypoint"].split(":")[0]).is_file()
     flow = load_flow_from_entrypoint(str(root / nightly["entrypoint"]))

@@ -124,7 +124,14 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
-    assert set(STAGES) - ({"finish"} if models == 1 else set()) == set(shares) - {"filter"}
+    assert set(STAGES) - {"label"} - ({"finish"} if models == 1 else set()) == set(shares) - {"filter"}
+
+
+def test_labelling_takes_its_share_of_the_progress() -> None:
+    pace = Pace(1, labels=True)
+    assert sum(pace.shares.values()) == pytest.approx(100)
+    assert list(pace.shares) == ["propose", "filter", "screen", "label", "relax", "rattle"]
+    assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(0.6 * 22 + 20)
 
 
 def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
