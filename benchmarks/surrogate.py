@@ -23,8 +23,8 @@ from benchmarks.ranking import Ordered, ordered
 from benchmarks.surrogate_plot import plot
 from benchmarks.surrogate_pool import ORIGINS, Pools, pool_hash
 from benchmarks.surrogate_relaxing import TeachersEnds, choose_starts, gaps
-from benchmarks.surrogate_speed import crystals_per_second
-from benchmarks.surrogate_summary import Errors, Measured, summarise
+from benchmarks.surrogate_speed import Rate, rates
+from benchmarks.surrogate_summary import Errors, Measured, speed_of, summarise
 from benchmarks.surrogate_table import table
 from benchmarks.unseen import benchmark_compositions, target_of, unseen
 from csp.engine import resolve_device
@@ -103,18 +103,18 @@ class SurrogateBenchmark:
         pools = self._pools(say)
         starts = choose_starts(pools, self.seed)
         ends = TeachersEnds(self.out / "relaxed", self.teacher).of(starts, say)
-        rates = dict(zip(*self._rates(), strict=True))
+        speed = self._speed()
         measured = []
         for model in self.models:
-            measured.append(self._measured(model, pools, starts, ends, rates.get(model.name)))
+            measured.append(self._measured(model, pools, starts, ends, speed.get(model.name)))
             say(f"{model.name} is measured")
         summary: dict[str, Any] = {}
         for one in measured:
             summary |= summarise(one)
-            if one.per_second is not None:
-                ratio = one.per_second / rates[TEACHER]
+            if one.speed is not None:
+                ratio = one.speed.per_second / speed[TEACHER].per_second
                 summary[f"crystals_per_s_ratio_to_{TEACHER}.{one.name}"] = float(f"{ratio:.4g}")
-        summary[f"crystals_per_s.{TEACHER}"] = float(f"{rates[TEACHER]:.4g}")
+        summary |= speed_of(TEACHER, speed[TEACHER])
         summary |= self._circumstances(pools)
         write_json(self.out / "surrogate.json", self._details(measured, pools, starts, ends))
         write_text(self.out / "table.md", table(summary, [one.name for one in measured]))
@@ -143,7 +143,7 @@ class SurrogateBenchmark:
         pools: list[Labelled],
         starts: Labelled,
         ends: Labelled,
-        per_second: float | None,
+        speed: Rate | None,
     ) -> Measured:
         started = tuple(model.supports(starts.crystals).nonzero().flatten().tolist())
         rows = list(started)
@@ -154,7 +154,7 @@ class SurrogateBenchmark:
             errors=self._errors(model),
             gaps=gaps(model.model, self.teacher, starts[rows], ends[rows]) if model.model and rows else None,
             started=started,
-            per_second=per_second,
+            speed=speed,
             seen=seen,
         )
 
@@ -173,11 +173,11 @@ class SurrogateBenchmark:
             int((~supported).sum()),
         )
 
-    def _rates(self) -> tuple[list[str], list[float]]:
-        """Names and crystals a second of all energy models, the teacher among them."""
+    def _speed(self) -> dict[str, Rate]:
+        """Of all energy models by name, the teacher among them."""
         models = {TEACHER: self.teacher}
         models |= {one.name: one.model for one in self.models if one.model is not None}
-        return list(models), crystals_per_second(list(models.values()), self.library, self.seed)
+        return dict(zip(models, rates(list(models.values()), self.library, self.seed), strict=True))
 
     @cached_property
     def _test(self) -> Labelled:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from benchmarks.ranking import Floats, Ordered, interval
 from benchmarks.surrogate_relaxing import Gaps
+from benchmarks.surrogate_speed import Rate
 
-__all__ = ["BEST", "Errors", "Measured", "summarise"]
+__all__ = ["BEST", "Errors", "Measured", "speed_of", "summarise"]
 
 BEST = 20  # of 200: where the teacher's best has to be
 
@@ -41,7 +42,7 @@ class Measured:
     orders      of each composition; None where the model does not know an element
     errors      None where the model has no DFT formation energies
     gaps        of the starts of the compositions in `started`; None where the model cannot relax
-    per_second  crystals of 16 atoms; None for what is no energy model
+    speed       with crystals of 16 atoms; None for what is no energy model
     seen        compositions of the pool that the model was trained on; None where that is not known
     """
 
@@ -50,7 +51,7 @@ class Measured:
     errors: Errors | None = None
     gaps: Gaps | None = None
     started: tuple[int, ...] = ()
-    per_second: float | None = None
+    speed: Rate | None = None
     seen: int | None = None
 
     @property
@@ -86,9 +87,15 @@ def summarise(measured: Measured) -> dict[str, Any]:
         summary |= _value(f"relax_match_nothing.{name}", gaps.already[done].double().numpy())
         summary[f"relax_failed.{name}"] = int(gaps.gap.isposinf().sum())
         summary[f"relax_teacher_failed.{name}"] = int(gaps.gap.isnan().sum())
-    if measured.per_second is not None:
-        summary[f"crystals_per_s.{name}"] = float(f"{measured.per_second:.4g}")
+    if measured.speed is not None:
+        summary |= speed_of(name, measured.speed)
     return summary
+
+
+def speed_of(name: str, rate: Rate) -> dict[str, float]:
+    """The keys of a model's speed."""
+    found = {"crystals_per_s": rate.per_second, "crystals_per_cpu_s": rate.per_cpu_second}
+    return {f"{key}.{name}": float(f"{value:.4g}") for key, value in found.items() if value is not None}
 
 
 def _value(

@@ -30,6 +30,7 @@ ROWS = (
     ("relax_match", "… ends that match, %", 100.0),
     ("relax_match_nothing", "… starts that match already, %", 100.0),
     ("crystals_per_s", "crystals of 16 atoms / s", 1.0),
+    ("crystals_per_cpu_s", "… / CPU second", 1.0),
     ("crystals_per_s_ratio_to_chgnet", "… × CHGNet in this run", 1.0),
 )
 

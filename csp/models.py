@@ -32,13 +32,13 @@ def list_all() -> None:
     cards = zoo.list_models()
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("model", no_wrap=True)
-    table.add_column("energies, licence")
+    table.add_column("energies, licence", overflow="fold")
     for name in ("elements", "MB", "here"):
         table.add_column(name, justify="right")
     for card in cards:
         corrections = [f"{card.functional}/{correction}" for correction in card.kinds.values()]
         size = _megabytes([zoo.weights_file(card.name)])
-        about = "\n".join([*corrections, card.licence])
+        about = "\n".join([*corrections, card.licence.split(";")[0]])
         table.add_row(card.name, about, str(len(card.elements)), size, "yes")
     for name, potential in published.PUBLISHED.items():
         files = _files(name)
