@@ -20,11 +20,15 @@ def export_surrogate(
     energies: Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")],
     folder: Annotated[Path, typer.Option(help="Folder to write the model into")],
     virtual: Annotated[Path | None, typer.Option(help="Folder of its virtual crystals")] = None,
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of the compositions that its training left out")
+    ] = None,
 ) -> None:
     """Make a model of the library from a checkpoint: weights, σ and a card with its errors."""
     from surrogates.shipping import ship
 
-    card = ship(checkpoint, name, folder, structures, energies, virtual)
+    left_out = set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set()
+    card = ship(checkpoint, name, folder, structures, energies, virtual, left_out)
     for key, value in card.metrics.items():
         print(f"{key:<34} {value:g}")
 

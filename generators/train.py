@@ -23,6 +23,7 @@ from csp.errors import InputError
 from csp.heldout import FOLDS, HELD_OUT, VALIDATION, composition_name, fold, hashed
 from csp.library import Library
 from csp.record import versions
+from csp.schedule import learning_rate
 from csp.volume import VolumePrior
 from generators.cards import Card, export
 from generators.encoder import Architecture, CompositionEncoder
@@ -62,10 +63,7 @@ class Recipe:
     architecture: Architecture = ARCHITECTURES["metric_learning"]
 
     def learning_rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        begin = self.steps * (1.0 - self.decay)
-        done = max(0.0, (step - begin) / max(self.steps - begin, 1.0))
-        return self.lr * warm * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+        return learning_rate(step, steps=self.steps, peak=self.lr, warmup=self.warmup, decay=self.decay)
 
 
 def train_on_library(

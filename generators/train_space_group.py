@@ -21,6 +21,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from csp.heldout import FOLDS, HELD_OUT, VALIDATION, fold, hashed
 from csp.record import versions
+from csp.schedule import learning_rate
 from csp.volume import VolumePrior
 from generators.cards import Card, export
 from generators.checkpoints import State, restore, save
@@ -63,10 +64,7 @@ class Recipe:
     architecture: Architecture = field(default_factory=Architecture)
 
     def learning_rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        begin = self.steps * (1.0 - self.decay)
-        done = max(0.0, (step - begin) / max(self.steps - begin, 1.0))
-        return self.lr * warm * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+        return learning_rate(step, steps=self.steps, peak=self.lr, warmup=self.warmup, decay=self.decay)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -24,13 +24,20 @@ FORMATION, ANCHORED = KINDS
 
 
 def ship(
-    checkpoint: Path, name: str, folder: Path, structures: Path, energies: Path, virtual: Path | None
+    checkpoint: Path,
+    name: str,
+    folder: Path,
+    structures: Path,
+    energies: Path,
+    virtual: Path | None,
+    exclude: set[str],
 ) -> Card:
     """Export a checkpoint with the σ of each head that was trained, and its errors on validation crystals.
 
     The σ of a head is calibrated on the crystals of the validation split, whose mean and root mean square
     errors (meV/atom), and how many of them lie within σ and 2σ, are the metrics of the card.
     virtual: the folder of shards that the head "anchored" was trained on; None if it was not.
+    exclude: compositions that were left out of the training, and are of the calibration too.
     """
     about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     _export(checkpoint, name, folder, virtual)
@@ -39,7 +46,9 @@ def ship(
     for kind in (FORMATION, ANCHORED):
         if kind not in about["crystals"]:
             continue
-        train, val = (_labelled(kind, split, structures, energies, virtual) for split in ("train", "val"))
+        train, val = (
+            _labelled(kind, split, structures, energies, virtual, exclude) for split in ("train", "val")
+        )
         train, val = (_known(labelled, about["elements"]) for labelled in (train, val))
         model = load_model(folder / f"{name}.safetensors", kind=kind)
         assert isinstance(model, Surrogate)
@@ -83,9 +92,11 @@ def _metrics(kind: str, errors: Tensor, sigma: Tensor) -> dict[str, float]:
     return {name: round(value, 3) for name, value in found.items()}
 
 
-def _labelled(kind: str, split: str, structures: Path, energies: Path, virtual: Path | None) -> Labelled:
+def _labelled(
+    kind: str, split: str, structures: Path, energies: Path, virtual: Path | None, exclude: set[str]
+) -> Labelled:
     if kind == FORMATION:
-        return read_formation_energies(structures, energies, split)
+        return read_formation_energies(structures, energies, split, exclude)
     assert virtual is not None
     return Labelled.cat([read_shard(path) for path in sorted(virtual.glob(f"{split}-*.npz"))])
 

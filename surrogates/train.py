@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from csp.allocator import keep_freed_memory
 from csp.errors import InputError
+from csp.schedule import learning_rate
 from surrogates.batches import KINDS, Source, Stream
 from surrogates.checkpoints import State, adopt, restore, save
 from surrogates.data import Labelled, compositions, hashed, read_formation_energies, read_shard
@@ -81,10 +82,7 @@ class Recipe:
             raise InputError(f"The architecture has no such setting: {error}.") from error
 
     def learning_rate(self, step: int) -> float:
-        warm = min(1.0, (step + 1) / max(self.warmup, 1))
-        begin = self.steps * (1.0 - self.decay)
-        done = max(0.0, (step - begin) / max(self.steps - begin, 1.0))
-        return self.lr * warm * 0.5 * (1.0 + math.cos(math.pi * min(done, 1.0)))
+        return learning_rate(step, steps=self.steps, peak=self.lr, warmup=self.warmup, decay=self.decay)
 
 
 def train(
