@@ -46,7 +46,7 @@ def generation(library: Library, limit: int | None, seed: int) -> Rates:
     """Accepted crystals a second on one core; reference PyXtal on the same composition and space group."""
     for formula, group, z in RANDOM[:limit]:
         rate = generation_rate(formula, group, z, seed=seed)
-        key = f"generation.space_group.{rate.formula}-{group}-{rate.n_atoms}"
+        key = f"generation.random.{rate.formula}-{group}-{rate.n_atoms}"
         yield f"{key}.per_second", rate.per_second
         yield f"{key}.ratio_to_pyxtal", rate.per_second / pyxtal_rate(formula, group, z)
     target = Target.parse(TEMPLATED)

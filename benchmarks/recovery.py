@@ -37,7 +37,7 @@ from csp.search import STAGES, Progress, Search, check_elements
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from csp.symmetry import operations
 from csp.volume import VolumePrior
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 from surrogates.zoo import load_model
 
 __all__ = ["Recovery", "RecoverySettings"]
@@ -256,7 +256,7 @@ class Recovery:
     def _chance(self, truth: Truth, search: Search) -> Chance:
         """The plausible ones of as many random crystals as were asked for, by another seed."""
         target = search.settings.target()
-        generator = SpaceGroupGenerator(self.library.excluding(target), VolumePrior.load())
+        generator = RandomGenerator(self.library.excluding(target), VolumePrior.load())
         wanted = sum(tally.requested for tally in search.store.tally().values())
         crystals = generator.propose(target, wanted, seed=self.settings.seed + CHANCE_SEED).crystals
         crystals = crystals[plausible(crystals, search.volume_per_atom)]

@@ -19,7 +19,7 @@ from csp.library import Library
 from csp.matcher import Matcher
 from csp.protocols import Generator
 from csp.target import Target
-from generators.space_group_learned import load_model
+from generators.space_group import load_model
 from generators.space_group_model import SpaceGroupModel
 
 __all__ = [

@@ -24,7 +24,7 @@ from csp.library import Library
 from csp.protocols import EnergyModel, Proposals
 from csp.target import Target
 from csp.volume import VolumePrior
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 from generators.template import TemplateGenerator
 from surrogates.data import Labelled, read_shard, write_shard
 
@@ -80,7 +80,7 @@ def make_pool(target: Target, library: Library, volume: VolumePrior, seed: int) 
     crystals, ids = _sifted(proposals, per_atom, Crystals.empty(), [])
     spread = np.unique(np.linspace(0, len(ids) - 1, min(SUBSTITUTED, len(ids))).round().astype(int))
     crystals, ids = crystals[spread], [ids[k] for k in spread]
-    random = SpaceGroupGenerator(view, volume)
+    random = RandomGenerator(view, volume)
     for attempt in range(ATTEMPTS):
         if len(ids) >= SIZE:
             break

@@ -13,7 +13,7 @@ from csp.geometry import distance_ratio, neighbour_list
 from csp.library import Library
 from csp.target import Target
 from csp.volume import VolumePrior
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 
 __all__ = ["GenerationRate", "generation_rate", "pyxtal_rate"]
 
@@ -45,13 +45,13 @@ class GenerationRate:
 
 
 def generation_rate(formula: str, space_group: int, z: int, n: int = 8192, seed: int = 0) -> GenerationRate:
-    """Time `n` candidates of the space-group generator on one thread, after a warm-up; then check each."""
+    """Time `n` candidates of the random generator on one thread, after a warm-up; then check each."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         target = Target.parse(formula, z=z, space_groups=frozenset({space_group}), max_atoms=200)
         volume = VolumePrior.load()
-        generator = SpaceGroupGenerator(Library.open(), volume)
+        generator = RandomGenerator(Library.open(), volume)
         generator.propose(target, 512, seed=seed + 1)
         began = time.process_time()
         proposals = generator.propose(target, n, seed=seed)

@@ -19,7 +19,7 @@ from csp.library import Library
 from csp.matcher import Matcher
 from csp.target import Target
 from csp.volume import VolumePrior
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 from generators.template import TemplateGenerator
 
 T = TypeVar("T")
@@ -118,7 +118,7 @@ def mixed_candidates(
     volume = VolumePrior.load()
     n_distinct = n - int(n * SHARE_COPIES)
     templates = TemplateGenerator(known, volume).propose(target, n_distinct // 2, seed=seed).crystals
-    random = SpaceGroupGenerator(known, volume).propose(target, n_distinct, seed=seed).crystals
+    random = RandomGenerator(known, volume).propose(target, n_distinct, seed=seed).crystals
     distinct = Crystals.cat([templates, random[: n_distinct - len(templates)]])
     generator = np.random.default_rng(seed)
     copies = distinct[generator.integers(len(distinct), size=n - len(distinct))]

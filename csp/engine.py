@@ -21,7 +21,7 @@ from csp.store import Store
 from csp.target import Target
 from csp.volume import VolumePrior
 from generators.metric_learning import MetricLearningGenerator
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 from generators.template import TemplateGenerator
 from surrogates.labellers import load_labeller
 from surrogates.learner import TransferLearner
@@ -31,8 +31,8 @@ __all__ = ["build", "predict", "resolve_device"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
-    "space_group": SpaceGroupGenerator,
     "metric_learning": MetricLearningGenerator,
+    "random": RandomGenerator,
 }
 
 

@@ -24,8 +24,8 @@ from csp.target import Target
 
 __all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
 
-GENERATOR_NAMES = ("template", "space_group", "metric_learning")
-DEFAULT_GENERATORS = ("template", "space_group")
+GENERATOR_NAMES = ("template", "metric_learning", "random")
+DEFAULT_GENERATORS = ("template", "random")
 
 
 def _split(value: Any) -> Any:

@@ -51,7 +51,7 @@ def labels(
     from csp.engine import resolve_device
     from csp.library import Library
     from csp.volume import VolumePrior
-    from generators.space_group import SpaceGroupGenerator
+    from generators.random_symmetric import RandomGenerator
     from surrogates.potentials import load_potential
     from surrogates.virtual import label
 
@@ -62,7 +62,7 @@ def labels(
         split=split,
         shards=range(first, first + shards),
         exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
-        symmetric=SpaceGroupGenerator(Library.open(structures), VolumePrior.load()),
+        symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
         teacher=load_potential(teacher, resolve_device(device)),
     )
 

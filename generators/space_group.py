@@ -1,129 +1,317 @@
-"""Symmetry-restricted random crystals: space group, Wyckoff positions, cell and free coordinates at random.
+"""Crystals from a learned language of symmetry: space group, Wyckoff letters, cell and coordinates in turn.
 
-The space group and the number of formula units are drawn from the library's frequencies for that kind of
-composition, smoothed with its frequencies over all groups; the rest follows `skeletons` and `packing`.
+One candidate in five is purely random (`generators.random_symmetric`), so that nothing allowed has no chance.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.geometry import COVALENT_RADII
+from csp.geometry import COVALENT_RADII, distance_ratio, heights
 from csp.library import Library
 from csp.protocols import Proposals, Provenance
 from csp.symmetry import wyckoff_text
 from csp.target import Target
 from csp.volume import VolumePrior
 from csp.wyckoff import LETTERS, wyckoff_table
+from generators.cards import load_weights, shipped
+from generators.completion import LARGEST
+from generators.descriptions import Descriptions, build
 from generators.packing import PackingSettings, pack
+from generators.random_symmetric import UNKNOWN_RADIUS, RandomGenerator
 from generators.randomness import Streams
 from generators.skeletons import Skeletons, SkeletonSpace
+from generators.space_group_model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
+from generators.space_group_sampling import Drawn, Geometries, draw_skeletons, joint
 
-__all__ = ["SpaceGroupGenerator"]
+__all__ = ["Sampling", "SpaceGroupGenerator", "load_model"]
 
-AT_ONCE = 4096  # candidates; more is no faster
-SMOOTHING = 10.0  # entries' worth of the frequencies over all groups
-UNKNOWN_RADIUS = 1.6  # Å, beyond curium
+RANDOM_EVERY = 5
+BLOCK = 512  # candidates that are made together; distinct skeletons in a block are told apart
+RANDOM_SCORE = -100.0  # below whatever the model says
+KEPT = 4  # blocks in memory
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is the same for all candidates of a target.
+class Sampling:
+    """How the model is drawn from.
 
-    odds   float [231 × Z]  cumulative probabilities of space group and number of formula units; empty if none
+    explore           share of candidates with a group drawn evenly from the `top` likeliest
+    geometry          temperature of cells and coordinates; letters are drawn as they are
+    rounds            geometries drawn for a candidate until one keeps its atoms apart; then random ones are
+    min_distance      as a share of the sum of two covalent radii
+    volume            largest factor between the volume and the expected one
     """
 
-    space: SkeletonSpace
-    odds: np.ndarray
-    volume: float  # Å³ per formula unit
+    explore: float = 0.5
+    top: int = 30
+    geometry: float = 0.7
+    rounds: int = 4
+    min_distance: float = 0.7
+    volume: float = 1.6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is the same for all candidates of a target: ln p of group and Z [231, Z], Å³ per formula unit."""
+
+    z: NDArray[np.int64]
+    log_p: Tensor
+    volume: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """The built ones of a block of candidates, in their order, with the place in the block [B']."""
+
+    crystals: Crystals
+    place: NDArray[np.int64]
+    provenance: list[Provenance]
+
+
+def load_model(path: Path) -> SpaceGroupModel:
+    """The model in a weights file, on the CPU. Raises what `cards.load_weights` does."""
+    weights, card = load_weights(path)
+    model = SpaceGroupModel(Architecture(**card.architecture))
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return model.eval()
 
 
 class SpaceGroupGenerator:
-    """Random crystals of exact composition in all space groups that the target allows."""
+    """Crystals of exact composition in all space groups that the target allows, likely ones first.
+
+    Candidates are made in blocks of 512: each draws a space group, a number of formula units and letters;
+    skeletons drawn more often than they have freedom to differ pass their turns on to others. `score` is
+    ln p of the skeleton, less ln 2 for each geometry it had before.
+    """
 
     name = "space_group"
 
-    def __init__(self, library: Library, volume: VolumePrior, packing: PackingSettings | None = None) -> None:
-        self.library = library
+    def __init__(
+        self,
+        library: Library,
+        volume: VolumePrior,
+        weights: Path | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """weights: a model of one's own; None: the one that ships."""
+        self.model = load_model(weights or shipped("space_group"))
         self.volume = volume
-        self.packing = packing or PackingSettings()
+        self.sampling = sampling or Sampling()
+        self._random = RandomGenerator(library, volume)
         self._plans: dict[Target, _Plan] = {}
+        self._blocks: dict[tuple[Target, int, int], _Block] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
-        """The candidates start … start + n − 1; see `csp.protocols.Generator`.
-
-        Failed are "infeasible" (no combination of Wyckoff positions has the composition in any
-        allowed group and size) and "crowded" (no cell and coordinates found that keep the atoms
-        apart).
-        """
+        """See `csp.protocols.Generator`. Failed are "infeasible" (no combination of Wyckoff positions has the
+        composition in any allowed group and size) and "crowded" (no geometry keeps the atoms apart)."""
         plan = self._plan(target)
-        if not len(plan.odds):
-            return Proposals(Crystals.empty(), [], n, Counter(infeasible=n) if n else Counter())
-        parts: list[Crystals] = []
-        provenance: list[Provenance] = []
-        for first in range(start, start + n, AT_ONCE):
-            index = torch.arange(first, min(first + AT_ONCE, start + n))
-            skeletons, crystals, built = self._build(target, plan, Streams.of(seed, self.name, index))
-            parts.append(crystals)
-            provenance += self._provenance(target, skeletons, built, seed, first)
-        crowded = n - len(provenance)
+        if not bool(plan.log_p.isfinite().any()):
+            return self._random.propose(target, n, seed=seed, start=start)
+        random = range(start // RANDOM_EVERY, (start + n) // RANDOM_EVERY)
+        drawn = range(start - random.start, start + n - random.stop)
+        parts = [self._random.propose(target, len(random), seed=seed, start=random.start)]
+        crystals = [parts[0].crystals]
+        provenance = [
+            replace(
+                p,
+                generator=self.name,
+                index=p.index * RANDOM_EVERY + RANDOM_EVERY - 1,
+                score=RANDOM_SCORE,
+            )
+            for p in parts[0].provenance
+        ]
+        for number in range(drawn.start // BLOCK, -(-drawn.stop // BLOCK)):
+            block = self._block(target, plan, seed, number)
+            index = block.place + number * BLOCK
+            chosen = np.flatnonzero((index >= drawn.start) & (index < drawn.stop))
+            crystals.append(block.crystals[chosen])
+            provenance += [block.provenance[k] for k in chosen.tolist()]
+        order = np.argsort([p.index for p in provenance], kind="stable")
+        crowded = n - len(order)
         return Proposals(
-            Crystals.cat(parts), provenance, n, Counter(crowded=crowded) if crowded else Counter()
+            Crystals.cat(crystals)[order],
+            [provenance[k] for k in order.tolist()],
+            n,
+            Counter(crowded=crowded) if crowded else Counter(),
         )
+
+    # -- skeletons --------------------------------------------------------------------------------
 
     def _plan(self, target: Target) -> _Plan:
         if target not in self._plans:
             space = SkeletonSpace(target)
-            odds = self._odds(target, space) if space.weight.any() else np.zeros(0)
-            self._plans[target] = _Plan(space, odds, self.volume.predict(target.numbers, target.counts))
+            possible = (space.weight > 0) & (space.z * max(target.counts) <= LARGEST)
+            log_p = torch.full(possible.shape, -torch.inf, dtype=torch.float64)
+            if possible.any():
+                log_p = joint(self.model, target.numbers, target.counts, space.z, possible)
+            self._plans[target] = _Plan(space.z, log_p, self.volume.predict(target.numbers, target.counts))
         return self._plans[target]
 
-    def _odds(self, target: Target, space: SkeletonSpace) -> np.ndarray:
-        """Cumulative probabilities [231 × Z] of what is possible at all."""
-        overall = np.bincount(self.library.space_group[self.library.all_rows()], minlength=231) + 1.0
-        odds = np.outer(overall, 1.0 / space.z) * (space.weight > 0)
-        odds *= SMOOTHING / odds.sum()
-        group, z, count = self.library.group_z_counts(target)
-        np.add.at(odds, (group, np.searchsorted(space.z, z)), count)
-        odds = np.cumsum(odds * (space.weight > 0))
-        return odds / odds[-1]
+    def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
+        key = (target, seed, number)
+        if key not in self._blocks:
+            while len(self._blocks) >= KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[key] = self._made(target, plan, seed, number)
+        return self._blocks[key]
 
-    def _build(self, target: Target, plan: _Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
-        """A skeleton for each stream, the crystals built and which skeletons [B'] those belong to."""
-        choice = np.searchsorted(plan.odds, streams.child(0).uniform(1)[:, 0].numpy(), side="right")
-        group, z_index = np.divmod(choice, len(plan.space.z))
-        skeletons = plan.space.draw(group, z_index, streams.child(1))
-        numbers = torch.tensor(target.numbers)
-        radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
-        volumes = torch.from_numpy(plan.volume * skeletons.z)
-        crystals, built = pack(skeletons, streams.child(2), numbers, radii, volumes, self.packing)
-        return skeletons, crystals, built.numpy()
+    def _made(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
+        streams = Streams.of(seed, "learned", torch.arange(BLOCK) + number * BLOCK)
+        group, z_index = self._groups(plan, streams.child(0))
+        z = torch.from_numpy(plan.z)
+        drawn = draw_skeletons(self.model, target.numbers, target.counts, group, z[z_index], streams.child(1))
+        log_p = drawn.log_p + plan.log_p[drawn.skeletons.group, torch.searchsorted(z, drawn.skeletons.z)]
+        which, turn = shared_out(drawn, BLOCK)
+        crystals, built, random = self._geometries(target, plan, drawn.skeletons, which, streams.child(2))
+        score = log_p[which] - turn * np.log(2.0)
+        return _Block(
+            crystals,
+            built.numpy(),
+            self._provenance(target, drawn.skeletons, which, score, built, random, seed, number),
+        )
+
+    def _groups(self, plan: _Plan, streams: Streams) -> tuple[Tensor, Tensor]:
+        """Space group and place of Z, int64 [B] each."""
+        uniform = streams.uniform(3)
+        p = plan.log_p.exp()
+        of_group = p.sum(1)
+        top = of_group.argsort(descending=True, stable=True)[: self.sampling.top]
+        top = top[of_group[top] > 0]
+        group = _picked(of_group.expand(len(uniform), -1), uniform[:, 1])
+        even = top[(uniform[:, 1] * len(top)).long()]
+        group = torch.where(uniform[:, 0] < self.sampling.explore, even, group)
+        return group, _picked(p[group], uniform[:, 2])
+
+    # -- geometries -------------------------------------------------------------------------------
+
+    def _geometries(
+        self, target: Target, plan: _Plan, skeletons: Descriptions, which: Tensor, streams: Streams
+    ) -> tuple[Crystals, Tensor, Tensor]:
+        """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
+        pending = torch.arange(len(which))
+        per_atom = plan.volume / target.n_atoms
+        geometries = Geometries(self.model, skeletons)
+        done, crystals = [pending[:0]], [Crystals.empty()]
+        for attempt in range(self.sampling.rounds):
+            if not len(pending):
+                break
+            described = geometries.draw(
+                which[pending], streams[pending].child(attempt), per_atom, self.sampling.geometry
+            )
+            made = build(described)
+            sound = self._sound(made, per_atom).nonzero().flatten()
+            done.append(pending[sound])
+            crystals.append(made[sound])
+            pending = pending[torch.isin(torch.arange(len(pending)), sound, invert=True)]
+        by_model = torch.cat(done)
+        if len(pending):
+            own = skeletons[which[pending]]
+            numbers = torch.tensor(target.numbers)
+            packed, kept = pack(
+                _as_skeletons(own),
+                streams[pending].child(self.sampling.rounds),
+                numbers,
+                COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers],
+                plan.volume * own.z.double(),
+                PackingSettings(),
+            )
+            done.append(pending[kept])
+            crystals.append(packed)
+        built = torch.cat(done)
+        order = built.argsort()
+        return Crystals.cat(crystals)[order], built[order], order >= len(by_model)
+
+    def _sound(self, crystals: Crystals, volume_per_atom: float) -> Tensor:
+        """bool [B]: cells that exist, of about the expected volume, with atoms apart."""
+        s = self.sampling
+        finite = crystals.cell.isfinite().all(2).all(1)
+        factor = (crystals.volumes / crystals.n_atoms / volume_per_atom).log().abs()
+        sound = finite & (factor < np.log(s.volume))
+        sound[sound.clone()] = (heights(crystals.cell[sound]) > 1.0).all(1)
+        result = sound.clone()
+        result[sound] = distance_ratio(crystals[sound], limit=1.0) >= s.min_distance
+        return result
 
     def _provenance(
-        self, target: Target, skeletons: Skeletons, built: np.ndarray, seed: int, start: int
+        self,
+        target: Target,
+        skeletons: Descriptions,
+        which: Tensor,
+        score: Tensor,
+        built: Tensor,
+        random: Tensor,
+        seed: int,
+        number: int,
     ) -> list[Provenance]:
-        letter = wyckoff_table().letter.numpy()[skeletons.position]
-        first = np.searchsorted(skeletons.crystal, np.arange(len(skeletons) + 1)).tolist()
-        sites = list(zip(skeletons.element.tolist(), letter.tolist(), strict=True))
-        texts: dict[tuple[tuple[int, int], ...], str] = {}
+        texts: dict[int, str] = {}
+        first, letter = skeletons.first_orbit.tolist(), wyckoff_table().letter[skeletons.position].tolist()
+        element, group = skeletons.element.tolist(), skeletons.group.tolist()
         rows = []
-        for b in built.tolist():
-            own = tuple(sites[first[b] : first[b + 1]])
+        for b, by_chance in zip(built.tolist(), random.tolist(), strict=True):
+            own = int(which[b])
             if own not in texts:
-                texts[own] = wyckoff_text((target.numbers[e], LETTERS[k]) for e, k in own)
+                sites = range(first[own], first[own + 1])
+                texts[own] = wyckoff_text((target.numbers[element[k]], LETTERS[letter[k]]) for k in sites)
+            index = b + number * BLOCK
+            coordinates = ", coordinates at random" if by_chance else ""
             rows.append(
                 Provenance(
                     generator=self.name,
-                    index=start + b,
+                    index=index + index // (RANDOM_EVERY - 1),
                     seed=seed,
-                    space_group=int(skeletons.group[b]),
+                    space_group=group[own],
                     wyckoff=texts[own],
-                    why=f"random, {skeletons.z[b]} formula units in group {skeletons.group[b]}",
+                    score=round(float(score[b]), 6),
+                    why=f"learned, {int(skeletons.z[own])} formula units in group {group[own]}{coordinates}",
                 )
             )
         return rows
+
+
+def shared_out(drawn: Drawn, n: int) -> tuple[Tensor, Tensor]:
+    """The skeleton of each of n candidates, int64 [n], and how many before it had the same, int64 [n].
+
+    Each skeleton has as many as drew it, but no more than it has freedom for (two for each free coordinate
+    and parameter of the cell's shape); what that leaves goes round among all that have freedom left, then
+    among all.
+    """
+    times = torch.bincount(drawn.which, minlength=len(drawn.skeletons))
+    room = 1 + 2 * _freedom(drawn.skeletons)
+    given = torch.minimum(times, room)
+    for limit in (room, torch.full_like(room, n)):
+        while (left := n - int(given.sum())) > 0 and bool((given < limit).any()):
+            more = (given < limit).nonzero().flatten()[:left]
+            given[more] += 1
+    which = torch.repeat_interleave(torch.arange(len(given)), given)
+    turn = torch.arange(n) - (torch.cumsum(given, 0) - given)[which]
+    order = turn.argsort(stable=True)
+    return which[order], turn[order]
+
+
+def _freedom(skeletons: Descriptions) -> Tensor:
+    """int64 [U]: free coordinates, and parameters of the cell's shape."""
+    crystal = torch.repeat_interleave(torch.arange(len(skeletons)), skeletons.n_orbits)
+    first = torch.arange(len(crystal)) == skeletons.first_orbit[crystal]
+    free = site_freedom(skeletons.group[crystal], skeletons.position, first).sum(1)
+    shape = FREE_CELL[skeletons.group].sum(1).long() - 1
+    return shape.index_add(0, crystal, free)
+
+
+def _picked(weight: Tensor, uniform: Tensor) -> Tensor:
+    """int64 [B]: a column each, by its weight [B, N]; uniform [B]."""
+    edges = weight.double().cumsum(1)
+    return (uniform[:, None] * edges[:, -1:] >= edges).sum(1).clamp(max=weight.shape[1] - 1)
+
+
+def _as_skeletons(d: Descriptions) -> Skeletons:
+    crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
+    return Skeletons(d.group.numpy(), d.z.numpy(), crystal.numpy(), d.position.numpy(), d.element.numpy())

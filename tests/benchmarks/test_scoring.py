@@ -24,7 +24,7 @@ SALT, CESIUM, BLENDE = (
     Crystals.from_atoms([bulk("NaCl", kind, a=a)])
     for kind, a in (("rocksalt", 5.6), ("cesiumchloride", 3.4), ("zincblende", 6.1))
 )
-BOTH = ("template", "space_group")
+BOTH = ("template", "random")
 
 
 def run(proposed: list[Crystals], relaxed: list[bool], ends: list[Crystals], ranked: list[Crystals]) -> Run:
@@ -59,13 +59,13 @@ def test_ranks_of_all_and_of_each_generator() -> None:
     made = run([SALT, CESIUM, BLENDE], [True] * 3, [BLENDE, CESIUM, SALT], [BLENDE, CESIUM, SALT])
     made = replace(
         made,
-        generators=["space_group", "template", "template"],
+        generators=["random", "template", "template"],
         reached=[frozenset({"template"}), frozenset({"template"}), frozenset(BOTH)],
     )
     found = score(SALT, made, BOTH).default
     assert found.rank == 3
-    assert found.rank_of == {"template": 3, "space_group": 1}
-    assert found.proposed == {"template": 0, "space_group": 1}
+    assert found.rank_of == {"template": 3, "random": 1}
+    assert found.proposed == {"template": 0, "random": 1}
     assert (found.relaxed_from, found.relaxed_to) == (1, 1)
     assert not found.within(1)
     assert found.within(5)

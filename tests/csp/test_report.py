@@ -68,7 +68,7 @@ def prediction(*, pressure: float = 0.0, sigma: float | None = None) -> Predicti
             density=5.1 + k / 7,
             volume_per_atom=volumes[k],
             status="converged" if k else "max_steps",
-            generator=("template", "space_group")[k % 2],
+            generator=("template", "random")[k % 2],
             template_id="" if k % 2 else f"mp-{k}",
             wyckoff="Ga:a As:c",
             n_duplicates=k,
@@ -96,7 +96,7 @@ def prediction(*, pressure: float = 0.0, sigma: float | None = None) -> Predicti
 
 
 RECORD = RunRecord(
-    settings={"formula": "GaAs", "seed": 3, "generators": ["template", "space_group"], "z": None},
+    settings={"formula": "GaAs", "seed": 3, "generators": ["template", "random"], "z": None},
     versions=versions(),
     checkpoints={"chgnet": "PBE/MP2020/CHGNet-0.3.0:93b1"},
     library={"name": "aflow", "fingerprint": "0f1e", "entries": 288},
@@ -177,7 +177,7 @@ def test_extxyz_holds_the_crystals_as_relaxed_in_rank_order(folder: Path) -> Non
 
 def test_run_json_tells_how_to_repeat_the_run(folder: Path) -> None:
     run = json.loads((folder / "run.json").read_text())
-    assert (run["seed"], run["settings"]["generators"]) == (3, ["template", "space_group"])
+    assert (run["seed"], run["settings"]["generators"]) == (3, ["template", "random"])
     assert run["versions"].keys() >= {"python", "torch", "numpy", "pymatgen"}
     assert run["checkpoints"] == RECORD.checkpoints
     assert run["library"]["fingerprint"] == "0f1e"

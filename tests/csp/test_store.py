@@ -81,7 +81,7 @@ def dump(folder: Path) -> list[tuple]:
 
 def test_candidates_come_back_exactly_and_in_order_of_generator_and_index(tmp_path: Path) -> None:
     store = begin(tmp_path)
-    parts = {(g, k): proposals(g, 6 * k, 5, failed=1) for g in ("template", "space_group") for k in (0, 1)}
+    parts = {(g, k): proposals(g, 6 * k, 5, failed=1) for g in ("template", "random") for k in (0, 1)}
     for g, k in reversed(parts):
         store.write_proposals(g, k, parts[g, k])
     found = Store.open(tmp_path).candidates()
@@ -92,7 +92,7 @@ def test_candidates_come_back_exactly_and_in_order_of_generator_and_index(tmp_pa
     assert found.provenance == [row for p in expected for row in p.provenance]
     tally = store.tally()
     assert {g: (t.requested, t.failed) for g, t in tally.items()} == {
-        g: (12, Counter(crowded=2)) for g in ("space_group", "template")
+        g: (12, Counter(crowded=2)) for g in ("random", "template")
     }
 
 

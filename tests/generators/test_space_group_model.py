@@ -18,8 +18,8 @@ from generators.cards import export
 from generators.description_table import Table, letters_allowed
 from generators.descriptions import build
 from generators.randomness import Streams
+from generators.space_group import SpaceGroupGenerator, shared_out
 from generators.space_group_batches import Batch, batches, lattice_of, lengths, values_of
-from generators.space_group_learned import LearnedSpaceGroupGenerator, shared_out
 from generators.space_group_loss import forward, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel, site_freedom
 from generators.space_group_sampling import Geometries, draw_skeletons, joint
@@ -143,7 +143,7 @@ def test_groups_and_sizes_are_a_probability(model):
 
 
 @pytest.fixture(scope="module")
-def generator(model, tmp_path_factory) -> LearnedSpaceGroupGenerator:
+def generator(model, tmp_path_factory) -> SpaceGroupGenerator:
     path = tmp_path_factory.mktemp("weights") / "space_group.safetensors"
     export(
         model,
@@ -158,7 +158,7 @@ def generator(model, tmp_path_factory) -> LearnedSpaceGroupGenerator:
         licence="",
         code_version="",
     )
-    return LearnedSpaceGroupGenerator(Library.open(), VolumePrior.load(), path)
+    return SpaceGroupGenerator(Library.open(), VolumePrior.load(), path)
 
 
 def test_contract(generator):

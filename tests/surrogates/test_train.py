@@ -18,7 +18,7 @@ from csp.errors import InputError, MissingError
 from csp.geometry import distance_ratio
 from csp.library import Library
 from csp.volume import VolumePrior
-from generators.space_group import SpaceGroupGenerator
+from generators.random_symmetric import RandomGenerator
 from surrogates import zoo
 from surrogates.batches import NeighbourCache, Source, Stream
 from surrogates.checkpoints import checkpoints
@@ -256,8 +256,8 @@ def caesium_chloride(z1: int, z2: int, edge: float) -> Crystals:
     return Crystals.from_arrays(edge * np.eye(3)[None], [[[0, 0, 0], [0.5, 0.5, 0.5]]], [[z1, z2]])
 
 
-def symmetric() -> SpaceGroupGenerator:
-    return SpaceGroupGenerator(Library.open(), VolumePrior.load())
+def symmetric() -> RandomGenerator:
+    return RandomGenerator(Library.open(), VolumePrior.load())
 
 
 def shard() -> tuple[Labelled, Anchors, LennardJones]:

@@ -18,9 +18,9 @@ from csp.target import Target
 from csp.volume import VolumePrior
 from csp.wyckoff import wyckoff_table
 from generators.packing import PackingSettings, pack
+from generators.random_symmetric import RandomGenerator
 from generators.randomness import Streams
 from generators.skeletons import Skeletons
-from generators.space_group import SpaceGroupGenerator
 
 # these tests call spglib without choosing between its old and new ways of telling errors
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
@@ -31,8 +31,8 @@ ORDER = ((TABLE.first_operation[1:] - TABLE.first_operation[:-1]) // CENTRING).n
 
 
 @pytest.fixture(scope="module")
-def generator() -> SpaceGroupGenerator:
-    return SpaceGroupGenerator(Library.open(), VolumePrior.load())
+def generator() -> RandomGenerator:
+    return RandomGenerator(Library.open(), VolumePrior.load())
 
 
 def held(crystals: Crystals, numbers: tuple[int, ...]) -> torch.Tensor:
@@ -67,7 +67,7 @@ def test_a_candidate_depends_on_target_seed_and_index_alone(generator):
     target = Target.parse("TiO2", max_atoms=24)
     whole = generator.propose(target, 30, seed=5)
     ids = dict(zip((p.index for p in whole.provenance), whole.crystals.ids(), strict=True))
-    other = SpaceGroupGenerator(generator.library, generator.volume)
+    other = RandomGenerator(generator.library, generator.volume)
     for start, n in ((0, 7), (7, 1), (8, 22)):
         part = other.propose(target, n, seed=5, start=start)
         assert part.requested == n
