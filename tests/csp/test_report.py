@@ -312,7 +312,7 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
     in_legend = len(list(groups["legend_1"].iter(f"{space}use")))
     assert sum(marks) - in_legend == len(expected.results)
     texts = {t.text for t in svg.iter(f"{space}text")}
-    assert {"volume (Å³/atom)", "energy above the best (meV/atom)", "template", "space group"} <= texts
+    assert {"volume (Å³/atom)", "energy above the best (meV/atom)", "template", "random"} <= texts
 
 
 def test_the_terminal_table_shows_the_top() -> None:
