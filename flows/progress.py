@@ -10,7 +10,7 @@ import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-__all__ = ["Pace", "Reporter"]
+__all__ = ["Pace", "Reporter", "shares"]
 
 WORDS = {
     "propose": "proposing candidates",
@@ -20,6 +20,7 @@ WORDS = {
     "relax": "relaxing",
     "finish": "finishing",
     "rattle": "rattling the best",
+    "train": "training",
 }
 # Shares of the time that the stages take, of 100: the ten compositions in benchmarks/results. With two
 # models relaxing is parted between them; into what is a guess.
@@ -30,16 +31,25 @@ SHOWN_EVERY = 3.0  # seconds
 LOGGED_EVERY = 30.0
 
 
-class Pace:
-    """How far a search is, per cent, and how long it will take, from what its stages report."""
+def shares(models: int, *, labels: bool) -> dict[str, float]:
+    """Per cent of its time that each stage of a search takes, with so many models, with or without labels."""
+    of_search: dict[str, float] = dict(ONE_MODEL if models == 1 else TWO_MODELS)
+    if not labels:
+        return of_search
+    rest = (100 - LABELLING) / 100
+    before = [(name, rest * of_search.pop(name)) for name in ("propose", "filter", "screen")]
+    after = [(name, rest * share) for name, share in of_search.items()]
+    return dict([*before, ("label", LABELLING), *after])
 
-    def __init__(self, models: int, *, labels: bool = False) -> None:
-        self.shares: dict[str, float] = dict(ONE_MODEL if models == 1 else TWO_MODELS)
-        if labels:
-            rest = (100 - LABELLING) / 100
-            before = [(name, rest * self.shares.pop(name)) for name in ("propose", "filter", "screen")]
-            after = [(name, rest * share) for name, share in self.shares.items()]
-            self.shares = dict([*before, ("label", LABELLING), *after])
+
+class Pace:
+    """How far a piece of work is, per cent, and how long it will take, from what its stages report.
+
+    shares: per cent of the whole that each stage takes, in their order
+    """
+
+    def __init__(self, shares: dict[str, float]) -> None:
+        self.shares = shares
         self.stage, self.since, self.first = "", 0.0, 0
 
     def at(self, stage: str, done: int, total: int, now: float) -> tuple[float, str]:
@@ -57,14 +67,14 @@ class Pace:
 
 
 class Reporter:
-    """Called by a search with (stage, done, total) inside of a run; says it to people, not too often.
+    """Called with (stage, done, total) inside of a run; says it to people, not too often.
 
     A server that cannot be reached is said in the log and stops nothing.
     """
 
-    def __init__(self, key: str, models: int, *, labels: bool = False) -> None:
+    def __init__(self, key: str, shares: dict[str, float]) -> None:
         self.key = key
-        self.pace = Pace(models, labels=labels)
+        self.pace = Pace(shares)
         self.artifact: UUID | None = None
         self.shown = self.logged = float("-inf")
 

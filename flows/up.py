@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -37,6 +38,7 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
 
     at_once: runs at the same time. Raises AlreadyUpError, naming the address, when one runs in this home.
     """
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts with & has it ignored
     with _alone():
         url = local_url(host, port)
         prepare(url)

@@ -23,7 +23,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,10 @@ from surrogates.data import Labelled, compositions, hashed, read_formation_energ
 from surrogates.losses import element_references, energy_loss, mean_error, slope_loss
 from surrogates.transformer import SIZES, Architecture, CrystalTransformer
 
-__all__ = ["Recipe", "train"]
+__all__ = ["Recipe", "Row", "plot", "read_sources", "train"]
+
+Row = dict[str, float]
+"""What is known of a hundred steps: step, lr, seconds, mean losses, val_… (eV/atom) where validated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,41 @@ class Recipe:
         return learning_rate(step, steps=self.steps, peak=self.lr, warmup=self.warmup, decay=self.decay)
 
 
+def read_sources(
+    structures: Path,
+    energies: Path,
+    virtual: Path | None = None,
+    *,
+    cutoff: float,
+    device: torch.device,
+    virtual_share: float = 0.5,
+    exclude: Iterable[str] = (),
+    max_atoms: int = 10**9,
+) -> tuple[list[Source], list[Source]]:
+    """What to train on and what to validate on: formation energies and, where there are any, shards.
+
+    virtual: folder of labelled shards (train-*.npz, val-*.npz), drawn from in `virtual_share` of the steps.
+    exclude: compositions ("8:3 22:1") whose formation energies are left out, as are cells of more than
+    `max_atoms` atoms. Raises InputError where the folder holds no shard to train on.
+    """
+    excluded = list(exclude)
+
+    def formation(split: str, share: float) -> Source:
+        found = read_formation_energies(structures, energies, split, excluded)
+        return Source("formation", found[found.crystals.n_atoms <= max_atoms], share, cutoff, device)
+
+    sources = [formation("train", 1.0 - virtual_share if virtual else 1.0)]
+    validation = [formation("val", 0.0)]
+    for prefix, target in (("train", sources), ("val", validation)):
+        shards = sorted(virtual.glob(f"{prefix}-*.npz")) if virtual else []
+        if shards:
+            joined = Labelled.cat([read_shard(path) for path in shards])
+            target.append(Source("anchored", joined, virtual_share, cutoff, device))
+        elif virtual and target is sources:
+            raise InputError(f"{virtual} holds no shards to train on (train-*.npz).")
+    return sources, validation
+
+
 def train(
     recipe: Recipe,
     sources: Sequence[Source],
@@ -96,12 +134,13 @@ def train(
     minutes_between_checkpoints: float = 5.0,
     steps_between_validations: int = 2000,
     stop_after_minutes: float = math.inf,
+    tell: Callable[[Row], None] = lambda row: None,
 ) -> CrystalTransformer:
     """Train to the end of the recipe, or until told to stop; returns the averaged model.
 
     Continues from the newest checkpoint in `out` as if never interrupted (same batches, same
     directions). `start_from`: a checkpoint of another training whose weights to begin with. Sources
-    are on `device`.
+    are on `device`. `tell` hears each line of `log.jsonl`.
     """
     state = _begin(recipe, sources, start_from, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -113,7 +152,7 @@ def train(
         "elements": sorted({z for s in sources for z in s.labelled.crystals.numbers.unique().tolist()}),
         "crystals": {s.kind: len(s) for s in sources},
     }
-    log = Log(out / "log.jsonl")
+    log = Log(out / "log.jsonl", tell)
     started = saved = time.monotonic()
     over = state.step >= recipe.steps
     while not over:
@@ -179,10 +218,10 @@ def _step(recipe: Recipe, sources: Sequence[Source], state: State, log: Log) -> 
 
 
 class Log:
-    """Running losses: a line of JSON per hundred steps on disk, the same line for people on stdout."""
+    """Running losses: a line of JSON per hundred steps on disk, and told to who listens."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, tell: Callable[[Row], None]) -> None:
+        self.path, self.tell = path, tell
         self.skipped = 0  # steps whose gradient was not finite
         self.validation: dict[str, float] = {}
         self.sums: dict[str, list[float]] = {}
@@ -197,13 +236,13 @@ class Log:
 
     def write(self, step: int, lr: float, seconds: float) -> None:
         means = {name: sum(values) / len(values) for name, values in self.sums.items()}
-        row = {"step": step, "lr": lr, "seconds": round(seconds, 1)}
+        row: Row = {"step": step, "lr": lr, "seconds": round(seconds, 1)}
         row |= {name: round(value, 5) for name, value in (means | self.validation).items()}
         if self.skipped:
             row["skipped_not_finite"] = self.skipped
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(" ".join(f"{name}={value:.5g}" for name, value in row.items()), flush=True)
+        self.tell(row)
         self.sums, self.validation = {}, {}
 
 
@@ -214,7 +253,7 @@ def plot(log: Path, image: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows = {row["step"]: row for row in map(json.loads, log.read_text().splitlines())}.values()
     figure, axes = pyplot.subplots(figsize=(7, 4.5))
     for name in sorted({key for row in rows for key in row} - {"step", "lr", "seconds"}):
         points = [(row["step"], row[name]) for row in rows if name in row]
@@ -252,23 +291,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     keep_freed_memory()
     torch.set_flush_denormal(True)
     recipe = Recipe(**{name: getattr(options, name) for name in asdict(Recipe())})
-    cutoff = recipe.architecture().cutoff
     exclude = options.exclude.read_text().splitlines() if options.exclude else []
-
     device = torch.device(options.device)
-
-    def formation(split: str) -> Labelled:
-        found = read_formation_energies(options.structures, options.energies, split, exclude)
-        return found[found.crystals.n_atoms <= options.max_atoms]
-
-    sources = [Source("formation", formation("train"), 1.0 - options.virtual_share, cutoff, device)]
-    validation = [Source("formation", formation("val"), 0.0, cutoff, device)]
-    if options.virtual is not None:
-        for prefix, target in (("train", sources), ("val", validation)):
-            shards = sorted(options.virtual.glob(f"{prefix}-*.npz"))
-            if shards:
-                joined = Labelled.cat([read_shard(path) for path in shards])
-                target.append(Source("anchored", joined, options.virtual_share, cutoff, device))
+    sources, validation = read_sources(
+        options.structures,
+        options.energies,
+        options.virtual,
+        cutoff=recipe.architecture().cutoff,
+        device=device,
+        virtual_share=options.virtual_share,
+        exclude=exclude,
+        max_atoms=options.max_atoms,
+    )
     for source in sources:
         print(f"{source.kind}: {len(source)} crystals, {len(source.cache.counts)} atoms", flush=True)
     train(
@@ -279,6 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         device=device,
         start_from=options.start_from,
         stop_after_minutes=options.minutes,
+        tell=lambda row: print(" ".join(f"{name}={value:.5g}" for name, value in row.items()), flush=True),
     )
     try:
         plot(options.out / "log.jsonl", options.out / "log.png")

@@ -147,7 +147,7 @@ def test_summary_counts() -> None:
     assert summary["n"] == 3
     assert [summary[f"found_at_{k}"] for k in (1, 5, 10, 20)] == [0, 1, 1, 1]
     assert [summary[f"found_at_{k}_loose"] for k in (1, 5, 10, 20)] == [0, 1, 1, 1]
-    assert (summary["proposed.template"], summary["proposed.space_group"], summary["proposed.any"]) == (
+    assert (summary["proposed.template"], summary["proposed.random"], summary["proposed.any"]) == (
         1,
         0,
         1,
