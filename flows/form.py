@@ -27,6 +27,7 @@ __all__ = [
     "Library",
     "Runner",
     "settings_of",
+    "shown",
 ]
 
 FIRST = ("formula", "candidates", "generators", "library")
@@ -40,7 +41,8 @@ def _field(name: str, position: int | None = None) -> FieldInfo:
     return field
 
 
-def _shown(title: str, description: str, **constraints: Any) -> Any:
+def shown(title: str, description: str, **constraints: Any) -> Any:
+    """A field of a form: what it is called, its help, and what it may not be."""
     return Field(json_schema_extra={"title": title, "description": description}, **constraints)
 
 
@@ -49,18 +51,18 @@ Candidates = Annotated[int, _field("candidates")]
 Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
 Library = Annotated[Path | None, _field("library")]
 Device = Annotated[
-    str, _shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 ]
 Runner = Annotated[
     str,
-    _shown(
+    shown(
         "Runner",
         "Where shards are worked on: here; dask, a local cluster; or a scheduler, tcp://host:8786",
         pattern=r"^(here|dask|(tcp|tls)://.+)$",
     ),
 ]
 Folder = Annotated[
-    Path | None, _shown("Folder", "Where the results are written, on the worker; none: one of the run's own")
+    Path | None, shown("Folder", "Where the results are written, on the worker; none: one of the run's own")
 ]
 
 

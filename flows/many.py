@@ -9,13 +9,12 @@ from typing import Annotated, Any
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
-from pydantic import Field
 
 from csp.errors import InputError
 from csp.settings import DEFAULT_GENERATORS
 from flows.ask import ask, page
 from flows.crashes import stop_crashing
-from flows.form import DEFAULTS, Advanced, Candidates, Device, Generators, Library, settings_of
+from flows.form import DEFAULTS, Advanced, Candidates, Device, Generators, Library, settings_of, shown
 
 __all__ = ["predict_many", "read_formulas"]
 
@@ -23,19 +22,11 @@ MOST = 10_000
 
 Formulas = Annotated[
     list[str],
-    Field(
-        max_length=MOST,
-        json_schema_extra={"title": "Formulas", "description": "Chemical formulas, one an entry"},
-    ),
+    shown("Formulas", "Chemical formulas, one an entry", max_length=MOST),
 ]
 Table = Annotated[
     Path | None,
-    Field(
-        json_schema_extra={
-            "title": "CSV file",
-            "description": "With a column `formula`, or one formula a line; on the worker. Instead of a list",
-        }
-    ),
+    shown("CSV file", "With a column `formula`, or one formula a line; on the worker. Instead of a list"),
 ]
 
 

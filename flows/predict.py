@@ -51,12 +51,21 @@ def _store_is_away(_: Any, __: Any, state: Any) -> bool:
     return isinstance(state.result(raise_on_failure=False), StoreError)
 
 
+RESUMABLE: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "retries": len(STORE_BACK_IN),
+    "retry_delay_seconds": STORE_BACK_IN,
+    "retry_condition_fn": _store_is_away,
+}
+
+
 @lru_cache(maxsize=1)
 def _reporter(settings: SearchSettings) -> Reporter:
-    from flows.progress import Reporter
+    from flows.progress import Reporter, shares
 
     name = f"progress-{settings.target().formula.lower()}"
-    return Reporter(name, len(settings.models), labels=settings.labeller != "none")
+    return Reporter(name, shares(len(settings.models), labels=settings.labeller != "none"))
 
 
 @lru_cache(maxsize=1)
@@ -83,13 +92,7 @@ def _stage_and_share() -> str:
     return stage if n == 1 else f"{stage} {k + 1}/{n}"
 
 
-@task(
-    task_run_name=_stage_and_share,
-    cache_policy=NO_CACHE,
-    retries=len(STORE_BACK_IN),
-    retry_delay_seconds=STORE_BACK_IN,
-    retry_condition_fn=_store_is_away,
-)
+@task(task_run_name=_stage_and_share, **RESUMABLE)
 def run_stage(
     settings: SearchSettings,
     out: Path,
@@ -102,14 +105,7 @@ def run_stage(
     getattr(_search(settings, out, device, told)[0], stage)(share)
 
 
-@task(
-    task_run_name="rank",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(STORE_BACK_IN),
-    retry_delay_seconds=STORE_BACK_IN,
-    retry_condition_fn=_store_is_away,
-)
+@task(task_run_name="rank", **RESUMABLE)
 def rank(
     settings: SearchSettings, out: Path, device: str, told: bool = False
 ) -> tuple[Prediction, RunRecord]:

@@ -64,11 +64,13 @@ def deployments() -> list[RunnerDeployment]:
     from flows.benchmark import benchmark
     from flows.many import predict_many
     from flows.predict import predict
+    from flows.train import train_surrogate
 
     said: list[tuple[Any, str]] = [
         (predict, "The stable crystals of a chemical formula"),
         (predict_many, "A prediction for each formula of a list or a CSV file"),
         (benchmark, "How many known crystals are found from the formula alone"),
+        (train_surrogate, "The fast energy model, trained on your data or on more of it"),
     ]
     return [
         flow.to_deployment(

@@ -162,7 +162,7 @@ def train(
         over = done or now - started > 60.0 * stop_after_minutes
         if state.step % steps_between_validations == 0 or done:
             log.validated({source.kind: mean_error(state.average, source) for source in validation})
-        if state.step % 100 == 0 or done:
+        if state.step % 100 == 0 or over:
             log.write(state.step, recipe.learning_rate(state.step), now - started)
         if over or now - saved > 60.0 * minutes_between_checkpoints:
             save(out, state, about)
