@@ -161,6 +161,47 @@ def generators(
 
 
 @app.command()
+def pools(
+    out: Out,
+    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    targets: Annotated[
+        str,
+        typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training"),
+    ] = "heldout",
+    energies: Annotated[
+        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Crystals in a pool")] = 500,
+    surrogate: Annotated[str, typer.Option(help="Model that screens and relaxes")] = "xs",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of a space-group model; default: the one that ships")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Does the learned space-group generator draw known crystals more often than chance does?"""
+    from benchmarks.pools import measure
+    from csp.engine import resolve_device
+    from surrogates.zoo import load_model
+
+    model = load_model(surrogate, resolve_device(device))
+    found = measure(
+        targets,
+        library,
+        energies,
+        out,
+        size=size,
+        model=model,
+        weights=weights,
+        limit=limit,
+        seed=seed,
+        say=console.print,
+    )
+    _say(found, tuple(key for key in found if "." in key))
+
+
+@app.command()
 def surrogate(
     out: Out,
     structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],

@@ -32,7 +32,18 @@ from generators.scale import pettifor_scale
 from generators.substitution import Substitution
 from generators.template import TemplateGenerator
 
-__all__ = ["ARMS", "KS", "Known", "Placed", "held_out", "in_folder", "measure", "place", "summary"]
+__all__ = [
+    "ARMS",
+    "KS",
+    "Known",
+    "Placed",
+    "held_out",
+    "in_folder",
+    "measure",
+    "place",
+    "reachable",
+    "summary",
+]
 
 KS = (1, 5, 10, 20, 100)
 BATCHES = (10, 100)  # proposals are built and compared up to the first, then up to the second
@@ -170,8 +181,8 @@ def held_out(
 def place(known: Known, library: Library, arms: Mapping[str, Generator]) -> Placed:
     """Ask every arm for the target."""
     rank = {name: _rank(known, generator) for name, generator in arms.items()}
-    reachable = any(r is not None for r in rank.values()) or _reachable(known, library)
-    return Placed(known.target.formula, rank, reachable, len(library.rows(known.target.anonymous)))
+    found = any(r is not None for r in rank.values()) or reachable(known, library)
+    return Placed(known.target.formula, rank, found, len(library.rows(known.target.anonymous)))
 
 
 def summary(placed: Iterable[Placed], name: str) -> dict[str, Any]:
@@ -197,7 +208,7 @@ def _rank(known: Known, generator: Generator) -> int | None:
     return None
 
 
-def _reachable(known: Known, library: Library) -> bool:
+def reachable(known: Known, library: Library) -> bool:
     """Is any entry of the target's ratio, with its elements in any order in its places, the answer?"""
     anonymous = known.target.anonymous
     rows = library.rows(anonymous)

@@ -1,11 +1,11 @@
-"""How well the space group is known from the composition, and how often a pool holds the answer.
+"""How well the space group is known from the composition.
 
 Compositions of the held-out fold (`csp.heldout`) of a library; nothing of them is in any training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from csp.crystals import Crystals
 from csp.heldout import HELD_OUT, composition_name, fold
 from csp.library import Library
-from csp.matcher import Matcher
-from csp.protocols import Generator
-from csp.target import Target
 from generators.space_group import load_model
 from generators.space_group_model import SpaceGroupModel
 
@@ -27,7 +23,6 @@ __all__ = [
     "Answers",
     "by_frequency",
     "by_model",
-    "found_in_pool",
     "held_out_answers",
     "measure",
     "tops",
@@ -118,16 +113,3 @@ def measure(library: Library, energies: Mapping[str, float], weights: Path) -> d
     scores = {"learned": by_model(load_model(weights), answers), "frequency": by_frequency(rest, answers)}
     found = {f"{key}.{arm}": v for arm, s in scores.items() for key, v in tops(s, answers.group).items()}
     return found | {"n.spacegroup": len(answers)}
-
-
-def found_in_pool(
-    known: Iterable[tuple[Target, Crystals]], generator: Generator, n: int, *, seed: int = 0
-) -> list[int | None]:
-    """Index of the first of n proposals that is each target's crystal under loose tolerances, nothing
-    relaxed; None where none is."""
-    places: list[int | None] = []
-    for target, crystal in known:
-        pool = generator.propose(target, n, seed=seed)
-        hits = Matcher.LOOSE.fits(crystal, pool.crystals).nonzero().flatten().tolist()
-        places.append(pool.provenance[hits[0]].index if hits else None)
-    return places

@@ -1,0 +1,157 @@
+"""Does a pool of virtual crystals hold the answer: the learned space-group generator against chance.
+
+No template is used. A pool is screened by single points of a surrogate, its best distinct crystals are
+relaxed shortly; the answer counts as proposed under loose tolerances, as found under the default ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.files import write_json
+from benchmarks.generators import Known, held_out, in_folder, reachable
+from csp.crystals import Crystals
+from csp.dedup import unique
+from csp.ends import RANKED
+from csp.errors import InputError
+from csp.geometry import plausible
+from csp.library import Library
+from csp.matcher import Matcher
+from csp.protocols import EnergyModel, Generator
+from csp.rank import order
+from csp.relax import relax
+from csp.symmetry import operations
+from csp.volume import VolumePrior
+from generators.random_symmetric import RandomGenerator
+from generators.space_group import SpaceGroupGenerator
+
+__all__ = ["ARMS", "Pooled", "measure", "pooled", "summary"]
+
+SMALL = 20  # atoms in the primitive cell of a held-out answer
+HELD_OUT_TARGETS, NEW_PROTOTYPES = 100, 50
+RELAXED = 50  # best distinct crystals of a pool
+MAX_STEPS = 30
+
+ARMS: Mapping[str, Callable[[Library, VolumePrior, Path | None], Generator]] = {
+    "learned": SpaceGroupGenerator,
+    "random": lambda library, volume, weights: RandomGenerator(library, volume),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pooled:
+    """What became of one target's pool of one generator.
+
+    built     crystals in the pool
+    distinct  plausible and different ones among them
+    proposed  matches among those built, loose tolerances
+    rank      place by energy of the first match among the relaxed, default tolerances; None: there is none
+    """
+
+    built: int
+    distinct: int
+    proposed: int
+    rank: int | None
+
+
+def measure(
+    targets: str,
+    library: Path,
+    energies: Path | None,
+    out: Path,
+    *,
+    size: int,
+    model: EnergyModel,
+    weights: Path | None,
+    limit: int | None,
+    seed: int,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """Pools of `size` crystals; `summary.json` and `pools.json` are written after every target.
+
+    targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
+    atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
+    other composition ("new_prototype"); `limit` holds for each. weights: of a space-group model, None: the
+    one that ships. Raises InputError for a set without a target.
+    """
+    opened, known = _targets(targets, Library.open(library), energies, limit, seed)
+    volume = VolumePrior.load()
+    arms = {arm: make(opened, volume, weights) for arm, make in ARMS.items()}
+    rows: list[dict[str, Any]] = []
+    found: dict[str, Any] = {}
+    for name, one in known:
+        per_atom = volume.predict(one.target.numbers, one.target.counts) / one.target.n_atoms
+        pools = {arm: pooled(one, generator, model, size, per_atom, seed) for arm, generator in arms.items()}
+        rows.append({"set": name, "formula": one.target.formula} | {a: asdict(p) for a, p in pools.items()})
+        told = "  ".join(f"{arm} {p.proposed} proposed, rank {p.rank or '-'}" for arm, p in pools.items())
+        say(f"{len(rows):4d}  {name:14} {one.target.formula:20} {told}")
+        found = {"seed": seed, "library": opened.fingerprint, "pool": size, "model": str(model.label)}
+        found |= summary(rows)
+        write_json(out / "summary.json", found)
+        write_json(out / "pools.json", {"targets": rows})
+    if not rows:
+        raise InputError(f"There is no target in {targets}.")
+    return found
+
+
+def pooled(
+    known: Known, generator: Generator, model: EnergyModel, size: int, volume_per_atom: float, seed: int
+) -> Pooled:
+    """Draw, screen, relax and look for the answer."""
+    built = generator.propose(known.target, size, seed=seed).crystals
+    proposed = int(Matcher.LOOSE.fits(known.crystal, built).sum())
+    distinct = built[plausible(built, volume_per_atom)]
+    distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
+    best = distinct[_by_energy(distinct, model.evaluate(distinct).energy)[:RELAXED]]
+    ends = relax(
+        best.to(model.device), model, max_steps=MAX_STEPS, symmetry=operations(best).to(model.device)
+    )
+    good = [k for k, status in enumerate(ends.status) if status in RANKED]
+    crystals, energy = ends.crystals[good].to("cpu"), ends.energy[good].cpu()
+    ranked = crystals[_by_energy(crystals, energy)]
+    ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
+    hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()
+    return Pooled(len(built), len(distinct), proposed, hits[0] + 1 if hits else None)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Flat counts: `proposed_in_pool`, `found_in_pool` and `found_at_10`, each `.arm.set`, and `n.set`."""
+    counts: dict[str, int] = {}
+    for name in dict.fromkeys(row["set"] for row in rows):
+        own = [row for row in rows if row["set"] == name]
+        for arm in ARMS:
+            ranks = [row[arm]["rank"] for row in own]
+            counts[f"proposed_in_pool.{arm}.{name}"] = sum(row[arm]["proposed"] > 0 for row in own)
+            counts[f"found_in_pool.{arm}.{name}"] = sum(rank is not None for rank in ranks)
+            counts[f"found_at_10.{arm}.{name}"] = sum(rank is not None and rank <= 10 for rank in ranks)
+        counts[f"n.{name}"] = len(own)
+    return counts
+
+
+def _targets(
+    targets: str, library: Library, energies: Path | None, limit: int | None, seed: int
+) -> tuple[Library, Iterator[tuple[str, Known]]]:
+    if targets != "heldout":
+        opened, known = in_folder(library, Path(targets), limit)
+        return opened, ((Path(targets).name, one) for one in known)
+    opened, known = held_out(library, energies, None, seed)
+    small = [one for one in known if int(one.crystal.n_atoms[0]) <= SMALL]
+    return opened, _both_sets(opened, small, limit)
+
+
+def _both_sets(library: Library, small: Sequence[Known], limit: int | None) -> Iterator[tuple[str, Known]]:
+    for one in small[: min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS)]:
+        yield "heldout20", one
+    new = (one for one in small if not reachable(one, library))
+    for _, one in zip(range(min(limit or NEW_PROTOTYPES, NEW_PROTOTYPES)), new, strict=False):
+        yield "new_prototype", one
+
+
+def _by_energy(crystals: Crystals, energy: torch.Tensor) -> torch.Tensor:
+    """The order of the crystals by energy per atom; energies [B] in eV per cell."""
+    return order(energy / crystals.n_atoms, crystals.ids())

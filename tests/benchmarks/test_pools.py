@@ -1,0 +1,65 @@
+"""Pools: what is drawn is found, what cannot be drawn is not; counts by set."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.generators import Known
+from benchmarks.pools import pooled, summary
+from csp.crystals import Crystals
+from csp.library import Library
+from csp.symmetry import primitive
+from csp.target import Target
+from csp.volume import VolumePrior
+from generators.random_symmetric import RandomGenerator
+from tests.lennard_jones import LennardJones
+
+
+@pytest.fixture(scope="module")
+def library() -> Library:
+    return Library.open()
+
+
+def named(library: Library, name: str) -> Crystals:
+    (row,) = np.flatnonzero(library.material_id == name)
+    return primitive(library.crystals([int(row)]))
+
+
+def test_a_pool_of_one_structure_holds_it_and_no_other(library: Library) -> None:
+    volume = VolumePrior.load()
+    target = Target.parse("NaCl", z=1, space_groups=frozenset({225}))  # rock salt is all that there is
+    generator, per_atom = RandomGenerator(library, volume), volume.predict((11, 17), (1, 1)) / 2
+    salt = named(library, "aflow:AB_cF8_225_a_b")
+    found = pooled(Known(target, salt), generator, LennardJones(), 20, per_atom, seed=0)
+    assert (found.built, found.proposed, found.rank) == (20, 20, 1)
+    square = Crystals.from_arrays([np.diag([3.0, 3.0, 9.0])], [[[0, 0, 0], [0.5, 0.5, 0.2]]], [[11, 17]])
+    missed = pooled(Known(target, square), generator, LennardJones(), 20, per_atom, seed=0)
+    assert (missed.proposed, missed.rank) == (0, None)
+
+
+def test_counts_by_set() -> None:
+    def arm(proposed: int, rank: int | None) -> dict[str, int | None]:
+        return {"built": 5, "distinct": 4, "proposed": proposed, "rank": rank}
+
+    rows = [
+        {"set": "a", "formula": "X", "learned": arm(2, 1), "random": arm(0, None)},
+        {"set": "a", "formula": "Y", "learned": arm(1, 11), "random": arm(1, None)},
+        {"set": "b", "formula": "Z", "learned": arm(0, 10), "random": arm(0, 3)},
+    ]
+    assert summary(rows) == {
+        "proposed_in_pool.learned.a": 2,
+        "found_in_pool.learned.a": 2,
+        "found_at_10.learned.a": 1,
+        "proposed_in_pool.random.a": 1,
+        "found_in_pool.random.a": 0,
+        "found_at_10.random.a": 0,
+        "n.a": 2,
+        "proposed_in_pool.learned.b": 0,
+        "found_in_pool.learned.b": 1,
+        "found_at_10.learned.b": 1,
+        "proposed_in_pool.random.b": 0,
+        "found_in_pool.random.b": 1,
+        "found_at_10.random.b": 1,
+        "n.b": 1,
+    }
