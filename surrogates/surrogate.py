@@ -9,6 +9,7 @@ from csp.crystals import Crystals, ranges
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
 from surrogates.environments import Environments, environments
+from surrogates.heads import Head
 from surrogates.transformer import CrystalTransformer
 from surrogates.uncertainty import Rigidity
 
@@ -20,9 +21,11 @@ NEIGHBOURS_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 21}  # CPU: what stays in the
 class Surrogate:
     """An `EnergyModel` over one head of a trained transformer.
 
-    network    in evaluation mode; its precision is that of the computation
-    kind       name of the head, one of `network.architecture.kinds`
-    rigidity   of that head; None: it gives no σ
+    network     in evaluation mode; its precision is that of the computation
+    kind        name of the head, one of `network.architecture.kinds`
+    rigidity    of that head; None: it gives no σ
+    correction  that transfer learning has put on that head and that its weights cannot hold; σ is its
+    seen        hashes of the compositions that it was trained on
     """
 
     def __init__(
@@ -34,13 +37,17 @@ class Surrogate:
         label: Label,
         elements: frozenset[int],
         rigidity: Rigidity | None = None,
+        correction: Head | None = None,
+        seen: frozenset[int] = frozenset(),
     ) -> None:
         if kind not in network.architecture.kinds:
             heads = ", ".join(network.architecture.kinds)
             raise InputError(f"The surrogate {name} has no head {kind!r}; it has {heads}.")
         self.name, self.label, self.elements = name, label, elements
         self.device = network.reference.device
-        self.kind, self.rigidity = kind, rigidity
+        self.kind, self.seen = kind, seen
+        self.correction = correction.to(self.device) if correction else None
+        self.rigidity = self.correction or rigidity
         self.network = network.eval().requires_grad_(False)
         self.column = network.architecture.kinds.index(kind)
 
@@ -61,9 +68,12 @@ class Surrogate:
             atoms.vector.requires_grad_(forces)
             features = self.network.features(atoms)
             found = self.network.energies(atoms, features)[:, self.column]
+            mean = _mean(features, atoms)
+            if self.correction:
+                found = found + part.n_atoms * self.correction.change(mean)
             energy[rows] = found.detach()
             if self.rigidity:
-                sigma[rows] = self.rigidity.sigma(_mean(features.detach(), atoms))
+                sigma[rows] = self.rigidity.sigma(mean.detach())
             if forces:
                 (gradient,) = torch.autograd.grad(found.sum(), atoms.vector)
                 force[ranges(there.offsets[rows], part.n_atoms)] = -_by_position(atoms, gradient.double())

@@ -15,8 +15,10 @@ any projection: per neighbour they cost heads × basis multiplications, not head
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +104,17 @@ class CrystalTransformer(nn.Module):
     def forward(self, atoms: Environments) -> Tensor:
         """float64 [B, kinds]: energies, eV per cell."""
         return self.energies(atoms, self.features(atoms))
+
+    def with_heads(self, columns: Sequence[int], kinds: tuple[str, ...]) -> CrystalTransformer:
+        """A copy whose heads are copies of these columns, named `kinds`."""
+        rows = torch.tensor(columns, device=self.reference.device)
+        other = copy.deepcopy(self)
+        other.architecture = replace(self.architecture, kinds=kinds)
+        other.reference = self.reference[rows]
+        other.energy.weight = nn.Parameter(self.energy.weight.detach()[rows])
+        other.energy.bias = nn.Parameter(self.energy.bias.detach()[rows])
+        other.energy.out_features = len(kinds)
+        return other
 
     def energies(self, atoms: Environments, features: Tensor) -> Tensor:
         """float64 [B, kinds]: energies, eV per cell, from the atoms' features [A, width].

@@ -27,16 +27,22 @@ class Rigidity:
     factor: Tensor
 
     @classmethod
-    def fit(cls, features: Tensor, held_out: Tensor, errors: Tensor) -> Rigidity:
+    def fit(cls, features: Tensor, held_out: Tensor | None, errors: Tensor) -> Rigidity:
         """From the features [N, W] of training crystals; ridge and α² by the likelihood of `errors` [M],
-        eV/atom, made on crystals that were not trained on, with features held_out [M, W]."""
-        phi, held_out = with_constant(features), with_constant(held_out)
+        eV/atom, made on crystals that were not trained on, with features held_out [M, W].
+
+        held_out None: the errors are of the training crystals themselves, each made without it.
+        """
+        phi = with_constant(features)
+        others = phi if held_out is None else with_constant(held_out)
         gram = phi.T @ phi
         scale = gram.diagonal().mean()
         best: tuple[float, Tensor] | None = None
         for ridge in RIDGES:
             covariance = torch.linalg.inv(gram + ridge * scale * torch.eye(len(gram), dtype=gram.dtype))
-            q = torch.einsum("mi,ij,mj->m", held_out, covariance, held_out)
+            q = torch.einsum("mi,ij,mj->m", others, covariance, others)
+            if held_out is None:
+                q = q / (1.0 - q)  # what it is with the crystal left out of `gram` (Sherman-Morrison)
             alpha2 = (errors.double() ** 2 / q).mean()
             surprise = float((torch.log(alpha2 * q)).mean())  # twice −ln likelihood, constants aside
             if best is None or surprise < best[0]:
