@@ -59,6 +59,7 @@ STAGES = {
     "relax": "relaxing",
     "finish": "finishing",
     "rattle": "rattling the best",
+    "hull": "relaxing references",
 }
 
 
@@ -104,6 +105,7 @@ def predict(
     z: Annotated[int | None, _option("z", "--z")] = None,
     space_groups: Annotated[str | None, _option("space_groups")] = None,
     exclude_space_groups: Annotated[str | None, _option("exclude_space_groups")] = None,
+    hull: Annotated[bool, _option("hull", "--hull")] = False,
     symprec: Annotated[float | None, _option("symprec")] = None,
     seed: Annotated[int | None, _option("seed")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",

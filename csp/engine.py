@@ -14,6 +14,7 @@ from csp.library import Library
 from csp.prediction import Prediction
 from csp.protocols import Generator
 from csp.record import RunRecord, versions
+from csp.references import References
 from csp.report import write_report
 from csp.search import Progress, Search, check_elements
 from csp.settings import SearchSettings
@@ -83,9 +84,10 @@ def build(
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
     )
-    # What the results depend on; where the library lies and which device of a kind is used do not matter.
+    # What the ranking depends on; where the library lies and which device of a kind is used do not matter,
+    # and a hull can be asked for later.
     decisive = {
-        **record.settings,
+        **{name: value for name, value in record.settings.items() if name != "hull"},
         "library": record.library,
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
@@ -100,7 +102,9 @@ def build(
     )
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
-    return Search(settings, generators, models, volume_per_atom, store, progress, learner), record
+    references = References.of(target, library) if settings.hull else None
+    search = Search(settings, generators, models, volume_per_atom, store, progress, learner, references)
+    return search, record
 
 
 def _advice(target: Target) -> str:

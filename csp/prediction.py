@@ -37,6 +37,9 @@ class Result:
     n_duplicates          other relaxed crystals that are this one again
     lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
                           ≥ 0; None where it was not tried
+    e_above_hull_ev_per_atom   above what the library's phases have at this composition (`csp.references`),
+                          in energy, or in enthalpy under pressure; negative where it would be more stable;
+                          None where it was not asked for or a reference is missing
     """
 
     rank: int
@@ -56,6 +59,7 @@ class Result:
     wyckoff: str
     n_duplicates: int
     lowered_ev_per_atom: float | None = None
+    e_above_hull_ev_per_atom: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -108,6 +112,11 @@ class Prediction:
         """For people: "xs screened and relaxed, chgnet finished"; empty if not known."""
         did = ("screened and relaxed", "finished")
         return ", ".join(f"{name} {what}" for name, what in zip(self.models, did, strict=False))
+
+    @property
+    def has_hull(self) -> bool:
+        """Is it known how far the results are above the convex hull?"""
+        return any(result.e_above_hull_ev_per_atom is not None for result in self.results)
 
     def above_best(self, result: Result) -> float:
         """meV/atom by which a result lies above the first in energy, or in enthalpy under pressure."""

@@ -69,6 +69,16 @@ class Relaxed:
             [self.status[k] for k in index],
         )
 
+    def to(self, device: torch.device | str) -> Relaxed:
+        return Relaxed(
+            self.crystals.to(device),
+            self.label,
+            self.energy.to(device),
+            self.max_force.to(device),
+            self.steps.to(device),
+            self.status,
+        )
+
     def followed_by(self, other: Relaxed) -> Relaxed:
         """All ends of both; raises LabelError if they are of different labels."""
         return Relaxed(

@@ -63,9 +63,11 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     symbol = "H" if pressed else "E"
     uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
     spread = ("σ",) if uncertain else ()
+    hull = ("hull",) if prediction.has_hull else ()
     for name in (
         "",
         f"Δ{symbol} meV/at",
+        *hull,
         *spread,
         f"{symbol} eV/at",
         "space group",
@@ -80,7 +82,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         table.add_row(
             str(result.rank),
             f"{prediction.above_best(result):.1f}",
-            *(() if result.sigma_ev_per_atom is None else (f"{1000 * result.sigma_ev_per_atom:.0f}",)),
+            *(_millis(result.e_above_hull_ev_per_atom, 1) for _ in hull),
+            *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
             f"{result.enthalpy_ev_per_atom:.4f}",
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
@@ -89,10 +92,16 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             "" if result.status == Status.CONVERGED else "*",
         )
     notes = [prediction.who_did_what] if prediction.models else []
+    if hull:
+        notes.append(f"hull: meV/at above it, Δ{symbol}: above the best")
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
         notes.append("* not relaxed to the end")
     table.caption = "; ".join(notes)
     return table
+
+
+def _millis(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{1000 * value:.{decimals}f}"
 
 
 def _shortened(name: str, width: int = 15) -> str:

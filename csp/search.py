@@ -1,11 +1,14 @@
 """The whole algorithm: from a target to ranked crystals. Read this first.
 
     generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ finished ─▶ rattled ─▶ ranked
+                                                                             references ─▶ hull ──┘
 
 With one model, it does everything and nothing is left to finish. With two, the first (a fast surrogate)
 screens and relaxes; the second (a slower potential) finishes the best of what came out, and the
 ranking is by its energies alone. With a learner, some candidates are labelled after the screening, the
-first model is adapted to the labels, and the candidates are screened again with it.
+first model is adapted to the labels, and the candidates are screened again with it. With references, known
+crystals that the target could decompose into, the last model relaxes them too, and what is ranked gets
+its energy above their convex hull.
 
 Each stage is a function of what the stages before it left in the store and works through its
 shards of fixed size, writing each in one transaction. A search that was killed and is started again
@@ -34,6 +37,7 @@ from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance, Uncertain
 from csp.rank import Ranking, enthalpy, rank
 from csp.rattle import Rattled, rattle
+from csp.references import References
 from csp.relax import Relaxed, Status, relax
 from csp.settings import SearchSettings
 from csp.store import PROPOSALS, Candidates, Store
@@ -44,10 +48,10 @@ __all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
 
 PROPOSAL_SHARD = 256
 # crystals in one shard: what a kill may cost
-MODEL_SHARD = {"screen": 256, "label": 1, "relax": 16, "finish": 8, "rattle": 8}
+MODEL_SHARD = {"screen": 256, "label": 1, "relax": 16, "finish": 8, "rattle": 8, "hull": 1}
 ON_GPU = 32  # times as many
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
-STAGES = ("propose", "screen", "label", "relax", "finish", "rattle")
+STAGES = ("propose", "screen", "label", "relax", "finish", "rattle", "hull")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -65,6 +69,7 @@ class Search:
     models           the first screens and relaxes, the last finishes and ranks; one may do it all
     volume_per_atom  expected volume, Å³, that plausibility is judged by
     learner          labels candidates and adapts the first model to the labels; None: it stays as it is
+    references       what energies above the hull are counted from; None: there are none
     """
 
     settings: SearchSettings
@@ -74,6 +79,7 @@ class Search:
     store: Store
     progress: Progress = lambda stage, done, total: None
     learner: Learner | None = None
+    references: References | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -160,6 +166,24 @@ class Search:
         max_force = min(RATTLED_MAX_FORCE, self.settings.max_force)
         if self._relax_in_shards("rattle", self.model, starts.ids(), starts, max_force, share):
             self.store.finish()
+
+    def hull(self, share: Share = WHOLE) -> None:
+        """Relax the references, or take what an earlier search relaxed, a composition or more in a shard."""
+        if self.references is None:
+            return
+        written, n = self.store.done("hull"), len(self.references)
+        for shard, part in _shards(n, _shard_size("hull", self.model), share):
+            self.progress("hull", part.start, n)
+            if shard not in written:
+                ids, ends = self.references.relax(
+                    part,
+                    self.model,
+                    max_steps=self.settings.max_steps,
+                    max_force=self.settings.max_force,
+                    pressure=self.settings.pressure,
+                )
+                self.store.write_relaxed("hull", shard, ids, ends)
+        self.progress("hull", n, n)
 
     # -- what follows from the store --------------------------------------------------------------
 
@@ -301,7 +325,12 @@ class Search:
             )
             self.store.write_relaxed(stage, shard, ids[part.start : part.stop], ends)
         self.progress(stage, len(ids), len(ids))
-        return self.store.done(stage).issuperset(shard for shard, _ in _shards(len(ids), size, WHOLE))
+        return self._stored(stage, len(ids), model)
+
+    def _stored(self, stage: str, n: int, model: EnergyModel) -> bool:
+        """Are all shards of a stage stored, whoever did them?"""
+        shards = _shards(n, _shard_size(stage, model), WHOLE)
+        return self.store.done(stage).issuperset(shard for shard, _ in shards)
 
     # -- the answer -------------------------------------------------------------------------------
 
@@ -329,12 +358,14 @@ class Search:
 
         good, ranking = self._ranked(ends)
         top = [good[k] for k in ranking.chosen[: self.settings.top].tolist()]
+        hull, of_hull = self._hull_energy()
         results = self._results(
             ends,
             top,
             [by_id[ids[parent[k]]] for k in top],
             ranking.n_duplicates.tolist(),
             [gained.get(parent[k]) for k in top],
+            hull,
         )
         return Prediction(
             target=self.settings.target(),
@@ -365,8 +396,18 @@ class Search:
                     for name, t in tally.items()
                     for reason, count in sorted(t.failed.items())
                 ),
+                *of_hull,
             ],
         )
+
+    def _hull_energy(self) -> tuple[float | None, list[str]]:
+        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+        if self.references is None:
+            return None, []
+        if not self._stored("hull", len(self.references), self.model):
+            return None, ["There is no energy above the hull: its references are not all relaxed yet."]
+        _, ends = self.store.relaxed("hull", self.model.label)
+        return self.references.hull(ends, self._per_atom(ends), self.model.label)
 
     def _results(
         self,
@@ -375,6 +416,7 @@ class Search:
         provenance: list[Provenance],
         n_duplicates: list[int],
         lowered: list[float | None],
+        hull: float | None,
     ) -> list[Result]:
         per_atom = self._per_atom(ends)
         crystals = ends.crystals[top]
@@ -400,6 +442,7 @@ class Search:
                 wyckoff=provenance[k].wyckoff,
                 n_duplicates=n_duplicates[k],
                 lowered_ev_per_atom=lowered[k],
+                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
             )
             for k, row in enumerate(top)
         ]

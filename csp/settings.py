@@ -142,6 +142,11 @@ class SearchSettings(BaseModel):
         title="Rattled",
         description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
     )
+    hull: bool = Field(
+        False,
+        title="Hull",
+        description="Energies above the convex hull of known crystals, relaxed by the model that ranks",
+    )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
 
@@ -168,6 +173,15 @@ class SearchSettings(BaseModel):
         if labeller != "none" and info.data.get("surrogate") == "none":
             raise ValueError("labels are learned by a surrogate; name one with --surrogate")
         return labeller
+
+    @field_validator("hull")
+    @classmethod
+    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
+        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
+            raise ValueError(
+                "energies learned from labels of one composition have no hull with others; name a relaxer"
+            )
+        return hull
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ def _reporter(settings: SearchSettings) -> Reporter:
     from flows.progress import Reporter, shares
 
     name = f"progress-{settings.target().formula.lower()}"
-    return Reporter(name, shares(len(settings.models), labels=settings.labeller != "none"))
+    parts = shares(len(settings.models), labels=settings.labeller != "none", hull=settings.hull)
+    return Reporter(name, parts)
 
 
 @lru_cache(maxsize=1)

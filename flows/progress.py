@@ -20,6 +20,7 @@ WORDS = {
     "relax": "relaxing",
     "finish": "finishing",
     "rattle": "rattling the best",
+    "hull": "relaxing references of the hull",
     "train": "training",
 }
 # Shares of the time that the stages take, of 100: the ten compositions in benchmarks/results. With two
@@ -27,12 +28,17 @@ WORDS = {
 ONE_MODEL = {"propose": 9, "filter": 1, "screen": 12, "relax": 65, "rattle": 13}
 TWO_MODELS = {"propose": 9, "filter": 1, "screen": 4, "relax": 20, "finish": 46, "rattle": 20}
 LABELLING = 40  # of 100, where candidates are labelled; a guess
+HULL = 50  # of 100, where a hull is asked for; a guess, much less where its references are known
 SHOWN_EVERY = 3.0  # seconds
 LOGGED_EVERY = 30.0
 
 
-def shares(models: int, *, labels: bool) -> dict[str, float]:
-    """Per cent of its time that each stage of a search takes, with so many models, with or without labels."""
+def shares(models: int, *, labels: bool, hull: bool = False) -> dict[str, float]:
+    """Per cent of its time that each stage of a search takes, with so many models, with or without labels
+    and a hull."""
+    if hull:
+        without = shares(models, labels=labels)
+        return {**{name: (100 - HULL) / 100 * share for name, share in without.items()}, "hull": HULL}
     of_search: dict[str, float] = dict(ONE_MODEL if models == 1 else TWO_MODELS)
     if not labels:
         return of_search

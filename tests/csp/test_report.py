@@ -5,6 +5,7 @@ import io
 import json
 import re
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -332,3 +333,18 @@ def test_a_prediction_keeps_its_own_contract() -> None:
         Prediction(whole.target, whole.label, whole.results[1:], whole.crystals[1:], {})
     with pytest.raises(ContractError):
         Prediction(whole.target, None, whole.results, whole.crystals, {})
+
+
+def test_energies_above_the_hull_are_shown_where_they_are_asked_for() -> None:
+    whole = prediction()
+    assert "bove hull" not in render_page(whole, RECORD)
+    results = [replace(r, e_above_hull_ev_per_atom=0.0123 + k / 40) for k, r in enumerate(whole.results)]
+    with_hull = replace(whole, results=results)
+    rows = Page(render_page(with_hull, RECORD)).cells
+    header, second = next(row for row in rows if row[0] == "Rank"), next(r for r in rows if r[0] == "2")
+    assert dict(zip(header, second, strict=True))["Above hullmeV/atom"] == "37.3"
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(ranking_table(with_hull, top=3))
+    text = console.export_text()
+    assert "hull" in text
+    assert "62.3" in text

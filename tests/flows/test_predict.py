@@ -106,10 +106,10 @@ def test_a_csv_of_formulas(tmp_path: Path) -> None:
         read_formulas(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize("models", [1, 2])
-def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models: int) -> None:
+@pytest.mark.parametrize(("models", "hull"), [(1, False), (2, False), (2, True)])
+def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models: int, hull: bool) -> None:
     """A search that takes 10 s a per cent of its work."""
-    parts = shares(models, labels=False)
+    parts = shares(models, labels=False, hull=hull)
     assert sum(parts.values()) == 100
     pace, passed, percents = Pace(parts), 0.0, []
     for stage, share in parts.items():
@@ -123,7 +123,8 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models:
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
-    assert set(STAGES) - {"label"} - ({"finish"} if models == 1 else set()) == set(parts) - {"filter"}
+    idle = {"label", *(["finish"] if models == 1 else []), *([] if hull else ["hull"])}
+    assert set(STAGES) - idle == set(parts) - {"filter"}
 
 
 def test_labelling_takes_its_share_of_the_progress() -> None:

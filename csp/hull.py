@@ -1,0 +1,43 @@
+"""The convex hull of energy over composition: what a crystal could decompose into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.errors import ContractError
+from csp.protocols import Label
+from csp.target import Target
+
+__all__ = ["hull_energy"]
+
+
+def hull_energy(target: Target, phases: Crystals, per_atom: Tensor, labels: Sequence[Label]) -> float:
+    """The hull at the target's composition, eV/atom: the least that phases of the same elements have there.
+
+    phases    N crystals of the target's elements, each element by itself among them
+    per_atom  float64 [N]  their energies or enthalpies, eV/atom, all finite
+    labels    of the phases and of what is to be compared with the hull
+
+    Raises LabelError if the labels differ, ContractError where an element is missing.
+    (S. P. Ong et al., Chem. Mater. 20, 1798 (2008), as in pymatgen's PhaseDiagram.)
+    """
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition, Element
+
+    Label.same(labels)
+    compositions = [
+        Composition([(Element.from_Z(z), (numbers == z).sum()) for z in set(numbers.tolist())])
+        for _, _, numbers in phases.arrays()
+    ]
+    if not {frozenset([Element.from_Z(z)]) for z in target.numbers} <= {frozenset(c) for c in compositions}:
+        raise ContractError(f"The hull of {target.formula} needs a phase of each element by itself.")
+    diagram = PhaseDiagram(
+        [
+            PDEntry(composition, float(energy) * composition.num_atoms)
+            for composition, energy in zip(compositions, per_atom, strict=True)
+        ]
+    )
+    return float(diagram.get_hull_energy_per_atom(Composition(target.formula)))
