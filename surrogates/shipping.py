@@ -1,9 +1,10 @@
-"""From a checkpoint of a training to a model of the library: its errors, its σ, its card."""
+"""From a checkpoint of a training, or from transfer learning, to a model of the library with its card."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from surrogates.batches import KINDS
 from surrogates.data import Labelled, read_formation_energies, read_shard
+from surrogates.heads import Head
 from surrogates.surrogate import Surrogate
+from surrogates.transfer import Adapted
 from surrogates.uncertainty import Rigidity
-from surrogates.zoo import Card, export, load_model
+from surrogates.zoo import CORRECTION, RIGIDITY, Card, export, load_model, write_model
 
-__all__ = ["ship"]
+__all__ = ["keep", "ship"]
 
 FITTED_ON = 6000  # training crystals of a kind whose features the rigidity is made from
 FORMATION, ANCHORED = KINDS
@@ -58,6 +61,42 @@ def ship(
         rigidity[kind] = Rigidity.fit(model.features(train.crystals[some]), features, errors)
         metrics |= _metrics(kind, errors, rigidity[kind].sigma(features))
     return _export(checkpoint, name, folder, virtual, metrics, rigidity)
+
+
+def keep(adapted: Adapted, name: str, folder: Path, *, parent: str, data: list[str]) -> Card:
+    """Write what transfer learning gave as a model with one head.
+
+    parent: the checkpoint that it began with; data: the labels, for people.
+    """
+    surrogate = adapted.surrogate
+    weights = surrogate.network.state_dict()
+    weights["seen"] = torch.tensor(sorted(surrogate.seen), dtype=torch.int64)
+    if surrogate.correction:
+        weights |= {
+            f"{CORRECTION}{one.name}": getattr(surrogate.correction, one.name) for one in fields(Head)
+        }
+    elif isinstance(surrogate.rigidity, Rigidity):
+        weights[f"{RIGIDITY}{surrogate.kind}"] = surrogate.rigidity.factor
+    architecture = asdict(surrogate.network.architecture)
+    del architecture["kinds"]
+    errors = {f"left_out_mae_mev.{one}": 1000 * error for one, error in adapted.errors.items()}
+    return write_model(
+        weights,
+        folder,
+        name=name,
+        property="energy",
+        functional=surrogate.label.functional,
+        kinds={surrogate.kind: surrogate.label.correction},
+        elements=sorted(surrogate.elements),
+        architecture=architecture,
+        recipe={"strategy": adapted.strategy, "labels": adapted.n, "chosen": not adapted.asked},
+        data=data,
+        split=f"left out in {adapted.groups} groups of near-duplicates",
+        parents=[parent],
+        licence="that of its parent and of its labels",
+        code_version=metadata.version("csp-engine"),
+        metrics={key: round(error, 3) for key, error in errors.items() if np.isfinite(error)},
+    )
 
 
 def _export(

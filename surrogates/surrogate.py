@@ -89,7 +89,9 @@ class Surrogate:
 
     def sigma(self, crystals: Crystals) -> Tensor | None:
         """See `csp.protocols.Uncertain`."""
-        return self.rigidity.sigma(self.features(crystals)) if self.rigidity else None
+        if self.rigidity is None:
+            return None
+        return self.rigidity.sigma(self.features(crystals).to(self.device)).to(crystals.device)
 
     def features(self, crystals: Crystals) -> Tensor:
         """float64 [B, W] on the device of `crystals`: the last layer's features, mean over the atoms.

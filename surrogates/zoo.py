@@ -1,7 +1,8 @@
 """The model library: our own models with their cards, and published potentials by name or path.
 
 A model of ours is two files: NAME.safetensors, the weights and the hashed compositions it was trained
-on, and NAME.json, its card. Nothing is unpickled.
+on, and NAME.json, its card. Nothing is unpickled. Some come with the package, others are in the user's
+folder of models.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
+from surrogates.heads import Head
 from surrogates.surrogate import Surrogate
 from surrogates.transformer import Architecture, CrystalTransformer
 from surrogates.uncertainty import Rigidity
@@ -31,12 +34,14 @@ __all__ = [
     "load_model",
     "read_card",
     "seen_compositions",
+    "user_folder",
     "verify",
     "weights_file",
+    "write_model",
 ]
 
 DEFAULT_KIND = "anchored"
-RIGIDITY = "rigidity."  # what the names of those tensors begin with
+RIGIDITY, CORRECTION = "rigidity.", "correction."  # what the names of those tensors begin with
 CORRECTIONS = {
     "formation": "MP2018 formation energy",
     "anchored": "MP2018-anchored Δ(CHGNet)",
@@ -76,13 +81,24 @@ def _shipped() -> Path:
     return Path(str(resources.files("surrogates") / "weights"))
 
 
+def user_folder() -> Path:
+    """Where models that are known by their name can be put."""
+    from platformdirs import user_data_path
+
+    return user_data_path("csp-engine") / "models"
+
+
 def list_models() -> list[Card]:
-    """The cards of the models that come with the package, by name."""
-    return [_parse_card(path) for path in sorted(_shipped().glob("*.json"))]
+    """The cards of the models that come with the package, by name, and then of the user's."""
+    return [_parse_card(path) for folder in _folders() for path in sorted(folder.glob("*.json"))]
+
+
+def _folders() -> tuple[Path, Path]:
+    return _shipped(), user_folder()
 
 
 def read_card(name_or_path: str | Path) -> Card:
-    """The card of a shipped model by name, or of a weights file by path.
+    """The card of a model of ours by name, or of a weights file by path.
 
     Raises MissingError where there is none, InputError where it cannot be read.
     """
@@ -109,12 +125,12 @@ def load_model(
     name_or_path: str | Path,
     device: torch.device | str = "cpu",
     *,
-    kind: str = DEFAULT_KIND,
+    kind: str | None = None,
 ) -> EnergyModel:
     """A model by name or path: our own, else CHGNet or one of matgl's potentials.
 
-    kind: the head of a model of ours. Raises InputError for a name that means nothing, a damaged
-    file or an unknown head, MissingError for what is not here.
+    kind: the head of a model of ours; None: "anchored", or its only one. Raises InputError for a name that
+    means nothing, a damaged file or an unknown head, MissingError for what is not here.
     """
     if not is_ours(name_or_path):
         from surrogates.potentials import load_potential
@@ -125,9 +141,13 @@ def load_model(
     card = verify(name_or_path)
     network = CrystalTransformer(Architecture(**{**card.architecture, "kinds": tuple(card.kinds)}))
     weights = load_file(weights_file(name_or_path))
-    weights.pop("seen")
+    seen = frozenset(weights.pop("seen").tolist())
     factors = {name: weights.pop(f"{RIGIDITY}{name}", None) for name in card.kinds}
+    corrected = [one.name for one in fields(Head) if f"{CORRECTION}{one.name}" in weights]
+    correction = {name: weights.pop(f"{CORRECTION}{name}") for name in corrected}
     network.load_state_dict(weights)
+    if kind is None:
+        kind = next(iter(card.kinds)) if len(card.kinds) == 1 else DEFAULT_KIND
     if kind not in card.kinds:
         raise InputError(f"The model {card.name} has no head {kind!r}; it has {', '.join(card.kinds)}.")
     return Surrogate(
@@ -137,6 +157,8 @@ def load_model(
         label=card.label(kind),
         elements=frozenset(card.elements),
         rigidity=Rigidity(factor.double()) if (factor := factors[kind]) is not None else None,
+        correction=Head(**correction) if correction else None,
+        seen=seen,
     )
 
 
@@ -153,31 +175,40 @@ def export(
     rigidity: kind → that of its head; a head without one gives no σ.
     about: further fields of the card (data, split, licence, parents, code_version).
     """
-    from safetensors.torch import save_file
-
     state = json.loads((checkpoint / "about.json").read_text())
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
     weights["seen"] = torch.tensor(state["seen"], dtype=torch.int64)
     for kind, one in (rigidity or {}).items():
         weights[f"{RIGIDITY}{kind}"] = one.factor.float()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.safetensors"
-    part = path.with_suffix(".part")
-    save_file({key: tensor.contiguous() for key, tensor in weights.items()}, part)
-    part.chmod(0o644)  # the package makes it readable to its owner alone
-    card = Card(
+    return write_model(
+        weights,
+        folder,
         name=name,
         property="formation energy",
-        unit="eV per cell",
         functional="PBE+U",
         kinds={kind: CORRECTIONS[kind] for kind in state["architecture"]["kinds"]},
         elements=state["elements"],
         architecture={k: v for k, v in state["architecture"].items() if k != "kinds"},
         recipe=state["recipe"],
-        sha256=hashlib.sha256(part.read_bytes()).hexdigest(),
         metrics=metrics,
         **about,
     )
+
+
+def write_model(weights: Mapping[str, Tensor], folder: Path, *, name: str, **about: Any) -> Card:
+    """Write a model's two files, each whole or not at all.
+
+    about: all other fields of the card but the unit and the hash.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.safetensors"
+    part = path.with_suffix(".part")
+    save_file({key: tensor.cpu().contiguous() for key, tensor in weights.items()}, part)
+    part.chmod(0o644)  # the package makes it readable to its owner alone
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    card = Card(name=name, unit="eV per cell", sha256=digest, **about)
     os.replace(part, path)
     text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
     part.write_text(text + "\n", encoding="utf-8")
@@ -186,19 +217,23 @@ def export(
 
 
 def is_ours(name_or_path: str | Path) -> bool:
-    """Is it a shipped model's name or a path to a weights file of ours?"""
-    return str(name_or_path).endswith(".safetensors") or (_shipped() / f"{name_or_path}.safetensors").exists()
+    """Is it the name of a model of ours or a path to a weights file of one?"""
+    return str(name_or_path).endswith(".safetensors") or _named(str(name_or_path)) is not None
 
 
 def weights_file(name_or_path: str | Path) -> Path:
     """The weights of a model of ours by name or path; MissingError where there is none."""
-    path = Path(name_or_path)
-    if path.suffix != ".safetensors":
-        path = _shipped() / f"{name_or_path}.safetensors"
-    if not path.exists():
+    path = Path(name_or_path) if str(name_or_path).endswith(".safetensors") else _named(str(name_or_path))
+    if path is None or not path.exists():
         known = ", ".join(card.name for card in list_models()) or "none"
         raise MissingError(f"There is no model {str(name_or_path)!r} in the library; there are: {known}.")
     return path
+
+
+def _named(name: str) -> Path | None:
+    """The weights of this name; of two, those that come with the package."""
+    paths = (folder / f"{name}.safetensors" for folder in _folders())
+    return next((path for path in paths if path.exists()), None)
 
 
 def _parse_card(path: Path) -> Card:
