@@ -1,13 +1,14 @@
 """The virtual crystals that a surrogate has to order: made, labelled by the teacher, kept on disk.
 
-For each composition 200 crystals: 100 with its elements in known crystals of other compositions, at
-the predicted volume and from all over the generator's ranking, and random ones in a space group. All
-are plausible and distinct; none is a copy of another at another volume or rattled.
+For each composition 200 crystals (or as many as are asked for): half of them with its elements in known
+crystals of other compositions, at the predicted volume and from all over the generator's ranking, and random
+ones in a space group. All are plausible and distinct; none is a copy of another at another volume or rattled.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -31,10 +32,10 @@ from surrogates.data import Labelled, read_shard, write_shard
 __all__ = ["ORIGINS", "Pools", "make_pool", "pool_hash"]
 
 SIZE = 200  # crystals of a composition
-SUBSTITUTED = 100  # of them, where the library has so many; random ones take the place of those it lacks
+SUBSTITUTED = 0.5  # of them, where the library has so many; random ones take the place of those it lacks
 RANKED = 1000  # proposals of the template generator that they are spread over
 AT_ONCE = 128  # random crystals asked for together …
-ATTEMPTS = 16  # … at most so often
+ATTEMPTS = 16  # … at most so often for 200 crystals
 ORIGINS = ("substituted", "random")
 
 
@@ -43,6 +44,7 @@ class Pools:
     """The pools of all compositions in a folder; each is made when it is first asked for.
 
     compositions  all of them, which the names of the files count
+    size          crystals of a composition
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class Pools:
     library: Library
     teacher: EnergyModel
     seed: int
+    size: int = SIZE
 
     def __getitem__(self, k: int) -> Labelled:
         """The pool of composition k with the teacher's energies; `ids` begin with the origin.
@@ -58,7 +61,8 @@ class Pools:
         """
         path = self.folder / f"{k:03d}.npz"
         if not path.is_file():
-            crystals, ids = make_pool(target_of(self.compositions[k]), self.library, self.volume, self.seed)
+            target = target_of(self.compositions[k])
+            crystals, ids = make_pool(target, self.library, self.volume, self.seed, self.size)
             there = crystals.to(self.teacher.device)
             write_shard(path, Labelled(crystals, ids, self.teacher.evaluate(there).energy.cpu()))
         return read_shard(path)
@@ -68,25 +72,29 @@ class Pools:
         return VolumePrior.load()
 
 
-def make_pool(target: Target, library: Library, volume: VolumePrior, seed: int) -> tuple[Crystals, list[str]]:
+def make_pool(
+    target: Target, library: Library, volume: VolumePrior, seed: int, size: int = SIZE
+) -> tuple[Crystals, list[str]]:
     """The crystals, and "substituted(material)" or "random(space group)" for each.
 
-    The target's composition is left out of the library. Fewer than 200 come back where the generators
+    The target's composition is left out of the library. Fewer than `size` come back where the generators
     have no more.
     """
     view = library.excluding(target)
     per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     proposals = TemplateGenerator(view, volume).propose(target, RANKED, seed=seed)
     crystals, ids = _sifted(proposals, per_atom, Crystals.empty(), [])
-    spread = np.unique(np.linspace(0, len(ids) - 1, min(SUBSTITUTED, len(ids))).round().astype(int))
+    spread = np.unique(
+        np.linspace(0, len(ids) - 1, min(round(SUBSTITUTED * size), len(ids))).round().astype(int)
+    )
     crystals, ids = crystals[spread], [ids[k] for k in spread]
     random = RandomGenerator(view, volume)
-    for attempt in range(ATTEMPTS):
-        if len(ids) >= SIZE:
+    for attempt in range(ATTEMPTS * math.ceil(size / SIZE)):
+        if len(ids) >= size:
             break
         proposals = random.propose(target, AT_ONCE, seed=seed, start=attempt * AT_ONCE)
         crystals, ids = _sifted(proposals, per_atom, crystals, ids)
-    return crystals[:SIZE], ids[:SIZE]
+    return crystals[:size], ids[:size]
 
 
 def _sifted(
