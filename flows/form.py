@@ -24,13 +24,14 @@ __all__ = [
     "Folder",
     "Formula",
     "Generators",
+    "Labeller",
     "Library",
     "Runner",
     "settings_of",
     "shown",
 ]
 
-FIRST = ("formula", "candidates", "generators", "library")
+FIRST = ("formula", "candidates", "generators", "labeller", "library")
 
 
 def _field(name: str, position: int | None = None) -> FieldInfo:
@@ -49,6 +50,7 @@ def shown(title: str, description: str, **constraints: Any) -> Any:
 Formula = Annotated[str, _field("formula")]
 Candidates = Annotated[int, _field("candidates")]
 Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
+Labeller = Annotated[str, _field("labeller")]
 Library = Annotated[Path | None, _field("library")]
 Device = Annotated[
     str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
@@ -89,13 +91,19 @@ DEFAULTS = Advanced()
 
 
 def settings_of(
-    formula: str, candidates: int, generators: tuple[str, ...], library: Path | None, advanced: Advanced
+    formula: str,
+    candidates: int,
+    generators: tuple[str, ...],
+    labeller: str,
+    library: Path | None,
+    advanced: Advanced,
 ) -> SearchSettings:
     """The settings that a form asks for. Raises InputError, one sentence."""
     return SearchSettings.read(
         formula=formula,
         candidates=candidates,
         generators=generators,
+        labeller=labeller,
         library=library,
         **advanced.model_dump(),
     )

@@ -14,7 +14,17 @@ from csp.errors import InputError
 from csp.settings import DEFAULT_GENERATORS
 from flows.ask import ask, page
 from flows.crashes import stop_crashing
-from flows.form import DEFAULTS, Advanced, Candidates, Device, Generators, Library, settings_of, shown
+from flows.form import (
+    DEFAULTS,
+    Advanced,
+    Candidates,
+    Device,
+    Generators,
+    Labeller,
+    Library,
+    settings_of,
+    shown,
+)
 
 __all__ = ["predict_many", "read_formulas"]
 
@@ -36,6 +46,7 @@ def predict_many(
     table: Table = None,
     candidates: Candidates = 500,
     generators: Generators = DEFAULT_GENERATORS,
+    labeller: Labeller = "none",
     library: Library = None,
     advanced: Advanced = DEFAULTS,
     device: Device = "auto",
@@ -48,18 +59,21 @@ def predict_many(
     wanted = [*formulas, *(read_formulas(table) if table else ())]
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")
-    targets = [settings_of(f, candidates, generators, library, advanced).target().formula for f in wanted]
+    targets = [
+        settings_of(f, candidates, generators, labeller, library, advanced).target().formula for f in wanted
+    ]
     distinct = list(dict.fromkeys(targets))
-    common = {
+    parameters = {
         "candidates": candidates,
         "generators": list(generators),
+        "labeller": labeller,
         "library": str(library.absolute()) if library else None,
         "advanced": advanced.model_dump(mode="json"),
         "device": device,
     }
     made: list[dict[str, Any]] = []
     for formula in distinct:
-        run = ask({"formula": formula, **common}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
+        run = ask({"formula": formula, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
         made.append({"formula": formula, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
     create_table_artifact(made, key="many", description=f"{len(made)} runs of {flow_run.name}")
     get_run_logger().info("%d runs are scheduled", len(made))

@@ -28,6 +28,7 @@ from flows.form import (
     Folder,
     Formula,
     Generators,
+    Labeller,
     Library,
     Runner,
     settings_of,
@@ -124,6 +125,7 @@ def predict(
     formula: Formula,
     candidates: Candidates = 500,
     generators: Generators = DEFAULT_GENERATORS,
+    labeller: Labeller = "none",
     library: Library = None,
     advanced: Advanced = DEFAULTS,
     device: Device = "auto",
@@ -131,7 +133,7 @@ def predict(
     folder: Folder = None,
 ) -> dict[str, Any]:
     """Predict the crystals of a chemical formula; returns the funnel and the best crystals."""
-    settings = settings_of(formula, candidates, generators, library, advanced)
+    settings = settings_of(formula, candidates, generators, labeller, library, advanced)
     if settings.library is not None and not settings.library.is_file():
         raise InputError(f"There is no library {settings.library} on this machine.")
     if FlowRunContext.get() is None:

@@ -1,9 +1,11 @@
-"""A real `csp up` for the tests that need one, started once."""
+"""A real `csp up` and a real PostgreSQL for the tests that need them, started once."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.flows import postgres as postgres_server
+from tests.flows.postgres import Postgres
 from tests.flows.process import Csp, new_csp, stop
 
 
@@ -14,3 +16,10 @@ def csp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Csp]:
     process = started.up("--at-once", "2")
     yield started
     stop(process)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL that is running; a test that stops it starts it again."""
+    with postgres_server.running() as server:
+        yield server

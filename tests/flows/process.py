@@ -74,4 +74,4 @@ def until(holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> N
     deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not happen in {patience:.0f} s"
-        time.sleep(0.5)
+        time.sleep(1)

@@ -45,7 +45,9 @@ def test_choices_ranges_and_defaults_are_those_of_the_settings() -> None:
     for name, field in SearchSettings.model_fields.items():
         if name not in FIRST:
             assert getattr(DEFAULTS, name) == field.default
-    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, None, DEFAULTS) == SearchSettings.read(formula="GaAs")
+    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, "none", None, DEFAULTS) == SearchSettings.read(
+        formula="GaAs"
+    )
 
 
 @pytest.mark.parametrize("formula", ["SrTiO3", "Ba(FeAs)2", " Na Cl ", "[Ba(FeAs)2]3", "Li0.5CoO2"])
@@ -88,7 +90,7 @@ def test_a_long_wrong_formula_is_refused_at_once() -> None:
 def test_what_no_pattern_knows_is_said_in_one_sentence(formula: str) -> None:
     assert allows(formula=formula)
     with pytest.raises(InputError, match=r"^[^\n]*\.$"):
-        settings_of(formula, 500, GENERATOR_NAMES, None, DEFAULTS)
+        settings_of(formula, 500, GENERATOR_NAMES, "none", None, DEFAULTS)
 
 
 def test_many_formulas_share_the_form() -> None:

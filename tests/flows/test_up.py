@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 import urllib.request
 from pathlib import Path
@@ -12,61 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.crashes import CRASHES
+from tests.flows.api import Api, processes_of
 from tests.flows.process import Csp, new_csp, stop, until
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
 CHEAP = ("--candidates", "12", "--screened", "4", "--relaxed", "2", "--rattled", "0", "--max-steps", "2")
 SMALL = (*CHEAP, "--max-atoms", "4")
-STAGES = ("proposing", "screening", "relaxing", "rattling")
 LONG = ("--candidates", "400", "--screened", "400", "--relaxed", "400", "--max-steps", "500")
-
-
-class Api:
-    """The few questions that the tests ask of the server."""
-
-    def __init__(self, csp: Csp) -> None:
-        self.client = httpx.Client(base_url=f"{csp.url}/api", timeout=60)
-
-    def ask(self, path: str, **body: Any) -> Any:
-        answer = self.client.post(path, json=body)
-        answer.raise_for_status()
-        return answer.json()
-
-    def run(self, id_: str) -> dict[str, Any]:
-        return self.client.get(f"/flow_runs/{id_}").raise_for_status().json()
-
-    def newest(self) -> dict[str, Any]:
-        return self.ask("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)[0]
-
-    def state(self, id_: str) -> str:
-        return self.run(id_)["state"]["name"]
-
-    def submit(self, deployment: str, **parameters: Any) -> str:
-        found = self.client.get(f"/deployments/name/{deployment}").raise_for_status().json()
-        return self.ask(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"]
-
-    def artifacts(self, id_: str) -> dict[str, dict[str, Any]]:
-        """By the first word of their keys (progress, summary, …), the newest of each."""
-        found = self.ask("/artifacts/filter", artifacts={"flow_run_id": {"any_": [id_]}}, sort="UPDATED_DESC")
-        return {a["key"].split("-")[0]: a for a in reversed(found) if a["key"]}
-
-    def cancel(self, id_: str) -> None:
-        self.ask(f"/flow_runs/{id_}/set_state", state={"type": "CANCELLING", "name": "Cancelling"})
-
-
-def processes_of(id_: str) -> list[int]:
-    """The processes that work on a run."""
-    wanted, found = id_.encode(), []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            variables = (place / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if any(v.startswith(b"PREFECT__FLOW_RUN_ID=") and v.endswith(wanted) for v in variables):
-            found.append(int(place.name))
-    return found
 
 
 def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
@@ -138,65 +89,6 @@ def test_cancelling_stops_the_work(csp: Csp) -> None:
     until(lambda: not processes_of(id_), "the end of the process")
     assert time.monotonic() - since < 30
     until(lambda: api.state(id_) == "Cancelled", "the state")
-
-
-def test_killed_in_every_stage_it_ends_with_the_same_ranking(csp: Csp, tmp_path: Path) -> None:
-    options = ("--candidates", "300", "--screened", "40", "--relaxed", "20", "--rattled", "1")
-    options = (*options, "--max-steps", "6", "--max-atoms", "8")
-    csp.run("predict", "ZnS", *options, "--out", str(tmp_path / "undisturbed"))
-    api = Api(csp)
-    csp.run("submit", "ZnS", *options, "--folder", str(tmp_path / "killed"))
-    id_ = api.newest()["id"]
-    assert len(STAGES) < CRASHES
-    for word in STAGES:
-        until(lambda word=word: _says(api, id_, word), word)
-        for pid in processes_of(id_):
-            os.kill(pid, signal.SIGKILL)
-        until(lambda: not processes_of(id_), "the kill", 30)
-    until(lambda: api.state(id_) == "Completed", "the end")
-    assert api.run(id_)["run_count"] == 1 + len(STAGES)
-    assert (tmp_path / "killed" / "ranked.json").read_bytes() == (
-        tmp_path / "undisturbed" / "ranked.json"
-    ).read_bytes()
-
-
-def _says(api: Api, id_: str, word: str) -> bool:
-    """Whether the run is at work in this stage, or, where that was too short to be seen, after it."""
-    told = api.artifacts(id_).get("progress")
-    if not told or api.state(id_) != "Running":
-        return False
-    at = told["description"].split()[0]
-    return at in STAGES[STAGES.index(word) :]
-
-
-def test_a_run_whose_worker_and_server_were_killed_goes_on_after_the_next_up(tmp_path: Path) -> None:
-    mine = new_csp(tmp_path / "home")
-    options = ("--candidates", "300", "--screened", "40", "--relaxed", "20", "--rattled", "1")
-    options = (*options, "--max-steps", "6", "--max-atoms", "8")
-    mine.run("predict", "ZnS", *options, "--out", str(tmp_path / "undisturbed"))
-    process = mine.up()
-    api = Api(mine)
-    mine.run("submit", "ZnS", *options, "--folder", str(tmp_path / "killed"))
-    id_ = api.newest()["id"]
-    until(lambda: _says(api, id_, "relaxing"), "relaxing")
-    process.kill()  # the server ends with it
-    for pid in processes_of(id_):
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
-    until(lambda: not _answers(mine), "the end of the server", 60)
-    process = mine.up()
-    until(lambda: api.state(id_) == "Completed", "the end")
-    assert (tmp_path / "killed" / "ranked.json").read_bytes() == (
-        tmp_path / "undisturbed" / "ranked.json"
-    ).read_bytes()
-    stop(process)
-
-
-def _answers(csp: Csp) -> bool:
-    try:
-        return httpx.get(f"{csp.url}/api/health", timeout=5).is_success
-    except httpx.HTTPError:
-        return False
 
 
 def test_a_password_is_asked_for_and_never_shown(tmp_path: Path) -> None:
