@@ -44,7 +44,7 @@ class Pools:
     """The pools of all compositions in a folder; each is made when it is first asked for.
 
     compositions  all of them, which the names of the files count
-    size          crystals of a composition
+    size          crystals of a composition; None: 200
     """
 
     folder: Path
@@ -52,7 +52,7 @@ class Pools:
     library: Library
     teacher: EnergyModel
     seed: int
-    size: int = SIZE
+    size: int | None = None
 
     def __getitem__(self, k: int) -> Labelled:
         """The pool of composition k with the teacher's energies; `ids` begin with the origin.
@@ -73,13 +73,14 @@ class Pools:
 
 
 def make_pool(
-    target: Target, library: Library, volume: VolumePrior, seed: int, size: int = SIZE
+    target: Target, library: Library, volume: VolumePrior, seed: int, size: int | None = None
 ) -> tuple[Crystals, list[str]]:
     """The crystals, and "substituted(material)" or "random(space group)" for each.
 
-    The target's composition is left out of the library. Fewer than `size` come back where the generators
-    have no more.
+    The target's composition is left out of the library. Fewer than `size` (None: 200) come back where the
+    generators have no more.
     """
+    size = size or SIZE
     view = library.excluding(target)
     per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     proposals = TemplateGenerator(view, volume).propose(target, RANKED, seed=seed)

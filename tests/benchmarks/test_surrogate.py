@@ -100,7 +100,7 @@ def test_compositions_are_drawn_from_what_the_teacher_knows(tables: tuple[Path, 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pools of 12, two of them substituted."""
-    for name, value in {"SIZE": 12, "SUBSTITUTED": 2, "AT_ONCE": 16}.items():
+    for name, value in {"SIZE": 12, "SUBSTITUTED": 2 / 12, "AT_ONCE": 16}.items():
         monkeypatch.setattr(surrogate_pool, name, value)
     monkeypatch.setattr(surrogate_relaxing, "MAX_STEPS", 5)
     monkeypatch.setattr(surrogate_speed, "N_ATOMS", 2)
@@ -137,9 +137,10 @@ def test_substituted_crystals_are_from_all_over_the_ranking(
     """With room for two of three, the first and the last."""
     library, target = Library.open(tables[0]), Target.parse("NaCl", max_atoms=8)
     monkeypatch.setattr(surrogate_pool, "SIZE", 3)
+    monkeypatch.setattr(surrogate_pool, "SUBSTITUTED", 1.0)
     _, whole = make_pool(target, library, VolumePrior.load(), seed=0)
     assert all(how.startswith("substituted") for how in whole)
-    monkeypatch.setattr(surrogate_pool, "SUBSTITUTED", 2)
+    monkeypatch.setattr(surrogate_pool, "SUBSTITUTED", 2 / 3)
     _, spread = make_pool(target, library, VolumePrior.load(), seed=0)
     assert spread[:2] == [whole[0], whole[2]]
 
