@@ -13,6 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from benchmarks.cli import Device, Limit, Out, Seed
+from benchmarks.cli import app as benchmark_app
 from csp.cli import app, console
 from csp.cli import main as run
 from csp.cli import predict as predict_command
@@ -122,6 +124,15 @@ def results(
     if to:
         export(finished, to)
         output.print(f"{to} is written.")
+
+
+@benchmark_app.command("flows")
+def measure(out: Out, limit: Limit = None, seed: Seed = 0, device: Device = "auto") -> None:
+    """What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once."""
+    from flows.measure import measure as measured
+
+    measured(out, limit or 200, seed, device, lambda name, value: output.print(f"{name:<28} {value:>10,}"))
+    output.print(f"{out}/summary.json is written.")
 
 
 if __name__ == "__main__":

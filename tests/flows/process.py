@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -28,6 +27,10 @@ class Csp:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def log(self) -> Path:
+        return self.home / "up.log"
+
     def start(self, *words: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "flows.cli", *words]
         return subprocess.Popen(
@@ -40,19 +43,20 @@ class Csp:
         assert process.returncode == code, said
         return said
 
-    def up(self, *options: str) -> subprocess.Popen[str]:
-        """`csp up`, when it says that it is."""
-        process = self.start("up", "--port", str(self.port), *options)
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if "csp is up" in line:
-                return process
-        raise AssertionError(said)
+    def up(self, *options: str) -> subprocess.Popen[bytes]:
+        """`csp up`, when it says that it is; what it and its runs say goes to a file."""
+        command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port), *options]
+        self.home.mkdir(exist_ok=True)
+        said = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
-    def ranked(self, folder: Path) -> list[dict]:
-        return json.loads((folder / "ranked.json").read_text())["results"]
+        def ready() -> bool:
+            assert process.poll() is None, self.log.read_text()
+            return b"csp is up" in self.log.read_bytes()[said:]
+
+        until(ready, "csp up")
+        return process
 
 
 def new_csp(home: Path) -> Csp:
@@ -63,11 +67,10 @@ def new_csp(home: Path) -> Csp:
     return Csp(home, port, {**kept, "CSP_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
 
 
-def stop(process: subprocess.Popen[str], how: int = signal.SIGINT) -> str:
-    """End a `csp up` and say what it said."""
-    process.send_signal(how)
-    said, _ = process.communicate(timeout=PATIENCE)
-    return said
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End a `csp up` as Ctrl-C does."""
+    process.send_signal(signal.SIGINT)
+    process.wait(PATIENCE)
 
 
 def until(holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:

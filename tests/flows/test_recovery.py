@@ -113,7 +113,7 @@ def test_worker_and_server_killed(undisturbed: Path, tmp_path: Path) -> None:
     until(lambda: says(api, id_, "relaxing"), "relaxing")
     process.kill()  # the server ends with it
     kill(id_)
-    process.communicate()
+    process.wait()
     until(lambda: not answers(mine), "the end of the server", 60)
     process = mine.up()
     until(lambda: api.state(id_) == "Completed", "the end")

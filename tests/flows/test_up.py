@@ -102,5 +102,5 @@ def test_a_password_is_asked_for_and_never_shown(tmp_path: Path) -> None:
     assert httpx.get(files).status_code == 401
     assert httpx.get(files, auth=("ann", "7h3-s3cr3t")).is_success
     assert "run" in mine.run("status")
-    said = stop(process)
-    assert "s3cr3t" not in said + (tmp_path / "server.log").read_text()
+    stop(process)
+    assert "s3cr3t" not in mine.log.read_text() + (tmp_path / "server.log").read_text()
