@@ -25,10 +25,12 @@ test: lint
 
 # Real servers, a browser, PostgreSQL and Dask; as root it installs Debian's chromium and postgresql first.
 test-ui: .venv/installed
-	@which chromium >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null || test $$(id -u) -ne 0 || \
-		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive timeout 600 \
-		apt-get install -y -qq --no-install-recommends chromium postgresql; }
-	OMP_NUM_THREADS=1 timeout --kill-after=30 1200 .venv/bin/pytest -m service tests/flows $(ARGS)
+	@{ command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+		|| test $$(id -u) -ne 0 || { \
+		export DEBIAN_FRONTEND=noninteractive; timeout 300 apt-get update -qq && \
+		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
+	OMP_NUM_THREADS=1 timeout --kill-after=30 1200 \
+		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
 
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
