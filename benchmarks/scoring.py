@@ -75,7 +75,10 @@ class Run:
     def read(cls, search: Search, prediction: Prediction) -> Run:
         """From a finished search and its whole ranking."""
         candidates = search.store.candidates()
-        generator = {i: p.generator for i, p in zip(candidates.ids, candidates.provenance, strict=True)}
+        begun = search.starts
+        generators = {
+            i: {p.generator for p in own} for i, own in zip(begun.ids, begun.provenance, strict=True)
+        }
         starts, relaxed = search.relaxed()
         rattled = search.store.relaxed("rattle", search.model.label)[1]
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
@@ -89,17 +92,17 @@ class Run:
             ends=Crystals.cat([ends, rattled.crystals[rattled_good]]),
             ranked=prediction.crystals,
             energies=[r.energy_ev_per_atom for r in prediction.results],
-            reached=_reached(prediction, ends, [generator[starts[k]] for k in good]),
+            reached=_reached(prediction, ends, [generators[starts[k]] for k in good]),
         )
 
 
-def _reached(prediction: Prediction, ends: Crystals, generators: Sequence[str]) -> list[frozenset[str]]:
+def _reached(prediction: Prediction, ends: Crystals, generators: Sequence[set[str]]) -> list[frozenset[str]]:
     """A ranked crystal stands for all its duplicates, which may be of other generators."""
     found = [{result.generator} for result in prediction.results]
     representative = unique(Crystals.cat([prediction.crystals, ends])).tolist()[len(found) :]
-    for k, generator in zip(representative, generators, strict=True):
+    for k, names in zip(representative, generators, strict=True):
         if k < len(found):
-            found[k].add(generator)
+            found[k] |= names
     return [frozenset(names) for names in found]
 
 

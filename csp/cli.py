@@ -105,6 +105,7 @@ def predict(
     z: Annotated[int | None, _option("z", "--z")] = None,
     space_groups: Annotated[str | None, _option("space_groups")] = None,
     exclude_space_groups: Annotated[str | None, _option("exclude_space_groups")] = None,
+    crystal_systems: Annotated[str | None, _option("crystal_systems")] = None,
     hull: Annotated[bool, _option("hull", "--hull")] = False,
     symprec: Annotated[float | None, _option("symprec")] = None,
     seed: Annotated[int | None, _option("seed")] = None,

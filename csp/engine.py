@@ -23,6 +23,7 @@ from csp.target import Target
 from csp.volume import VolumePrior
 from generators.metric_learning import MetricLearningGenerator
 from generators.random_symmetric import RandomGenerator
+from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
 from surrogates.labellers import load_labeller
 from surrogates.learner import TransferLearner
@@ -33,6 +34,7 @@ __all__ = ["build", "predict", "resolve_device"]
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
     "metric_learning": MetricLearningGenerator,
+    "space_group": SpaceGroupGenerator,
     "random": RandomGenerator,
 }
 

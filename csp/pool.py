@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
@@ -13,16 +13,20 @@ from csp.crystals import Crystals
 from csp.protocols import Provenance
 from csp.rank import order
 
-__all__ = ["Pool", "both_ways", "by_score", "interleave"]
+__all__ = ["Pool", "both_ways", "by_score", "interleave", "together"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """N distinct plausible candidates, in the order of (generator, index)."""
+    """N distinct plausible candidates, in the order of (generator, index).
+
+    provenance  where each comes from: of each generator that proposed it the best score, the one whose
+                crystal stands for it first
+    """
 
     ids: list[str]
     crystals: Crystals
-    provenance: list[Provenance]
+    provenance: list[tuple[Provenance, ...]]
 
     def take(self, index: Sequence[int]) -> Pool:
         return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
@@ -36,24 +40,55 @@ def both_ways(pool: Pool, per_atom: Sequence[float], n: int) -> list[int]:
     is often wrong where the other is right.
     """
     lists: list[list[int]] = []
-    for members in by_score(pool).values():
+    for name, members in by_score(pool).items():
         known = [k for k in members if math.isfinite(per_atom[k])]
         energies = torch.tensor([per_atom[k] for k in known], dtype=torch.float64)
         by_energy = [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
-        scored = len({pool.provenance[k].score for k in members}) > 1
+        scored = len({_own(pool.provenance[k], name).score for k in members}) > 1
         lists += [by_energy, members] if scored or not known else [by_energy]
     return interleave(lists, n)
 
 
 def by_score(pool: Pool) -> dict[str, list[int]]:
-    """Candidates of each generator, best score first, as proposed where scores tie."""
+    """Candidates of each generator, best score first, as proposed where scores tie.
+
+    What several generators proposed is a candidate of each.
+    """
     members: dict[str, list[int]] = {}
     for k, provenance in enumerate(pool.provenance):
-        members.setdefault(provenance.generator, []).append(k)
+        for one in provenance:
+            members.setdefault(one.generator, []).append(k)
     return {
-        name: sorted(index, key=lambda k: (-pool.provenance[k].score, pool.provenance[k].index))
+        name: sorted(index, key=lambda k: _best_first(_own(pool.provenance[k], name)))
         for name, index in members.items()
     }
+
+
+def together(
+    same: Sequence[int], provenance: Iterable[Iterable[Provenance]]
+) -> Mapping[int, tuple[Provenance, ...]]:
+    """The provenance of each distinct candidate, from that of all that are the same.
+
+    same [N]: of each candidate the place of the one that stands for it, as `csp.dedup.unique` tells.
+    """
+    found: dict[int, dict[str, Provenance]] = {k: {} for k in same}
+    first: dict[int, str] = {}
+    for place, (k, own) in enumerate(zip(same, provenance, strict=True)):
+        for one in own:
+            before = found[k].get(one.generator)
+            if before is None or _best_first(one) < _best_first(before):
+                found[k][one.generator] = one
+            if place == k:
+                first.setdefault(k, one.generator)
+    return {k: tuple(sorted(found[k].values(), key=lambda p: p.generator != first[k])) for k in sorted(found)}
+
+
+def _own(provenance: Iterable[Provenance], generator: str) -> Provenance:
+    return next(p for p in provenance if p.generator == generator)
+
+
+def _best_first(provenance: Provenance) -> tuple[float, int]:
+    return -provenance.score, provenance.index
 
 
 def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:

@@ -32,7 +32,7 @@ from csp.dedup import unique
 from csp.ends import RANKED, gain, same_crystal, without_idle_children
 from csp.errors import ContractError, InputError
 from csp.geometry import plausible
-from csp.pool import Pool, both_ways, by_score, interleave
+from csp.pool import Pool, both_ways, by_score, interleave, together
 from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance, Uncertain
 from csp.rank import Ranking, enthalpy, rank
@@ -157,8 +157,8 @@ class Search:
     def finish(self, share: Share = WHOLE) -> None:
         """Relax the best of what the first model relaxed on with the last model, if that is another."""
         if len(self.models) > 1:
-            _, starts = self._finishing()
-            self._relax_in_shards("finish", self.model, starts.ids(), starts, self.settings.max_force, share)
+            starts, max_force = self._finishing().crystals, self.settings.max_force
+            self._relax_in_shards("finish", self.model, starts.ids(), starts, max_force, share)
 
     def rattle(self, share: Share = WHOLE) -> None:
         """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
@@ -191,21 +191,26 @@ class Search:
         """The ends of the relaxations by the last model that keep symmetry, and whose candidates they are."""
         if len(self.models) == 1:
             return self.store.relaxed("relax", self.model.label)
-        candidates, starts = self._finishing()
-        candidate = dict(zip(starts.ids(), candidates, strict=True))
+        starts = self._finishing()
+        candidate = dict(zip(starts.crystals.ids(), starts.ids, strict=True))
         ids, ends = self.store.relaxed("finish", self.model.label)
         return [candidate[i] for i in ids], ends
+
+    @property
+    def starts(self) -> Pool:
+        """What the last model relaxes keeping symmetry, by the ids that `relaxed` gives their ends."""
+        return self._finishing() if len(self.models) > 1 else self.pool.take(self._chosen())
 
     @cached_property
     def pool(self) -> Pool:
         """The stored candidates that are plausible, each structure once. Read after `propose`."""
         built, kept = self._built, self._plausible
         self.progress("filter", 0, len(built.ids))
-        crystals = built.crystals[kept]
-        kept = kept[unique(crystals) == torch.arange(len(crystals))]
-        index = kept.tolist()
+        same = unique(built.crystals[kept]).tolist()
+        provenance = together(same, [(built.provenance[k],) for k in kept.tolist()])
+        index = [int(kept[k]) for k in provenance]
         self.progress("filter", len(built.ids), len(built.ids))
-        return Pool([built.ids[k] for k in index], built.crystals[kept], [built.provenance[k] for k in index])
+        return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
 
     @cached_property
     def _built(self) -> Candidates:
@@ -264,17 +269,17 @@ class Search:
         )
         return [known[b] for b in chosen]
 
-    def _finishing(self) -> tuple[list[str], Crystals]:
-        """What the last model is to relax on: the candidates' ids and the ends of the first model."""
+    def _finishing(self) -> Pool:
+        """What the last model is to relax on: ends of the first model, with the ids of their candidates."""
         ids, ends = self.store.relaxed("relax", self.first.label)
         good = [k for k, status in enumerate(ends.status) if status in RANKED]
         crystals, per_atom = ends.crystals[good], self._per_atom(ends)[good]
-        kept = (unique(crystals, energies=per_atom) == torch.arange(len(good))).nonzero().flatten().tolist()
-        provenance = dict(zip(self._built.ids, self._built.provenance, strict=True))
-        names = [ids[good[k]] for k in kept]
-        distinct = Pool(names, crystals[kept], [provenance[i] for i in names])
-        chosen = both_ways(distinct, per_atom[kept].tolist(), self.settings.finished)
-        return [names[k] for k in chosen], distinct.crystals[chosen]
+        known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
+        same = unique(crystals, energies=per_atom).tolist()
+        provenance = together(same, [known[ids[k]] for k in good])
+        kept = list(provenance)
+        distinct = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
+        return distinct.take(both_ways(distinct, per_atom[kept].tolist(), self.settings.finished))
 
     def _best(self, relaxed: Relaxed) -> list[int]:
         """The lowest distinct crystals, which are rattled."""

@@ -20,12 +20,12 @@ from pydantic import (
 )
 
 from csp.errors import InputError
-from csp.target import Target
+from csp.target import CRYSTAL_SYSTEMS, Target
 
 __all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
 
-GENERATOR_NAMES = ("template", "metric_learning", "random")
-DEFAULT_GENERATORS = ("template", "random")
+GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
+DEFAULT_GENERATORS = ("template", "metric_learning", "random")
 
 
 def _split(value: Any) -> Any:
@@ -35,6 +35,8 @@ def _split(value: Any) -> Any:
 
 GeneratorName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GENERATOR_NAMES)})]
 Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
+SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
+Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
 
 
@@ -128,6 +130,11 @@ class SearchSettings(BaseModel):
     exclude_space_groups: Groups = Field(
         (), title="Excluded space groups", description="Never propose in these"
     )
+    crystal_systems: Systems = Field(
+        (),
+        title="Crystal systems",
+        description="Propose only in groups of these, for example cubic; none: all",
+    )
     pressure: float = Field(
         0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"
     )
@@ -157,6 +164,16 @@ class SearchSettings(BaseModel):
         if unknown:
             raise ValueError(
                 f"there is no generator {unknown[0]!r}; choose from {', '.join(GENERATOR_NAMES)}"
+            )
+        return tuple(dict.fromkeys(names))
+
+    @field_validator("crystal_systems")
+    @classmethod
+    def _known_systems(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in names if name not in CRYSTAL_SYSTEMS]
+        if unknown:
+            raise ValueError(
+                f"there is no crystal system {unknown[0]!r}; choose from {', '.join(CRYSTAL_SYSTEMS)}"
             )
         return tuple(dict.fromkeys(names))
 
@@ -210,7 +227,9 @@ class SearchSettings(BaseModel):
 
     def target(self) -> Target:
         """The target these settings ask for; raises InputError for a wrong formula."""
+        systems = self.crystal_systems or CRYSTAL_SYSTEMS
         allowed = frozenset(self.space_groups or range(1, 231)) - frozenset(self.exclude_space_groups)
+        allowed &= frozenset(group for system in systems for group in CRYSTAL_SYSTEMS[system])
         return Target.parse(
             self.formula,
             max_atoms=self.max_atoms,

@@ -8,9 +8,19 @@ from dataclasses import dataclass
 
 from csp.errors import InputError
 
-__all__ = ["Target", "electronegativity_key"]
+__all__ = ["CRYSTAL_SYSTEMS", "Target", "electronegativity_key"]
 
 MAX_ELEMENTS = 12
+CRYSTAL_SYSTEMS = {
+    "triclinic": range(1, 3),
+    "monoclinic": range(3, 16),
+    "orthorhombic": range(16, 75),
+    "tetragonal": range(75, 143),
+    "trigonal": range(143, 168),
+    "hexagonal": range(168, 195),
+    "cubic": range(195, 231),
+}
+"""The space groups of each."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,24 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CRYSTAL_SYSTEMS", "LETTERS", "WyckoffTable", "crystal_systems", "wyckoff_table"]
+from csp.target import CRYSTAL_SYSTEMS
+
+__all__ = ["LETTERS", "WyckoffTable", "crystal_systems", "wyckoff_table"]
 
 GRID = 24  # all translations and fixed coordinates are multiples of 1/24
 LETTERS = "abcdefghijklmnopqrstuvwxyzA"
-CRYSTAL_SYSTEMS = (
-    "triclinic",
-    "monoclinic",
-    "orthorhombic",
-    "tetragonal",
-    "trigonal",
-    "hexagonal",
-    "cubic",
-)
-_LAST_GROUP = np.array([2, 15, 74, 142, 167, 194, 230])  # of each crystal system
+_LAST_GROUP = np.array([groups[-1] for groups in CRYSTAL_SYSTEMS.values()])
 
 
 def crystal_systems(numbers: np.ndarray) -> np.ndarray:
-    """Space group numbers to indices into CRYSTAL_SYSTEMS."""
+    """Space group numbers to places in `csp.target.CRYSTAL_SYSTEMS`."""
     return np.searchsorted(_LAST_GROUP, numbers)
 
 

@@ -64,9 +64,10 @@ def test_formula_units() -> None:
         ({"formula": "Xx2O"}, "no element Xx"),
         ({"formula": ""}, "empty"),
         ({"formula": "Si", "candidates": 0}, "--candidates"),
-        ({"formula": "Si", "generators": "foo"}, "template, space_group"),
+        ({"formula": "Si", "generators": "foo"}, "template, metric_learning, space_group, random"),
         ({"formula": "Si", "generators": ""}, "--generators"),
         ({"formula": "Si", "space_groups": "62,231"}, "--space-groups"),
+        ({"formula": "Si", "crystal_systems": "cubic,rhombohedral"}, "no crystal system 'rhombohedral'"),
         ({"formula": "Si", "pressure": "high"}, "--pressure"),
     ],
 )
@@ -85,3 +86,5 @@ def test_settings_read_lists_and_give_targets() -> None:
     with pytest.raises(InputError, match="space group"):
         SearchSettings.read(formula="Si", space_groups="62", exclude_space_groups="62")
     assert SearchSettings.read(**settings.model_dump(mode="json")) == settings
+    cubic = SearchSettings.read(formula="Si", crystal_systems="cubic,triclinic", exclude_space_groups="1")
+    assert cubic.target().space_groups == {2, *range(195, 231)}

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from csp import symmetry
-from csp.wyckoff import CRYSTAL_SYSTEMS, LETTERS, crystal_systems, wyckoff_table
+from csp.target import CRYSTAL_SYSTEMS
+from csp.wyckoff import LETTERS, crystal_systems, wyckoff_table
 from csp.wyckoff_build import harvest, orbit, parse
 
 TABLE = wyckoff_table()
@@ -77,7 +78,7 @@ def test_freedom_is_what_the_maps_depend_on():
 
 
 def test_crystal_systems():
-    names = [CRYSTAL_SYSTEMS[k] for k in crystal_systems(np.arange(1, 231))]
+    names = [list(CRYSTAL_SYSTEMS)[k] for k in crystal_systems(np.arange(1, 231))]
     assert names == [symmetry.crystal_system(g) for g in range(1, 231)]
 
 
