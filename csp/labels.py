@@ -26,7 +26,9 @@ def _group() -> None:
 
 @app.command()
 def check(
-    name: Annotated[str | None, typer.Argument(help="gpaw or a potential; none: all known by name")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="gpaw, vasp, espresso or a potential; none: all known")
+    ] = None,
 ) -> None:
     """Is a labeller installed, and does it give an energy for two atoms of silicon?"""
     from ase.build import bulk

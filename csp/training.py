@@ -102,6 +102,58 @@ def metric(
     typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
 
 
+@app.command()
+def transfer(
+    model: Annotated[str, typer.Option("--from", help="Surrogate to begin with: its name or weights file")],
+    data: Annotated[list[Path], typer.Option(help="Extended XYZ of labelled crystals; may be repeated")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new model; default: where --surrogate finds it by name")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Of the new model; default: the data's")] = None,
+    strategy: Annotated[
+        str, typer.Option(help="auto, shift, affine, bayesian, affine_model, frozen or full")
+    ] = "auto",
+    functional: Annotated[str | None, typer.Option(help="Of energies that do not name theirs: PBE …")] = None,
+    code: Annotated[str | None, typer.Option(help="That made them, where they do not name it")] = None,
+    replay: Annotated[
+        Path | None, typer.Option(help="Folder of the surrogate's virtual crystals, to keep learning from")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same model")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """Adapt a surrogate to DFT energies of your own."""
+    from csp.engine import resolve_device
+    from surrogates.data import Labelled, read_shard
+    from surrogates.label_files import read_labels
+    from surrogates.shipping import keep
+    from surrogates.transfer import adapt
+    from surrogates.zoo import load_surrogate, user_folder
+
+    place = resolve_device(device)
+    labelled, label = read_labels(data, functional=functional, code=code)
+    surrogate = load_surrogate(model, place)
+    replayed = None
+    if replay is not None:
+        replayed = Labelled.cat([read_shard(path) for path in _shards(replay)])
+    adapted = adapt(
+        surrogate, labelled.crystals, labelled.energy, label, strategy=strategy, replay=replayed, seed=seed
+    )
+    name, folder = name or f"{surrogate.name}-{data[0].stem}", out or user_folder()
+    told = [f"{len(labelled)} labels of {label} from {', '.join(path.name for path in data)}"]
+    keep(adapted, name, folder, parent=surrogate.label.checkpoint, data=told)
+    typer.echo(f"{adapted}.")
+    typer.echo(f"Use it with --surrogate {name if out is None else folder / f'{name}.safetensors'}")
+
+
+def _shards(folder: Path) -> list[Path]:
+    from csp.errors import MissingError
+
+    found = sorted(folder.glob("train-*.npz"))
+    if not found:
+        raise MissingError(f"There are no shards train-*.npz in {folder}.")
+    return found
+
+
 @app.command("space-group-data")
 def space_group_data(
     structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],

@@ -1,6 +1,6 @@
 """One GPAW calculation, run by the Python that GPAW is installed for, in the folder of the calculation.
 
-Reads input.json, writes result.json; imports nothing of this project. See `surrogates.labellers`.
+Reads input.json, writes result.json; imports nothing of this project. See `surrogates.dft_gpaw`.
 """
 
 import json

@@ -151,6 +151,10 @@ def _check(surrogate: Surrogate, crystals: Crystals, energy: Tensor, strategy: s
         raise InputError("There are no labels to learn from.")
     if not bool(torch.isfinite(energy).all()):
         raise InputError("A label without a finite energy cannot be learned from.")
+    unknown = set(crystals.numbers.unique().tolist()) - surrogate.elements
+    if unknown:
+        numbers = ", ".join(str(z) for z in sorted(unknown))
+        raise InputError(f"{surrogate.name} was not trained on the elements {numbers}.")
     if surrogate.correction is not None:
         raise InputError(
             f"{surrogate.name} is itself the outcome of affine_model; adapt the model that it came from."

@@ -32,6 +32,7 @@ __all__ = [
     "is_ours",
     "list_models",
     "load_model",
+    "load_surrogate",
     "read_card",
     "seen_compositions",
     "user_folder",
@@ -160,6 +161,14 @@ def load_model(
         correction=Head(**correction) if correction else None,
         seen=seen,
     )
+
+
+def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu") -> Surrogate:
+    """A model that can be adapted to labels; InputError for a potential, which cannot."""
+    model = load_model(name_or_path, device)
+    if not isinstance(model, Surrogate):
+        raise InputError(f"{model.name} cannot be adapted to labels; choose a surrogate of ours.")
+    return model
 
 
 def export(

@@ -14,7 +14,8 @@ from ase.build import bulk
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import DONE, Labeller
-from surrogates.labellers import Gpaw, GpawSettings, Potential, load_labeller
+from surrogates.dft_gpaw import Gpaw, GpawSettings
+from surrogates.labellers import Potential, load_labeller
 from tests.lennard_jones import LennardJones
 
 COARSE = GpawSettings(cutoff=200.0, kspacing=0.6, time_limit=120.0)
