@@ -26,6 +26,7 @@ __all__ = [
     "Generators",
     "Labeller",
     "Library",
+    "More",
     "Runner",
     "settings_of",
     "shown",
@@ -84,10 +85,11 @@ _Advanced: Any = create_model(
 
 
 class Advanced(_Advanced):
-    """What the defaults are good for, most of the time."""
+    """All settings but the first."""
 
 
 DEFAULTS = Advanced()
+More = Annotated[Advanced, shown("Advanced settings", "What the defaults are good for, most of the time")]
 
 
 def settings_of(

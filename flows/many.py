@@ -16,12 +16,12 @@ from flows.ask import ask, page
 from flows.crashes import stop_crashing
 from flows.form import (
     DEFAULTS,
-    Advanced,
     Candidates,
     Device,
     Generators,
     Labeller,
     Library,
+    More,
     settings_of,
     shown,
 )
@@ -48,7 +48,7 @@ def predict_many(
     generators: Generators = DEFAULT_GENERATORS,
     labeller: Labeller = "none",
     library: Library = None,
-    advanced: Advanced = DEFAULTS,
+    advanced: More = DEFAULTS,
     device: Device = "auto",
 ) -> list[str]:
     """Predict the crystals of each of many formulas; returns the ids of the runs that it made.

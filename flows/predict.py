@@ -22,7 +22,6 @@ from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import stop_crashing
 from flows.form import (
     DEFAULTS,
-    Advanced,
     Candidates,
     Device,
     Folder,
@@ -30,6 +29,7 @@ from flows.form import (
     Generators,
     Labeller,
     Library,
+    More,
     Runner,
     settings_of,
 )
@@ -127,7 +127,7 @@ def predict(
     generators: Generators = DEFAULT_GENERATORS,
     labeller: Labeller = "none",
     library: Library = None,
-    advanced: Advanced = DEFAULTS,
+    advanced: More = DEFAULTS,
     device: Device = "auto",
     runner: Runner = "here",
     folder: Folder = None,

@@ -36,6 +36,7 @@ def test_the_first_fields_come_first() -> None:
     by_position = sorted(FORM, key=lambda name: FORM[name]["position"])
     assert by_position == [*FIRST, "advanced", "device", "runner", "folder"]
     assert SCHEMA["required"] == ["formula"]
+    assert all(FORM[name]["title"][0].isupper() for name in FORM)
 
 
 def test_choices_ranges_and_defaults_are_those_of_the_settings() -> None:
