@@ -6,8 +6,9 @@ elements first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ def measure(
     """
     opened = Library.open(library)
     if targets == "heldout":
-        name, (opened, known) = targets, held_out(opened, energies, limit, seed)
+        opened, found = held_out(opened, energies, seed)
+        name, known = targets, list(islice(found, min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS)))
     else:
         name, (opened, known) = Path(targets).name, in_folder(opened, Path(targets), limit)
     if not known:
@@ -134,10 +136,10 @@ def measure(
         placed.append(place(one, opened, arms))
         ranks = "  ".join(f"{arm} {rank or '-'}" for arm, rank in placed[-1].rank.items())
         say(f"{k:4d}/{len(known)}  {placed[-1].formula:20} {ranks}")
-        found = {"seed": seed, "library": opened.fingerprint, **summary(placed, name)}
-        write_json(out / "summary.json", found)
+        counts = {"seed": seed, "library": opened.fingerprint, **summary(placed, name)}
+        write_json(out / "summary.json", counts)
         write_json(out / "generators.json", {"targets": [asdict(p) for p in placed]})
-    return found, name
+    return counts, name
 
 
 def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Library, list[Known]]:
@@ -148,14 +150,12 @@ def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Librar
     return library.excluding(*targets), known[:limit]
 
 
-def held_out(
-    library: Library, energies: Path | None, limit: int | None, seed: int
-) -> tuple[Library, list[Known]]:
+def held_out(library: Library, energies: Path | None, seed: int) -> tuple[Library, Iterator[Known]]:
     """Compositions of the held-out fold with their answers, and the library without any of the fold.
 
     The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
-    composition with several entries and no energy has no answer and is no target. Up to 2,000 targets, in
-    the order of the hash of their name and the seed; entries of more than 100 atoms a cell are left out.
+    composition with several entries and no energy has no answer and is no target. Targets come in the
+    order of the hash of their name and the seed; entries of more than 100 atoms a cell are left out.
     """
     rows = library.all_rows()
     numbers, counts = library.compositions(rows)
@@ -165,17 +165,17 @@ def held_out(
         if fold(name) == HELD_OUT:
             of_name.setdefault(name, []).append(row)
     known_energy = _energies(energies) if energies is not None else {}
-    known: list[Known] = []
-    for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
-        if len(known) == min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS):
-            break
-        answer = _answer(library, of_name[name], known_energy)
-        if answer is not None and library.n_atoms[answer] <= MAX_ATOMS:
-            crystal = primitive(library.crystals([answer]), SYMPREC)
-            formula = crystal.structures()[0].composition.reduced_formula
-            known.append(Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal))
     hidden = np.array([row for members in of_name.values() for row in members])
-    return library.hiding(np.union1d(library.hidden, hidden)), known
+
+    def known() -> Iterator[Known]:
+        for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
+            answer = _answer(library, of_name[name], known_energy)
+            if answer is not None and library.n_atoms[answer] <= MAX_ATOMS:
+                crystal = primitive(library.crystals([answer]), SYMPREC)
+                formula = crystal.structures()[0].composition.reduced_formula
+                yield Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal)
+
+    return library.hiding(np.union1d(library.hidden, hidden)), known()
 
 
 def place(known: Known, library: Library, arms: Mapping[str, Generator]) -> Placed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -139,16 +140,16 @@ def _targets(
     if targets != "heldout":
         opened, known = in_folder(library, Path(targets), limit)
         return opened, ((Path(targets).name, one) for one in known)
-    opened, known = held_out(library, energies, None, seed)
-    small = [one for one in known if int(one.crystal.n_atoms[0]) <= SMALL]
-    return opened, _both_sets(opened, small, limit)
+    opened, found = held_out(library, energies, seed)
+    return opened, _both_sets(opened, (one for one in found if int(one.crystal.n_atoms[0]) <= SMALL), limit)
 
 
-def _both_sets(library: Library, small: Sequence[Known], limit: int | None) -> Iterator[tuple[str, Known]]:
-    for one in small[: min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS)]:
+def _both_sets(library: Library, small: Iterator[Known], limit: int | None) -> Iterator[tuple[str, Known]]:
+    first = list(islice(small, min(limit or HELD_OUT_TARGETS, HELD_OUT_TARGETS)))
+    for one in first:
         yield "heldout20", one
-    new = (one for one in small if not reachable(one, library))
-    for _, one in zip(range(min(limit or NEW_PROTOTYPES, NEW_PROTOTYPES)), new, strict=False):
+    new = (one for one in chain(first, small) if not reachable(one, library))
+    for one in islice(new, min(limit or NEW_PROTOTYPES, NEW_PROTOTYPES)):
         yield "new_prototype", one
 
 
