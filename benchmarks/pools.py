@@ -7,7 +7,7 @@ relaxed shortly; the answer counts as proposed under loose tolerances, as found 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from generators.space_group import SpaceGroupGenerator
 
 __all__ = ["ARMS", "Pooled", "measure", "pooled", "summary"]
 
-SMALL = 20  # atoms in the primitive cell of a held-out answer
+SMALL, LARGEST = 20, 40  # atoms in the primitive cell: of a held-out answer, of what is drawn for it
 HELD_OUT_TARGETS, NEW_PROTOTYPES = 100, 50
 RELAXED = 50  # best distinct crystals of a pool
 MAX_STEPS = 30
@@ -77,7 +77,7 @@ def measure(
 
     targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
     atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
-    other composition ("new_prototype"); `limit` holds for each. weights: of a space-group model, None: the
+    other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each. weights: of a space-group model, None: the
     one that ships. Raises InputError for a set without a target.
     """
     opened, known = _targets(targets, Library.open(library), energies, limit, seed)
@@ -141,7 +141,12 @@ def _targets(
         opened, known = in_folder(library, Path(targets), limit)
         return opened, ((Path(targets).name, one) for one in known)
     opened, found = held_out(library, energies, seed)
-    return opened, _both_sets(opened, (one for one in found if int(one.crystal.n_atoms[0]) <= SMALL), limit)
+    small = (
+        replace(one, target=replace(one.target, max_atoms=LARGEST))
+        for one in found
+        if int(one.crystal.n_atoms[0]) <= SMALL
+    )
+    return opened, _both_sets(opened, small, limit)
 
 
 def _both_sets(library: Library, small: Iterator[Known], limit: int | None) -> Iterator[tuple[str, Known]]:
