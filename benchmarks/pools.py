@@ -77,8 +77,8 @@ def measure(
 
     targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
     atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
-    other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each. weights: of a space-group model, None: the
-    one that ships. Raises InputError for a set without a target.
+    other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each.
+    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target.
     """
     opened, known = _targets(targets, Library.open(library), energies, limit, seed)
     volume = VolumePrior.load()
