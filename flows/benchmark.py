@@ -19,7 +19,7 @@ from prefect.runtime import flow_run
 
 from benchmarks.outcome import Outcome
 from benchmarks.recovery import Recovery, RecoverySettings
-from flows.crashes import stop_crashing
+from flows.crashes import go_on, stop_crashing
 
 __all__ = ["benchmark"]
 
@@ -39,7 +39,7 @@ def recover(settings: RecoverySettings, out: Path, device: str, name: str) -> Ou
     return outcome
 
 
-@flow(name="benchmark", flow_run_name="benchmark {settings.budget}", persist_result=False)
+@flow(name="benchmark", flow_run_name="benchmark {settings.budget}", on_crashed=[go_on], persist_result=False)
 def benchmark(
     settings: RecoverySettings,
     out: Path | None = None,

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from csp.errors import InputError
 from csp.settings import DEFAULT_GENERATORS
 from flows.ask import ask, page
-from flows.crashes import stop_crashing
+from flows.crashes import go_on, stop_crashing
 from flows.form import (
     DEFAULTS,
     Candidates,
@@ -40,7 +40,7 @@ Table = Annotated[
 ]
 
 
-@flow(name="predict-many", persist_result=False)
+@flow(name="predict-many", on_crashed=[go_on], persist_result=False)
 def predict_many(
     formulas: Formulas = [],  # noqa: B006 the form shows an empty list
     table: Table = None,

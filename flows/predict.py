@@ -19,7 +19,7 @@ from prefect.runtime import flow_run, task_run
 
 from csp.errors import InputError, StoreError
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
-from flows.crashes import stop_crashing
+from flows.crashes import go_on, stop_crashing
 from flows.form import (
     DEFAULTS,
     Candidates,
@@ -120,7 +120,7 @@ def rank(
     return prediction, record
 
 
-@flow(name="predict", flow_run_name="predict {formula}", persist_result=False)
+@flow(name="predict", flow_run_name="predict {formula}", on_crashed=[go_on], persist_result=False)
 def predict(
     formula: Formula,
     candidates: Candidates = 500,

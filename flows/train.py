@@ -21,7 +21,7 @@ from prefect.runtime import flow_run
 
 from csp.errors import InputError
 from flows.artifacts import files_url
-from flows.crashes import stop_crashing
+from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, shown
 from flows.home import runs
 
@@ -53,7 +53,7 @@ Minutes = Annotated[
 ]
 
 
-@flow(name="train-surrogate", flow_run_name="train {size}", persist_result=False)
+@flow(name="train-surrogate", flow_run_name="train {size}", on_crashed=[go_on], persist_result=False)
 def train_surrogate(
     structures: Structures,
     energies: Energies,

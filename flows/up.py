@@ -24,6 +24,8 @@ TAG = "csp"
 POLL = 2.0  # seconds between looks for new runs
 HEARTBEAT = 30  # seconds; the least that Prefect allows
 SILENCE = 10 * HEARTBEAT  # without one for so long a run is taken for dead; a machine may be very busy
+GONE = "The process of this run is gone."
+GIVES_WAY = 5  # niceness of the runs: the server that they report to comes first
 START = 600  # seconds that a process may take from being made to its flow's first heartbeat
 
 
@@ -46,6 +48,7 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
         with running(host, port, home() / "server.log") as wait, served(runs(), host, port + 1):
             os.environ[FILES_URL] = shown_url(host, port + 1)
             os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT)
+            os.nice(GIVES_WAY)  # the server is started, the runs will be
             served_here = deployments()  # while the server starts
             wait()
             install_automations()
@@ -81,10 +84,10 @@ def deployments() -> list[RunnerDeployment]:
 
 
 def install_automations() -> None:
-    """Runs whose process is gone are marked as crashed, and crashed ones are scheduled again.
+    """Runs that fell silent, process and worker gone, are marked as crashed, and those scheduled again.
 
-    They go on from what is stored; a run that keeps crashing ends itself (`flows.crashes`). Only runs
-    with our tag are meant: others may use the server too.
+    They go on from what is stored; a run that keeps crashing ends itself, and what a worker sees crash it
+    schedules itself (`flows.crashes`). Only runs with our tag are meant: others may use the server too.
     """
     from prefect.automations import Automation
     from prefect.client.schemas.objects import StateType
@@ -92,11 +95,14 @@ def install_automations() -> None:
     from prefect.events.schemas.automations import EventTrigger, Posture
     from prefect.events.schemas.events import ResourceSpecification
 
+    from flows.crashes import GOES_ON
+
     def events(*names: str) -> set[str]:
         return {f"prefect.flow-run.{name}" for name in names}
 
     over = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry")
     run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
+    gone = ResourceSpecification({**run.root, "prefect.state-message": GONE})
     ours = ResourceSpecification(
         {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
     )
@@ -114,20 +120,18 @@ def install_automations() -> None:
         )
 
     crashed = EventTrigger(
-        match=run,
+        match=gone,
         match_related=ours,
         posture=Posture.Reactive,
         expect=events("Crashed"),
         threshold=1,
         within=timedelta(0),
     )
-    crash = ChangeFlowRunState(
-        state=StateType.CRASHED, name="Crashed", message="The process of this run is gone.", force=False
-    )
+    crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=GONE, force=False)
     again = ChangeFlowRunState(
         state=StateType.SCHEDULED,
         name="AwaitingRetry",
-        message="Goes on from what is stored.",
+        message=GOES_ON,
         force=False,
     )
     for name, trigger, action in (

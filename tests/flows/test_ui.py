@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from tests.flows.process import PATIENCE, Csp
+from tests.flows.api import Api
+from tests.flows.process import PATIENCE, Csp, until
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
@@ -50,9 +50,9 @@ def open_form(page: Page, csp: Csp) -> None:
 
 
 def field(page: Page, title: str) -> Locator:
-    """The box under a title; Prefect's labels point at no box."""
+    """The box under a title; Prefect's labels point at no box, and the parts of the form are labels too."""
     title_of = page.get_by_text(re.compile(rf"^{title}( \(Optional\))?$"))
-    return page.locator(".p-label").filter(has=title_of).locator("textarea, input").first
+    return page.locator(".p-label").filter(has=title_of).last.locator("textarea, input").first
 
 
 def test_a_wrong_formula_is_refused_by_the_form(page: Page, csp: Csp) -> None:
@@ -68,18 +68,21 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     open_form(page, csp)
     field(page, "Formula").fill("GaAs")
     for title, number in {
-        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Rattled": 0, "Steps": 2, "Largest cell": 4,
+        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Finished": 2, "Rattled": 0, "Steps": 2, "Largest cell": 4,
     }.items():  # fmt: skip
         field(page, title).fill(str(number))
     photograph(page, "3-filled")
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("link", name="predict GaAs").first.click()
-    expect(page.get_by_text("Completed").first).to_be_visible()
+    api = Api(csp)
+    until(lambda: api.newest()["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"), "the end of the run")
+    page.reload()
+    expect(page.locator(".p-page-heading, header").get_by_text("Completed").first).to_be_visible()
     photograph(page, "4-completed")
     page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_text("picture-gaas").first).to_be_visible()
     photograph(page, "5-artifacts")
-    found = httpx.post(f"{csp.url}/api/artifacts/latest/filter", json={}, timeout=60).json()
-    ids = {artifact["key"]: artifact["latest_id"] for artifact in found}
+    ids = {artifact["key"]: artifact["latest_id"] for artifact in api.ask("/artifacts/latest/filter")}
     for name, what in (("summary-gaas", "From candidates to the ranking"), ("ranking-gaas", "space group")):
         page.goto(f"{csp.url}/artifacts/artifact/{ids[name]}")
         expect(page.get_by_text(what).first).to_be_visible()
