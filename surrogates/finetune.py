@@ -20,9 +20,10 @@ from torch import Tensor, nn
 from surrogates.batches import NeighbourCache, Source, Stream
 from surrogates.data import Labelled
 from surrogates.losses import element_references, energy_loss
+from surrogates.regression import folds
 from surrogates.transformer import CrystalTransformer
 
-__all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "fine_tune", "folds"]
+__all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "fine_tune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +98,6 @@ def fine_tune(
     enough = round(float(np.mean(epochs))) if epochs else settings.epochs
     tuned, _ = task.train(torch.arange(len(labelled)), None, enough)
     return FineTuned(tuned.with_heads((len(kinds),), ("tuned",)), left_out, enough)
-
-
-def folds(groups: NDArray[np.int64], n: int, seed: int) -> list[NDArray[np.int64]]:
-    """Rows of each of n parts of about the same size, no group in two of them; fewer where there are fewer
-    groups, none if there is only one."""
-    names, sizes = np.unique(groups, return_counts=True)
-    n = min(n, len(names))
-    if n < 2:
-        return []
-    filled, part = np.zeros(n), dict[int, int]()
-    shuffled = np.random.default_rng(seed).permutation(len(names))
-    for k in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
-        part[int(names[k])] = int(filled.argmin())
-        filled[part[int(names[k])]] += sizes[k]
-    of = np.array([part[int(group)] for group in groups])
-    return [np.flatnonzero(of == k) for k in range(n)]
 
 
 class _Task:

@@ -13,8 +13,8 @@ old energy per atom up to a constant and φ = (f̄ − m)/ς, all strategies add
 
 k are five Gaussians of s = e/std(e), which decay where no label is near. The weights have Gaussian priors
 around "no change" and b is free (`surrogates.regression`). For affine_model, which is bilinear in v and d,
-that regression is repeated around its last result until it stays (Gauss-Newton); the left-out errors and
-the covariance are those of the last one.
+those are fitted by turns until both stay (Minami et al., algorithm 1), σ is that of all weights but d,
+scaled to the left-out errors.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from surrogates.regression import Block, Floats, Linear, fit_linear
+from surrogates.regression import Block, Floats, Linear, fit_linear, folds
 
 __all__ = ["HEADS", "Head", "fit_head"]
 
 HEADS = ("shift", "affine", "bayesian", "affine_model")
 CENTRES = torch.linspace(-2.0, 2.0, 5, dtype=torch.float64)  # of the Gaussians, whose width is 1
-ITERATIONS = 20
-SETTLED = 1e-4  # eV/atom, between iterations
+LINEAR = {"shift": (0,), "affine": (0, 1), "bayesian": (0, 1, 3)}  # which of b, a, c, v, d
+TURNS = 6
+PARTS = 5
+SETTLED = 1e-3  # eV/atom, between turns
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +120,15 @@ class Head:
             [self.b[None], self.a[None], self.c, self.v, self.d]
         ), by_weight @ self.factor
 
+    @property
+    def weights(self) -> Tensor:
+        """float64 [P]: b, a, c, v, d."""
+        return torch.cat([self.b[None], self.a[None], self.c, self.v, self.d])
+
+    def linear_part(self, features: Tensor) -> Tensor:
+        """float64 [B]: v·φ."""
+        return self._parts(features)[2] @ self.v
+
     def _parts(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """e [B], k [B, 5], φ [B, W]."""
         centred = features - self.centre
@@ -128,33 +139,55 @@ class Head:
 
 def fit_head(
     strategy: str, features: Tensor, change: Tensor, old: Tensor, groups: NDArray[np.int64]
-) -> tuple[Head, Linear]:
-    """The correction that the labels ask for, and the regression that it comes from.
+) -> tuple[Head, Floats]:
+    """The correction that the labels ask for, and what each label is off by, eV/atom [N], when its group
+    (affine_model: one of five parts of the groups) is not fitted.
 
     features  float64 [N, W]  mean features of the labelled crystals
     change    float64 [N]     label minus old energy, eV/atom
     old       float64 [W]     the old weights of the last layer
     groups    [N]             labels of one group are left out together
     """
-    size = 0.1 * max(float(change.std(correction=0)), 1e-3)
-    # first guesses of the prior widths of b, a, c, v, d
-    widths = (None, 0.3, size, size, 0.3)
-    used = {"shift": (0,), "affine": (0, 1), "bayesian": (0, 1, 3), "affine_model": (0, 1, 2, 3, 4)}[strategy]
-    head, y = Head.of(features, old), change.numpy()
-    for _ in range(ITERATIONS if strategy == "affine_model" else 1):
-        terms = [term.numpy() for term in head.terms(features)]
-        bilinear = (terms[4] @ head.d.numpy()) if 4 in used else 0.0  # counted by v's and by d's term
-        found = fit_linear([Block(terms[k], widths[k]) for k in used], y + bilinear, groups)
-        before, head = head.change(features), _weighted(head, used, found)
+    if strategy != "affine_model":
+        head, found = _fitted(Head.of(features, old), features, change, groups, LINEAR[strategy])
+        return head, found.left_out
+    head = _by_turns(features, change, old, groups)
+    left_out, sigma = torch.zeros_like(change), torch.ones_like(change)
+    for held in folds(groups, PARTS, seed=0):
+        rest = np.setdiff1d(np.arange(len(groups)), held)
+        other = _by_turns(features[rest], change[rest], old, groups[rest])
+        left_out[held] = change[held] - other.change(features[held])
+        sigma[held] = other.sigma(features[held])
+    return replace(head, factor=head.factor * (left_out / sigma).square().mean().sqrt()), left_out.numpy()
+
+
+def _by_turns(features: Tensor, change: Tensor, old: Tensor, groups: NDArray[np.int64]) -> Head:
+    """All weights, v and d by turns; the covariance is that of all but d."""
+    head = Head.of(features, old)
+    for _ in range(TURNS):
+        before = head.change(features)
+        head, _ = _fitted(head, features, change, groups, (0, 1, 2, 3))
+        head, _ = _fitted(head, features, change - head.linear_part(features), groups, (0, 1, 2, 4))
         if float((head.change(features) - before).abs().max()) < SETTLED:
             break
-    return head, found
+    return _fitted(head, features, change, groups, (0, 1, 2, 3))[0]
+
+
+def _fitted(
+    head: Head, features: Tensor, change: Tensor, groups: NDArray[np.int64], used: tuple[int, ...]
+) -> tuple[Head, Linear]:
+    """The head with some of b, a, c, v, d (by their place) fitted, the others as they are."""
+    size = 0.1 * max(float(change.std(correction=0)), 1e-3)
+    widths = (None, 0.3, size, size, 0.3)  # first guesses for b, a, c, v, d
+    terms = head.terms(features)
+    found = fit_linear([Block(terms[k].numpy(), widths[k]) for k in used], change.numpy(), groups)
+    return _weighted(head, used, found), found
 
 
 def _weighted(head: Head, used: tuple[int, ...], found: Linear) -> Head:
-    """With the weights of the used terms and their covariance, zeros for the others."""
+    """With other weights of the used terms, and their covariance."""
     sizes = [1, 1, len(head.c), len(head.v), len(head.d)]
-    weights: Floats = np.zeros(sum(sizes))
+    weights = head.weights.numpy().copy()
     rows = np.concatenate([sum(sizes[:k]) + np.arange(sizes[k]) for k in used])
     weights[rows] = found.weights
     covariance = np.zeros((len(weights), len(weights)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-__all__ = ["Block", "Floats", "Linear", "fit_linear"]
+__all__ = ["Block", "Floats", "Linear", "fit_linear", "folds"]
 
 Floats = NDArray[np.float64]
 
@@ -73,20 +73,28 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
         widths[~np.array(free)] = np.exp(log_widths)
         return np.asarray(1.0 / widths[kind] ** 2)
 
-    def surprise(parameters: Floats) -> float:
-        """−ln p(y), constants aside: noise² I + Φ Λ⁻¹ Φᵀ through its P × P form."""
+    def surprise(parameters: Floats) -> tuple[float, Floats]:
+        """−ln p(y), constants aside, of noise² I + Φ Λ⁻¹ Φᵀ through its P × P form; and its gradient."""
         noise2, precision = np.exp(2.0 * parameters[0]), prior(parameters[1:])
         factor = cho_factor(gram / noise2 + np.diag(precision), lower=True)
-        mean = cho_solve(factor, moment) / noise2
+        inverse = cho_solve(factor, np.eye(len(gram)))
+        mean = inverse @ moment / noise2
         log_det = 2.0 * np.log(np.diag(factor[0])).sum() - np.log(precision).sum() + n * np.log(noise2)
+        squared = power - 2.0 * moment @ mean + mean @ gram @ mean  # of the residuals
+        by_width = 1.0 - precision * (np.diag(inverse) + mean**2)  # each weight's share
+        gradient = [
+            n - ((inverse * gram).sum() + squared) / noise2,
+            *(by_width[kind == k].sum() for k in range(len(blocks)) if not free[k]),
+        ]
         # a weak pull to sensible widths keeps what few labels leave open from running away
-        pull = ((parameters - start) ** 2).sum() / (2.0 * LOOSE**2)
-        return float(0.5 * (log_det + (power - moment @ mean) / noise2) + pull)
+        away = (parameters - start) / LOOSE
+        value = 0.5 * (log_det + (power - moment @ mean) / noise2 + away @ away)
+        return float(value), np.array(gradient) + away / LOOSE
 
     begin = [0.5 * max(float(y.std()), 1e-3), *(b.width for b in blocks if b.width is not None)]
     start = np.log(np.clip(begin, SMALLEST, LARGEST))
     bounds = np.log([[10 * SMALLEST, LARGEST], *[[SMALLEST, LARGEST]] * (len(start) - 1)])
-    best = minimize(surprise, start, method="L-BFGS-B", bounds=bounds)
+    best = minimize(surprise, start, jac=True, method="L-BFGS-B", bounds=bounds)
     noise = float(np.exp(best.x[0]))
     covariance = np.asarray(np.linalg.inv(gram / noise**2 + np.diag(prior(best.x[1:]))), np.float64)
     weights = np.asarray(covariance @ moment / noise**2, np.float64)
@@ -97,3 +105,19 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
         rows = np.flatnonzero(groups == group)
         left_out[rows] = np.linalg.solve(np.eye(len(rows)) - hat[np.ix_(rows, rows)], residual[rows])
     return Linear(weights, covariance, noise, left_out)
+
+
+def folds(groups: NDArray[np.int64], n: int, seed: int) -> list[NDArray[np.int64]]:
+    """Rows of each of n parts of about the same size, no group in two of them; fewer where there are fewer
+    groups, none if there is only one."""
+    names, sizes = np.unique(groups, return_counts=True)
+    n = min(n, len(names))
+    if n < 2:
+        return []
+    filled, part = np.zeros(n), dict[int, int]()
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    for k in shuffled[np.argsort(-sizes[shuffled], kind="stable")]:
+        part[int(names[k])] = int(filled.argmin())
+        filled[part[int(names[k])]] += sizes[k]
+    of = np.array([part[int(group)] for group in groups])
+    return [np.flatnonzero(of == k) for k in range(n)]

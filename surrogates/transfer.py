@@ -176,8 +176,9 @@ def _new_heads(
     old = surrogate.network.energy.weight[surrogate.column].double().cpu()
     found = {}
     for name in names:
-        head, fit = fit_head(name, features, change, old, group)
-        left_out = fit.left_out if len(np.unique(group)) > 1 else np.full(len(group), np.nan)
+        head, left_out = fit_head(name, features, change, old, group)
+        if len(np.unique(group)) < 2:
+            left_out = np.full(len(group), np.nan)
         found[name] = _with_head(surrogate, head, label, crystals), left_out
     return found
 
