@@ -18,9 +18,9 @@ from csp.page import STAGES
 from csp.picture import ranking_png
 from csp.prediction import Prediction
 from csp.record import RunRecord
-from flows.home import FILES_URL, runs
+from flows.home import AUTH, FILES_URL, runs
 
-__all__ = ["files_url", "publish", "summary", "table"]
+__all__ = ["files_url", "image_url", "publish", "summary", "table"]
 
 ROWS = 50
 IN_SUMMARY = 5
@@ -34,15 +34,22 @@ def publish(prediction: Prediction, record: RunRecord, folder: Path, *, symprec:
     create_markdown_artifact(
         summary(prediction, record, where), key=f"summary-{key}", description=f"Prediction of {formula}"
     )
-    create_link_artifact(f"{where}/report.html", link_text=f"{formula}: report and files", key=f"files-{key}")
+    create_link_artifact(
+        f"{where}/report.html",
+        link_text=f"{formula}: report and files",
+        key=f"files-{key}",
+        description="The ranking as a page with all structures to look at; CIFs and tables lie beside it",
+    )
     if not prediction.results:
         return
     create_table_artifact(
         table(prediction), key=f"ranking-{key}", description=f"Ranking of {formula}; files in {folder}"
     )
-    picture = base64.b64encode(ranking_png(prediction, symprec=symprec)).decode()
+    picture = folder / "ranking.png"
+    picture.with_suffix(".new").write_bytes(ranking_png(prediction, symprec=symprec))
+    picture.with_suffix(".new").replace(picture)
     create_image_artifact(
-        f"data:image/png;base64,{picture}",
+        image_url(picture),
         key=f"picture-{key}",
         description=f"{formula}: the best crystals, and energy against volume of all",
     )
@@ -95,6 +102,14 @@ def summary(prediction: Prediction, record: RunRecord, where: str) -> str:
     if record.citations:
         lines += ["", "## Please cite", "", *(f"- {citation}" for citation in record.citations)]
     return "\n".join(lines) + "\n"
+
+
+def image_url(file: Path) -> str:
+    """Address of a picture in a run's folder; the picture itself where a page could not fetch it."""
+    where = files_url(file.parent)
+    if where.startswith("http") and not os.environ.get(AUTH):
+        return f"{where}/{file.name}"
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 def files_url(folder: Path) -> str:

@@ -143,6 +143,7 @@ def predict(
     name = settings.target().formula
     out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
     log.info("%s: results go to %s", name, out)
+    _reporter(settings).started("loading the models")
     from csp.search import STAGES
     from flows.artifacts import publish
 

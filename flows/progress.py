@@ -95,6 +95,10 @@ class Reporter:
             self.logged = now
             get_run_logger().info("%s", text)
 
+    def started(self, text: str) -> None:
+        """The first word, before there is anything to count."""
+        self._show(0.0, text)
+
     def finished(self, text: str) -> None:
         """The last word, at 100 %."""
         self._show(100.0, text)

@@ -6,7 +6,6 @@ A run that is taken up again, or another that is given the same folder, continue
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import re
@@ -20,7 +19,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
-from flows.artifacts import files_url
+from flows.artifacts import files_url, image_url
 from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, shown
 from flows.home import runs
@@ -147,7 +146,6 @@ def _publish(out: Path, steps: int, rows: list[Row]) -> None:
         + ("." if step == steps else "; a run with the same folder goes on."),
     ]
     create_markdown_artifact("\n".join(lines) + "\n", key=_key("summary", out.name), description="Training")
-    picture = base64.b64encode((out / "log.png").read_bytes()).decode()
     create_image_artifact(
-        f"data:image/png;base64,{picture}", key=_key("picture", out.name), description="Errors against steps"
+        image_url(out / "log.png"), key=_key("picture", out.name), description="Errors against steps"
     )

@@ -92,6 +92,24 @@ def test_the_summary_and_the_picture(finished: Path) -> None:
     assert len(base64.b64encode(image)) < 500_000
 
 
+def test_a_picture_is_linked_to_where_a_page_can_fetch_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.artifacts import image_url
+
+    monkeypatch.setenv("CSP_HOME", str(tmp_path))
+    monkeypatch.delenv("CSP_AUTH", raising=False)
+    file = tmp_path / "runs" / "NaCl-1" / "ranking.png"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"\x89PNG")
+    itself = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    assert image_url(file) == itself
+    monkeypatch.setenv("CSP_FILES_URL", "http://here:4201")
+    assert image_url(file) == "http://here:4201/NaCl-1/ranking.png"
+    monkeypatch.setenv("CSP_AUTH", "ann:secret")
+    assert image_url(file) == itself
+
+
 def test_a_csv_of_formulas(tmp_path: Path) -> None:
     file = tmp_path / "many.csv"
     file.write_text("\ufeffname,Formula\nsalt,NaCl\n\nwurtzite, ZnS\n", encoding="utf-8")

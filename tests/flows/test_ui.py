@@ -68,7 +68,8 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     open_form(page, csp)
     field(page, "Formula").fill("GaAs")
     for title, number in {
-        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Finished": 2, "Rattled": 0, "Steps": 2, "Largest cell": 4,
+        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Finished": 2, "Rattled": 0, "Steps": 2,
+        "Largest cell": 4,
     }.items():  # fmt: skip
         field(page, title).fill(str(number))
     photograph(page, "3-filled")
@@ -77,9 +78,9 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     api = Api(csp)
     until(lambda: api.newest()["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"), "the end of the run")
     page.reload()
-    expect(page.locator(".p-page-heading, header").get_by_text("Completed").first).to_be_visible()
+    expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     photograph(page, "4-completed")
-    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("Artifacts", exact=True).first.click()
     expect(page.get_by_text("picture-gaas").first).to_be_visible()
     photograph(page, "5-artifacts")
     ids = {artifact["key"]: artifact["latest_id"] for artifact in api.ask("/artifacts/latest/filter")}
@@ -88,7 +89,7 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
         expect(page.get_by_text(what).first).to_be_visible()
         photograph(page, f"6-{name}")
     page.goto(f"{csp.url}/artifacts/artifact/{ids['picture-gaas']}")
-    picture = page.locator("img[src^='data:image/png']").first
+    picture = page.locator("img[src$='ranking.png']").first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 500
     photograph(page, "7-picture")

@@ -43,8 +43,8 @@ def test_submit_and_wait_then_everything_is_there(csp: Csp, tmp_path: Path) -> N
     artifacts = api.artifacts(run["id"])
     assert artifacts.keys() == {"progress", "summary", "ranking", "picture", "files"}
     assert float(artifacts["progress"]["data"]) == 100
-    assert artifacts["picture"]["data"].startswith("data:image/png;base64,")
-    link = artifacts["files"]["data"].split("(")[1].rstrip(")")
+    picture, link = artifacts["picture"]["data"], artifacts["files"]["data"].split("(")[1].rstrip(")")
+    assert urllib.request.urlopen(picture, timeout=60).read().startswith(b"\x89PNG")
     assert b"NaCl" in urllib.request.urlopen(link, timeout=60).read()
     file = tmp_path / "best.db"
     assert "1 " in csp.run("results", "ClNa", "--export", str(file))
