@@ -202,6 +202,44 @@ def pools(
 
 
 @app.command()
+def pairs(
+    out: Out,
+    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    energies: Annotated[
+        Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+    ],
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights of a metric; default: the one that ships")
+    ] = None,
+    draw: Annotated[
+        int | None, typer.Option(min=4, help="Draw and judge so many pairs instead of the committed ones")
+    ] = None,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Do two compositions of one ratio crystallise alike? Our metric against CSPML's recipe."""
+    from benchmarks.classification import measure
+    from benchmarks.files import read_energies
+    from csp.engine import resolve_device
+    from csp.library import Library
+    from generators.cards import shipped
+
+    found = measure(
+        Library.open(library),
+        read_energies(energies),
+        out,
+        weights=weights or shipped("metric_learning"),
+        draw=draw,
+        limit=limit,
+        seed=seed,
+        device=resolve_device(device),
+        say=console.print,
+    )
+    _say(found, tuple(name for name in found if name not in ("seed", "library")))
+
+
+@app.command()
 def surrogate(
     out: Out,
     structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
@@ -232,6 +270,35 @@ def surrogate(
     benchmark.run(console.print)
     print((out / "table.md").read_text(encoding="utf-8"), end="")
     console.print(f"{out}/table.md, surrogate.png, surrogate.json and summary.json are written.")
+
+
+@app.command()
+def transfer(
+    out: Out,
+    structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    source: Annotated[
+        str, typer.Option(help="Weights or checkpoint of a training without virtual crystals")
+    ],
+    teacher: Annotated[
+        str, typer.Option(help="Potential that labels: a matgl model's name or folder")
+    ] = "TensorNet-PES-MatPES-PBE-2025.2",
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of the labels")] = 5,
+    tuned: Annotated[
+        int, typer.Option(min=0, help="Of so many compositions all weights are tuned too, for two draws")
+    ] = 3,
+    limit: Limit = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """What do a few labels of a composition's own virtual crystals buy, by each way to learn from them?"""
+    from benchmarks.transfer import TransferBenchmark
+
+    benchmark = TransferBenchmark.begin(
+        structures, source, teacher, out, limit=limit, seeds=seeds, tuned=tuned, seed=seed, device=device
+    )
+    benchmark.run(console.print)
+    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    console.print(f"{out}/table.md, transfer.png, transfer.json and summary.json are written.")
 
 
 def _progress(name: str) -> Any:

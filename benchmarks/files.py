@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a clock that survives interruptions."""
+"""Files written whole or not at all, a clock that survives interruptions, and the table of energies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Clock", "write_json", "write_text"]
+__all__ = ["Clock", "read_energies", "write_json", "write_text"]
+
+
+def read_energies(path: Path) -> dict[str, float]:
+    """Formation energies, eV/atom, by id, of a Parquet table (material_id, formation_energy)."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["material_id", "formation_energy"])
+    return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -63,13 +63,13 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     symbol = "H" if pressed else "E"
     uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
     spread = ("σ",) if uncertain else ()
-    hull = ("hull",) if prediction.has_hull else ()
+    hull = prediction.has_hull  # then the absolute energies go, for 80 columns to be enough
     for name in (
         "",
         f"Δ{symbol} meV/at",
-        *hull,
+        *(("hull",) if hull else ()),
         *spread,
-        f"{symbol} eV/at",
+        *(() if hull else (f"{symbol} eV/at",)),
         "space group",
         "atoms",
         "Å³/at",
@@ -82,9 +82,9 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         table.add_row(
             str(result.rank),
             f"{prediction.above_best(result):.1f}",
-            *(_millis(result.e_above_hull_ev_per_atom, 1) for _ in hull),
+            *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
             *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
-            f"{result.enthalpy_ev_per_atom:.4f}",
+            *(() if hull else (f"{result.enthalpy_ev_per_atom:.4f}",)),
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
@@ -93,7 +93,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         )
     notes = [prediction.who_did_what] if prediction.models else []
     if hull:
-        notes.append(f"hull: meV/at above it, Δ{symbol}: above the best")
+        notes.append("hull: meV/at above it")
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
         notes.append("* not relaxed to the end")
     table.caption = "; ".join(notes)
@@ -101,7 +101,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
 
 
 def _millis(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{1000 * value:.{decimals}f}"
+    return "" if value is None else f"{1000 * value:z.{decimals}f}"
 
 
 def _shortened(name: str, width: int = 15) -> str:

@@ -1,0 +1,101 @@
+"""What the learned metric says of a pair of compositions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from csp.library import Library
+from csp.volume import VolumePrior
+from generators.cards import load_encoder
+from generators.evidence import features
+from generators.prototypes import PrototypeIndex, equal_places
+
+__all__ = ["SCORES", "Nearness", "calibrated"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Vectors = tuple[Tensor, Tensor]  # of the whole and of the places, as the encoder returns them
+
+SCORES = ("kernel", "votes")
+COMPARED_AT_ONCE = 6_000_000  # query × order × entry
+
+
+class Nearness:
+    """Two scores of a pair, from the compositions and from the entries that a library shows:
+
+    kernel  of the metric between the two compositions, elements in their places in every order
+    votes   ln Σ_p P(p | a) P(p | b): the probability that both get the same of the library's prototypes, each
+            from its neighbours under the metric (as `generators.metric_learning` ranks prototypes)
+    """
+
+    def __init__(
+        self, library: Library, index: PrototypeIndex, weights: Path, device: torch.device | str = "cpu"
+    ) -> None:
+        """library: the view that neighbours are taken from; index: of its prototypes."""
+        self._library, self._index = library, index
+        self._encoder = load_encoder(weights)[0].to(device)
+        self._volume = VolumePrior.load()
+        self._device = torch.device(device)
+
+    @torch.no_grad()
+    def scores(self, rows: Ints) -> Floats:
+        """[P, 2] in the order of `SCORES`; rows [P, 2] of the library, hidden ones too."""
+        numbers, counts = self._library.compositions(rows.ravel())
+        ratios, ratio = np.unique(counts[::2], axis=0, return_inverse=True)
+        found = np.empty((len(rows), len(SCORES)))
+        for k, amounts in enumerate(ratios):
+            anonymous = tuple(amounts[amounts > 0].tolist())
+            mine = np.flatnonzero(ratio.reshape(-1) == k)
+            pairs = np.stack([2 * mine, 2 * mine + 1], 1)
+            elements, place = np.unique(numbers[pairs.ravel(), : len(anonymous)], axis=0, return_inverse=True)
+            a, b = torch.from_numpy(place.reshape(-1, 2)).unbind(1)
+            vectors = self._vectors(elements, anonymous)
+            orders = torch.from_numpy(equal_places(anonymous)).to(self._device)
+            kernel = self._encoder.compare(vectors, vectors, orders).logsumexp(1).cpu()
+            prototypes = self._prototypes(vectors, orders, anonymous)
+            found[mine, 0] = kernel[a, b]
+            found[mine, 1] = (prototypes[a] + prototypes[b]).logsumexp(1)
+        return found
+
+    def _prototypes(self, queries: Vectors, orders: Tensor, anonymous: tuple[int, ...]) -> Tensor:
+        """float [Q, m] on the CPU: ln P of each prototype that the library shows of the ratio."""
+        prototypes = self._index.of(anonymous)
+        entries = self._vectors(prototypes.elements, anonymous)
+        own = features(self._library, prototypes, anonymous, self._volume).to(self._device)
+        own = own @ self._encoder.evidence
+        number = torch.from_numpy(prototypes.number).to(self._device)
+        at_once = max(1, COMPARED_AT_ONCE // (len(orders) * len(number)))
+        parts = []
+        for chosen in torch.arange(len(queries[0])).split(at_once):
+            some = queries[0][chosen], queries[1][chosen]
+            said = (self._encoder.compare(some, entries, orders) + own).logsumexp(1).log_softmax(1)  # [Q, N]
+            share = said.new_zeros(len(said), len(prototypes)).index_add(1, number, said.exp())
+            parts.append(share.clamp(min=1e-30).log().cpu())
+        return torch.cat(parts)
+
+    def _vectors(self, elements: Ints, anonymous: tuple[int, ...]) -> Vectors:
+        numbers = torch.from_numpy(elements).to(self._device)
+        return self._encoder(numbers, torch.tensor(anonymous, device=self._device).expand_as(numbers))
+
+
+def calibrated(scores: Floats, similar: NDArray[np.bool_]) -> Callable[[Floats], Floats]:
+    """Logistic regression of labels [P] on scores [P, S]: what makes log-odds [Q] of scores [Q, S]."""
+    from scipy.optimize import minimize
+
+    mean, scale = scores.mean(axis=0), scores.std(axis=0)
+    x = np.column_stack([(scores - mean) / scale, np.ones(len(scores))])
+    sign = np.where(similar, 1.0, -1.0)
+
+    def loss(w: Floats) -> tuple[float, Floats]:
+        margin = sign * (x @ w)
+        slope = -sign / (1.0 + np.exp(np.clip(margin, -50.0, 50.0)))
+        return float(np.logaddexp(0.0, -margin).mean()), slope @ x / len(x)
+
+    w = minimize(loss, np.zeros(x.shape[1]), jac=True, method="BFGS").x
+    return lambda some: (some - mean) / scale @ w[:-1] + w[-1]
