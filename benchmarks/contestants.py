@@ -18,7 +18,7 @@ from csp.protocols import EnergyModel
 from surrogates.batches import KINDS
 from surrogates.zoo import export, is_ours, list_models, load_model, weights_file
 
-__all__ = ["RELAXED_ONLY", "VOLUME_ONLY", "Contestant", "contestants"]
+__all__ = ["RELAXED_ONLY", "VOLUME_ONLY", "Contestant", "contestants", "exported"]
 
 RELAXED_ONLY, VOLUME_ONLY = "relaxed_only", "volume_only"
 FORMATION, ANCHORED = KINDS
@@ -80,7 +80,7 @@ def contestants(
 
 def _contestant(name: str, device: torch.device, folder: Path, *, virtual: bool) -> Contestant:
     if (Path(name) / "about.json").is_file():
-        name = str(_exported(Path(name), folder))
+        name = str(exported(Path(name), folder))
     if not is_ours(name):
         if not virtual:
             raise InputError(f"--baseline-relaxed {name} is neither a weights file nor a checkpoint of ours.")
@@ -103,7 +103,7 @@ def _trained_on_virtual(path: Path) -> bool:
     return bool(load_file(path)["reference"][KINDS.index(ANCHORED)].any())
 
 
-def _exported(checkpoint: Path, folder: Path) -> Path:
+def exported(checkpoint: Path, folder: Path) -> Path:
     """The weights file of a checkpoint, named after its training."""
     about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     name = checkpoint.absolute().parent.name

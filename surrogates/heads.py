@@ -33,7 +33,7 @@ __all__ = ["HEADS", "Head", "fit_head"]
 HEADS = ("shift", "affine", "bayesian", "affine_model")
 CENTRES = torch.linspace(-2.0, 2.0, 5, dtype=torch.float64)  # of the Gaussians, whose width is 1
 LINEAR = {"shift": (0,), "affine": (0, 1), "bayesian": (0, 1, 3)}  # which of b, a, c, v, d
-TURNS = 6
+TURNS = 4
 PARTS = 5
 SETTLED = 1e-3  # eV/atom, between turns
 
