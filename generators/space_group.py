@@ -6,7 +6,7 @@ One candidate in five is purely random (`generators.random_symmetric`), so that 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.geometry import COVALENT_RADII, distance_ratio, heights
+from csp.geometry import COVALENT_RADII
 from csp.library import Library
 from csp.protocols import Proposals, Provenance
 from csp.symmetry import wyckoff_text
@@ -28,9 +28,10 @@ from generators.descriptions import Descriptions, build
 from generators.packing import PackingSettings, pack
 from generators.random_symmetric import UNKNOWN_RADIUS, RandomGenerator
 from generators.randomness import Streams
-from generators.skeletons import Skeletons, SkeletonSpace
+from generators.skeletons import SkeletonSpace
+from generators.space_group_geometries import Geometries, Soundness, as_skeletons
 from generators.space_group_model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
-from generators.space_group_sampling import Drawn, Geometries, draw_skeletons, joint
+from generators.space_group_sampling import Drawn, draw_skeletons, joint
 
 __all__ = ["Sampling", "SpaceGroupGenerator", "load_model"]
 
@@ -44,19 +45,17 @@ KEPT = 4  # blocks in memory
 class Sampling:
     """How the model is drawn from.
 
-    explore           share of candidates with a group drawn evenly from the `top` likeliest
-    geometry          temperature of cells and coordinates; letters are drawn as they are
-    rounds            geometries drawn for a candidate until one keeps its atoms apart; then random ones are
-    min_distance      as a share of the sum of two covalent radii
-    volume            largest factor between the volume and the expected one
+    explore      share of candidates with a group drawn evenly from the `top` likeliest
+    temperature  of cells and coordinates; letters are drawn as they are
+    rounds       geometries begun for a candidate until one is sound; then random ones are
+    sound        what they must be
     """
 
     explore: float = 0.5
     top: int = 30
-    geometry: float = 0.7
+    temperature: float = 0.7
     rounds: int = 4
-    min_distance: float = 0.7
-    volume: float = 1.6
+    sound: Soundness = field(default_factory=Soundness)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,28 +198,33 @@ class SpaceGroupGenerator:
         """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
         pending = torch.arange(len(which))
         per_atom = plan.volume / target.n_atoms
-        geometries = Geometries(self.model, skeletons)
+        numbers = torch.tensor(target.numbers)
+        radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
+        geometries = Geometries(self.model, skeletons, radii)
         done, crystals = [pending[:0]], [Crystals.empty()]
         for attempt in range(self.sampling.rounds):
             if not len(pending):
                 break
-            described = geometries.draw(
-                which[pending], streams[pending].child(attempt), per_atom, self.sampling.geometry
+            described, kept = geometries.draw(
+                which[pending],
+                streams[pending].child(attempt),
+                per_atom,
+                self.sampling.sound,
+                self.sampling.temperature,
             )
-            made = build(described)
-            sound = self._sound(made, per_atom).nonzero().flatten()
-            done.append(pending[sound])
-            crystals.append(made[sound])
-            pending = pending[torch.isin(torch.arange(len(pending)), sound, invert=True)]
+            done.append(pending[kept])
+            crystals.append(build(described))
+            left = torch.ones(len(pending), dtype=torch.bool)
+            left[kept] = False
+            pending = pending[left]
         by_model = torch.cat(done)
         if len(pending):
             own = skeletons[which[pending]]
-            numbers = torch.tensor(target.numbers)
             packed, kept = pack(
-                _as_skeletons(own),
+                as_skeletons(own),
                 streams[pending].child(self.sampling.rounds),
                 numbers,
-                COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers],
+                radii,
                 plan.volume * own.z.double(),
                 PackingSettings(),
             )
@@ -229,17 +233,6 @@ class SpaceGroupGenerator:
         built = torch.cat(done)
         order = built.argsort()
         return Crystals.cat(crystals)[order], built[order], order >= len(by_model)
-
-    def _sound(self, crystals: Crystals, volume_per_atom: float) -> Tensor:
-        """bool [B]: cells that exist, of about the expected volume, with atoms apart."""
-        s = self.sampling
-        finite = crystals.cell.isfinite().all(2).all(1)
-        factor = (crystals.volumes / crystals.n_atoms / volume_per_atom).log().abs()
-        sound = finite & (factor < np.log(s.volume))
-        sound[sound.clone()] = (heights(crystals.cell[sound]) > 1.0).all(1)
-        result = sound.clone()
-        result[sound] = distance_ratio(crystals[sound], limit=1.0) >= s.min_distance
-        return result
 
     def _provenance(
         self,
@@ -310,8 +303,3 @@ def _picked(weight: Tensor, uniform: Tensor) -> Tensor:
     """int64 [B]: a column each, by its weight [B, N]; uniform [B]."""
     edges = weight.double().cumsum(1)
     return (uniform[:, None] * edges[:, -1:] >= edges).sum(1).clamp(max=weight.shape[1] - 1)
-
-
-def _as_skeletons(d: Descriptions) -> Skeletons:
-    crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
-    return Skeletons(d.group.numpy(), d.z.numpy(), crystal.numpy(), d.position.numpy(), d.element.numpy())

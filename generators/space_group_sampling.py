@@ -1,12 +1,12 @@
-"""Drawing from the space-group model: whole batches, each candidate with random numbers of its own.
+"""Drawing skeletons from the space-group model: each candidate with random numbers of its own.
 
-Skeletons are drawn as a tree: candidates that agree so far share one row of the batch and of the cache of
-keys and values, and the leaves are the distinct skeletons. Geometries start from the cache of their skeleton.
+They are drawn as a tree: candidates that agree so far share one row of the batch and of the cache of keys
+and values, and the leaves are the distinct skeletons.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,15 +15,11 @@ from torch import Tensor
 
 from csp.wyckoff import wyckoff_table
 from generators.completion import Walks, begin
-from generators.description_table import Table
 from generators.descriptions import Descriptions, starts
-from generators.mixtures import VON_MISES_DRAWS
 from generators.randomness import Streams
-from generators.space_group_batches import Batch, lattice_of
-from generators.space_group_loss import prefix, who_sees_whom
-from generators.space_group_model import FREE_CELL, MAX_Z, Cache, SpaceGroupModel, site_freedom
+from generators.space_group_model import MAX_Z, Cache, SpaceGroupModel
 
-__all__ = ["Drawn", "Geometries", "draw_skeletons", "joint"]
+__all__ = ["AT_ONCE", "Drawn", "draw_skeletons", "joined", "joint"]
 
 AT_ONCE = 512  # rows of a batch
 
@@ -135,10 +131,10 @@ def _extended(model: SpaceGroupModel, token: Tensor, cache: Cache, parent: Tenso
         out, more = model.trunk(token[rows, None], past=past)
         outs.append(out[:, 0])
         caches.append(more)
-    return torch.cat(outs), _joined(caches)
+    return torch.cat(outs), joined(caches)
 
 
-def _joined(caches: list[Cache]) -> Cache:
+def joined(caches: list[Cache]) -> Cache:
     """Caches of parts of a batch as one."""
     layers = zip(*caches, strict=True)
     return [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers]
@@ -178,104 +174,3 @@ def _in_order_of_appearance(
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
     return Drawn(skeletons[order], torch.cat([p for _, _, p in leaves])[order], place[which])
-
-
-def skeletons_as_batch(skeletons: Descriptions) -> Batch:
-    """Skeletons as what the model reads; their cells mean nothing."""
-    nothing = torch.zeros(len(skeletons.position), dtype=torch.int64)
-    ids = np.full(len(skeletons), "")
-    return Batch.of(Table(skeletons, nothing, ids), torch.ones(len(skeletons), dtype=torch.float64))
-
-
-class Geometries:
-    """Cells and coordinates for skeletons [U], which the model reads once."""
-
-    @torch.no_grad()
-    def __init__(self, model: SpaceGroupModel, skeletons: Descriptions) -> None:
-        self._model = model
-        self._skeletons = skeletons
-        self._batch = batch = skeletons_as_batch(skeletons)
-        tokens = prefix(model, batch)
-        n_tokens, rows = tokens.shape[1], torch.arange(len(batch))
-        sees = who_sees_whom(batch)[:, :n_tokens, :n_tokens]
-        parts = [model.trunk(tokens[part], sees[part]) for part in rows.split(AT_ONCE)]
-        self._cache = _joined([cache for _, cache in parts])
-        n_elements = batch.number.shape[1]
-        self._last = torch.cat([out for out, _ in parts])[rows, n_elements + skeletons.n_orbits]
-        one = torch.ones(len(batch), 1, dtype=torch.bool)
-        self._real = torch.cat([batch.number > 0, one, batch.orbit_number > 0], 1)
-
-    @torch.no_grad()
-    def draw(
-        self, which: Tensor, streams: Streams, volume_per_atom: float, temperature: float = 1.0
-    ) -> Descriptions:
-        """A geometry for each of the skeletons `which` [B].
-
-        volume_per_atom: Å³, expected of the composition. Cells may not exist (see `descriptions.build`).
-        """
-        values = torch.zeros(len(which), 6, dtype=torch.float64)
-        points = torch.zeros(len(which), self._batch.site_number.shape[1], 3)
-        for part in torch.arange(len(which)).split(AT_ONCE):
-            values[part], points[part] = self._drawn(which[part], streams[part], temperature)
-        return _placed(self._skeletons, self._batch, which, values, points, volume_per_atom)
-
-    def _drawn(self, which: Tensor, streams: Streams, temperature: float) -> tuple[Tensor, Tensor]:
-        """Parameters of the cells [B, 6] and points of the sites [B, F, 3]."""
-        model, group = self._model, self._batch.group[which]
-        values = model.cells(self._last[which]).sample(streams.child(0).uniform(7), temperature)
-        values = values * FREE_CELL[group]
-        number, row = self._batch.site_number[which], self._batch.site_row[which]
-        free, n_sites = self._batch.site_free[which], number.shape[1]
-        points = torch.zeros(len(which), n_sites, 3)
-        active = (number[:, 0] > 0).nonzero().flatten() if n_sites else which[:0]
-        if not len(active):
-            return values, points
-        token = model.cell(group, values.float(), number[:, 0], row[:, 0])[active]
-        past = [(k[which[active]], v[which[active]]) for k, v in self._cache]
-        real = self._real[which[active]]
-        for site in range(n_sites):
-            real = torch.cat([real, torch.ones(len(real), 1, dtype=torch.bool)], 1)
-            out, past = model.trunk(token[:, None], real[:, None], past)
-            own = streams[active].child(1 + site)
-            points[active, site] = _point(model, out[:, 0], free[active, site], own, temperature)
-            if site + 1 == n_sites:
-                break
-            more = number[active, site + 1] > 0
-            active = active[more]
-            if not len(active):
-                break
-            here, there = (active, site), (active, site + 1)
-            token = model.site(number[here], row[here], points[here], number[there], row[there])
-            past, real = [(k[more], v[more]) for k, v in past], real[more]
-        return values, points
-
-
-def _point(model: SpaceGroupModel, h: Tensor, free: Tensor, streams: Streams, temperature: float) -> Tensor:
-    """Coordinates u [B, 3] of a site each, one axis after the other."""
-    point = torch.zeros(len(h), 3)
-    for axis in range(3):
-        rows = free[:, axis].nonzero().flatten()
-        density = model.axis(axis, h[rows], point[rows], free[rows])
-        uniform = streams[rows].child(axis).uniform(VON_MISES_DRAWS)
-        point[rows, axis] = density.sample(uniform, temperature).float()
-    return point
-
-
-def _placed(
-    skeletons: Descriptions,
-    batch: Batch,
-    which: Tensor,
-    values: Tensor,
-    points: Tensor,
-    volume_per_atom: float,
-) -> Descriptions:
-    """The skeletons `which` [B] with these cells [B, 6] and points of their sites [B, F, 3]."""
-    result = skeletons[which]
-    expected = torch.full((len(which),), volume_per_atom, dtype=torch.float64)
-    lattice = lattice_of(values, result.group, result.n_atoms, expected).float()
-    crystal = torch.repeat_interleave(torch.arange(len(which)), result.n_orbits)
-    first = torch.arange(len(crystal)) == result.first_orbit[crystal]
-    site = site_freedom(result.group[crystal], result.position, first).any(1)
-    point = torch.zeros(len(crystal), 3)
-    point[site] = points[batch.site_number[which] > 0]
-    return replace(result, lattice=lattice, point=point)

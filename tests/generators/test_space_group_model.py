@@ -10,7 +10,7 @@ import torch
 
 from csp.contracts import check_generator
 from csp.errors import InputError
-from csp.geometry import distance_ratio
+from csp.geometry import COVALENT_RADII, distance_ratio
 from csp.library import Library
 from csp.target import Target
 from csp.volume import VolumePrior
@@ -20,13 +20,16 @@ from generators.descriptions import build
 from generators.randomness import Streams
 from generators.space_group import SpaceGroupGenerator, shared_out
 from generators.space_group_batches import Batch, batches, lattice_of, lengths, values_of
+from generators.space_group_geometries import Geometries, Soundness
 from generators.space_group_loss import forward, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel, site_freedom
-from generators.space_group_sampling import Geometries, draw_skeletons, joint
+from generators.space_group_sampling import draw_skeletons, joint
 from generators.train_space_group import Recipe, Trainable, train, validate
 
+ANYTHING = Soundness(min_distance=0.0, volume=float("inf"), trials=1)
 TINY = Architecture(width=32, layers=2, heads=2, components=3, cells=2)
 NUMBERS, COUNTS = (22, 8), (1, 2)
+RADII = COVALENT_RADII[list(NUMBERS)]
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +96,9 @@ def test_skeletons_depend_on_their_stream_alone(model, groups):
 def test_cached_geometries_are_the_full_forward(model, groups):
     """Nearly without temperature a draw is the mean of the likeliest component."""
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0, temperature=1e-9)
+    d, _ = Geometries(model, drawn.skeletons, RADII).draw(
+        drawn.which, streams(40), 12.0, ANYTHING, temperature=1e-9
+    )
     table = Table(d, letters_allowed(d), np.full(len(d), ""))
     batch = Batch.of(table, torch.full((len(d),), 12.0, dtype=torch.float64))
     with torch.no_grad():
@@ -102,7 +107,7 @@ def test_cached_geometries_are_the_full_forward(model, groups):
         cells = model.cells(rest[torch.arange(len(batch)), (batch.orbit_number > 0).sum(1)])
         best = cells.mean[torch.arange(len(batch)), cells.log_weight.argmax(1)]
         free = batch.cell.isfinite()
-        assert torch.equal(free.all(1), torch.isfinite(d.lattice).all(1))
+        assert free.all()
         torch.testing.assert_close(batch.cell[:, 0][free[:, 0]], best[:, 0][free[:, 0]], rtol=0, atol=1e-3)
         h = rest[:, n_orbits + 1 :]
         for axis in range(3):
@@ -116,15 +121,45 @@ def test_cached_geometries_are_the_full_forward(model, groups):
 
 def test_what_is_not_free_stays(model, groups):
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0)
+    d, kept = Geometries(model, drawn.skeletons, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
+    assert torch.equal(d.group, drawn.skeletons.group[drawn.which[kept]])
     crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
     first = torch.arange(len(crystal)) == d.first_orbit[crystal]
     assert (d.point[~site_freedom(d.group[crystal], d.position, first)] == 0).all()
-    built = build(d[d.lattice.isfinite().all(1)])
+    built = build(d)
     assert (built.n_atoms % 3 == 0).all()
     volume = values_of(d.lattice.double(), d.group, d.n_atoms, torch.full((len(d),), 12.0).double())
     again = lattice_of(volume, d.group, d.n_atoms, torch.full((len(d),), 12.0).double())
-    torch.testing.assert_close(again.float(), d.lattice, rtol=1e-5, atol=1e-5, equal_nan=True)
+    torch.testing.assert_close(again.float(), d.lattice, rtol=1e-5, atol=1e-5)
+
+
+def test_sound_is_what_a_search_over_all_pairs_finds_sound(model, groups):
+    """With one trial each, what is kept is what would have been drawn anyhow and keeps its atoms apart."""
+    several = torch.cat([groups[0]] * 5), torch.cat([groups[1]] * 5)
+    drawn = draw_skeletons(model, NUMBERS, COUNTS, *several, streams(200))
+    geometries = Geometries(model, drawn.skeletons, RADII)
+    every, rows = geometries.draw(drawn.which, streams(200), 12.0, ANYTHING)
+    sound, kept = geometries.draw(drawn.which, streams(200), 12.0, Soundness(0.3, 4.0, trials=1))
+    crystals = build(every)
+    factor = (crystals.volumes / crystals.n_atoms / 12.0).log().abs()
+    expected = (distance_ratio(crystals, limit=1.0) >= 0.3) & (factor < np.log(4.0))
+    assert torch.equal(kept, rows[expected])
+    assert 10 < len(kept) < len(rows)
+    torch.testing.assert_close(sound.point, every[expected].point)
+
+
+def test_more_trials_keep_more_and_a_batch_decides_nothing(model, groups):
+    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
+    geometries = Geometries(model, drawn.skeletons, RADII)
+    strict = Soundness(min_distance=0.7, volume=1.6, trials=8)
+    whole, kept = geometries.draw(drawn.which, streams(40), 12.0, strict)
+    one_trial = geometries.draw(drawn.which, streams(40), 12.0, replace(strict, trials=1))[1]
+    assert len(kept) > len(one_trial)
+    assert distance_ratio(build(whole), limit=1.0).min() >= 0.7
+    part, some = geometries.draw(drawn.which[10:20], streams(10, 10), 12.0, strict)
+    mine = (kept >= 10) & (kept < 20)
+    assert torch.equal(kept[mine], some + 10)
+    torch.testing.assert_close(whole[mine].point, part.point, rtol=0, atol=1e-4)
 
 
 def test_groups_and_sizes_are_a_probability(model):
@@ -171,7 +206,7 @@ def test_the_target_is_obeyed(generator):
     assert len(proposals.crystals) + proposals.failed.total() == 60
     assert set(proposals.crystals.n_atoms.tolist()) == {10}
     assert {p.space_group for p in proposals.provenance} <= {140, 167, 2}
-    assert distance_ratio(proposals.crystals, limit=1.0).min() >= generator.sampling.min_distance
+    assert distance_ratio(proposals.crystals, limit=1.0).min() >= generator.sampling.sound.min_distance
     assert [p.index for p in proposals.provenance] == sorted({p.index for p in proposals.provenance})
     by_chance = [p for p in proposals.provenance if p.index % 5 == 4]
     assert by_chance
@@ -203,8 +238,7 @@ def test_turns_are_shared_out():
 @pytest.fixture(scope="module")
 def data(model, groups) -> Trainable:
     drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = Geometries(model, drawn.skeletons).draw(drawn.which, streams(40), 12.0)
-    d = d[d.lattice.isfinite().all(1)]
+    d, _ = Geometries(model, drawn.skeletons, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
     return Trainable.of(Table(d, letters_allowed(d), np.array([f"c{k}" for k in range(len(d))])), 0.5)
 
 
