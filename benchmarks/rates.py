@@ -22,6 +22,8 @@ from csp.protocols import Generator
 from csp.relax import relax
 from csp.target import Target
 from csp.volume import VolumePrior
+from generators.metric_learning import MetricLearningGenerator
+from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
 from surrogates.potentials import load_potential
 
@@ -35,6 +37,7 @@ Rates = Iterator[tuple[str, float]]
 """Names as in `summary.json` with values, as they are measured."""
 
 RANDOM = (("CaCO3", 167, 2), ("CaCO3", 14, 8), ("CaCO3", 1, 8))  # formula, space group, formula units
+LEARNED = (("CaCO3", 2), ("CaCO3", 8))  # formula, formula units
 TEMPLATED = "CaTiO3"
 REPEATS = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (4, 2, 2))  # of a perovskite's five atoms
 ATOMS_AT_ONCE = {"cpu": 160, "cuda": 10_240}  # in all crystals of one measurement
@@ -49,10 +52,27 @@ def generation(library: Library, limit: int | None, seed: int) -> Rates:
         key = f"generation.random.{rate.formula}-{group}-{rate.n_atoms}"
         yield f"{key}.per_second", rate.per_second
         yield f"{key}.ratio_to_pyxtal", rate.per_second / pyxtal_rate(formula, group, z)
-    target = Target.parse(TEMPLATED)
-    generator: Generator = TemplateGenerator(library, VolumePrior.load())
-    seconds, proposals = _timed(lambda: generator.propose(target, 1024, seed=seed))
-    yield f"generation.template.{TEMPLATED}.per_second", len(proposals.crystals) / seconds
+    volume = VolumePrior.load()
+    for formula, z in LEARNED[:limit]:
+        target = Target.parse(formula, z=z)
+        per_second = _proposals_per_second(SpaceGroupGenerator(library, volume), target, 2048, seed)
+        yield f"generation.space_group.{formula}-{z * target.n_atoms}.per_second", per_second
+    for generator in (TemplateGenerator(library, volume), MetricLearningGenerator(library, volume)):
+        per_second = _proposals_per_second(generator, Target.parse(TEMPLATED), 1024, seed)
+        yield f"generation.{generator.name}.{TEMPLATED}.per_second", per_second
+
+
+def _proposals_per_second(generator: Generator, target: Target, n: int, seed: int) -> float:
+    """Crystals built a second of CPU time on one thread, once what is the same for all is loaded."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        generator.propose(target, 1, seed=seed + 1)
+        began = time.process_time()
+        proposals = generator.propose(target, n, seed=seed)
+        return len(proposals.crystals) / (time.process_time() - began)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def energies(relaxer: str, device: torch.device, limit: int | None, seed: int) -> Rates:
