@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from csp import checkpoints
 from csp.errors import InputError
 from csp.heldout import FOLDS, HELD_OUT, VALIDATION, composition_name, fold, hashed
 from csp.library import Library
@@ -38,7 +38,6 @@ ARCHITECTURES = {
 }
 MIN_ENTRIES = 34  # of an anonymous composition that is trained on; 85 % of the library have more
 PAIRS_AT_ONCE = 6_000_000  # query × order × entry
-CHECKPOINT = "metric.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +144,9 @@ def train(
     model = CompositionEncoder(recipe.architecture).to(device)
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
+    weights = checkpoints.Weights(model, average, optimiser)
+    step = _resumed(out, weights, recipe)
     out.mkdir(parents=True, exist_ok=True)
-    step = _restore(out / CHECKPOINT, recipe, model, average, optimiser)
     started = saved = time.monotonic()
     running = math.nan
     with (out / "log.jsonl").open("a", encoding="utf-8") as log:
@@ -168,10 +168,21 @@ def train(
                 log.write(json.dumps({"step": step, "loss": round(running, 4)}) + "\n")
                 log.flush()
             if time.monotonic() - saved > 60.0 * minutes_between_checkpoints:
-                _save(out / CHECKPOINT, recipe, model, average, optimiser, step)
+                checkpoints.save(out, weights, step, {"recipe": asdict(recipe)})
                 saved = time.monotonic()
-    _save(out / CHECKPOINT, recipe, model, average, optimiser, step)
+    checkpoints.save(out, weights, step, {"recipe": asdict(recipe)})
     return average.eval(), step
+
+
+def _resumed(out: Path, weights: checkpoints.Weights, recipe: Recipe) -> int:
+    """The step to go on from, the newest checkpoint put into the weights. InputError for another recipe."""
+    about = checkpoints.read(out)
+    if about is None:
+        return 0
+    if about["recipe"] != json.loads(json.dumps(asdict(recipe))):
+        raise InputError(f"The training in {out} has another recipe; choose another folder.")
+    checkpoints.restore(out, weights)
+    return int(about["step"])
 
 
 @torch.no_grad()
@@ -229,42 +240,3 @@ def _batch_loss(model: CompositionEncoder, batch: Sequence[Ratio]) -> Tensor:
         loss = loss + (each * there.answer)[found].sum()
         weight = weight + there.answer[found].sum()
     return loss / weight.clamp(min=1.0)
-
-
-def _save(
-    path: Path,
-    recipe: Recipe,
-    model: CompositionEncoder,
-    average: CompositionEncoder,
-    optimiser: torch.optim.Optimizer,
-    step: int,
-) -> None:
-    part = path.with_suffix(".part")
-    state = {
-        "model": model.state_dict(),
-        "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "step": step,
-        "recipe": asdict(recipe),
-    }
-    torch.save(state, part)
-    os.replace(part, path)
-
-
-def _restore(
-    path: Path,
-    recipe: Recipe,
-    model: CompositionEncoder,
-    average: CompositionEncoder,
-    optimiser: torch.optim.Optimizer,
-) -> int:
-    """The step to go on from; raises InputError if the checkpoint is of another recipe."""
-    if not path.is_file():
-        return 0
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    if state["recipe"] != asdict(recipe):
-        raise InputError(f"The training in {path.parent} has another recipe; choose another folder.")
-    model.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])

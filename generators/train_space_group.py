@@ -19,12 +19,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
+from csp import checkpoints
+from csp.errors import InputError
 from csp.heldout import FOLDS, HELD_OUT, VALIDATION, fold, hashed
 from csp.record import versions
 from csp.schedule import learning_rate
 from csp.volume import VolumePrior
 from generators.cards import Card, export
-from generators.checkpoints import State, restore, save
 from generators.description_table import Table, read_table
 from generators.space_group_batches import Batch, batches, expected_volumes, lengths
 from generators.space_group_loss import PARTS, negative_log_likelihood
@@ -159,9 +160,9 @@ def train(
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
-    state = State(model, average, optimiser)
-    about = {"recipe": asdict(recipe), "crystals": hashed("\n".join(data.table.ids.tolist()))}
-    restore(out, state, about)
+    state = _State(model, average, optimiser)
+    training = {"recipe": asdict(recipe), "crystals": hashed("\n".join(data.table.ids.tolist()))}
+    _restore(out, state, training)
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / "log.jsonl")
     started = saved = time.monotonic()
@@ -178,12 +179,12 @@ def train(
         if state.step % 100 == 0 or over:
             log.write(state.step, recipe.learning_rate(state.step), now - started)
         if over or now - saved > 60.0 * minutes_between_checkpoints:
-            save(out, state, about)
+            _save(out, state, training)
             saved = now
     return average.eval(), state.step
 
 
-def _stream(recipe: Recipe, data: Trainable, state: State) -> Iterator[Tensor]:
+def _stream(recipe: Recipe, data: Trainable, state: _State) -> Iterator[Tensor]:
     """Batches from where the state stands on; the state is kept at what has been handed out."""
     length = lengths(data.table.descriptions)
     while True:
@@ -195,10 +196,9 @@ def _stream(recipe: Recipe, data: Trainable, state: State) -> Iterator[Tensor]:
 
 
 def _step(
-    recipe: Recipe, state: State, batch: Batch, weight: Tensor, device: torch.device
+    recipe: Recipe, state: _State, batch: Batch, weight: Tensor, device: torch.device
 ) -> tuple[float, dict[str, float]]:
     """One step of the optimiser; the norm of the gradient and the mean of each part of the loss."""
-    assert isinstance(state.model, SpaceGroupModel)
     parts = negative_log_likelihood(state.model, batch.to(device))
     weight = weight.to(device)
     loss = (sum(parts.values()) * weight).mean()
@@ -233,6 +233,37 @@ def validate(model: SpaceGroupModel, data: Trainable, recipe: Recipe) -> dict[st
         for name, part in parts.items():
             sums[name] = sums.get(name, 0.0) + float((part * weight).sum())
     return {name: value / float(data.weight.sum()) for name, value in sums.items()}
+
+
+@dataclass(slots=True)
+class _State(checkpoints.Weights):
+    """All that changes while a training runs; random numbers and batches are made from the step alone.
+
+    epoch     of the data, and `place`: batches of it that are done
+    """
+
+    model: SpaceGroupModel
+    average: SpaceGroupModel
+    step: int = 0
+    epoch: int = 0
+    place: int = 0
+
+
+def _save(out: Path, state: _State, training: dict[str, Any]) -> None:
+    """training: what must be equal for it to go on: recipe, data."""
+    about = {"training": training, "epoch": state.epoch, "place": state.place}
+    checkpoints.save(out, state, state.step, about)
+
+
+def _restore(out: Path, state: _State, training: dict[str, Any]) -> None:
+    """Put the newest checkpoint, if there is one, into the state. InputError if it is of another training."""
+    about = checkpoints.read(out)
+    if about is None:
+        return
+    if about["training"] != json.loads(json.dumps(training)):
+        raise InputError(f"The training in {out} has another recipe or other data; choose another folder.")
+    checkpoints.restore(out, state)
+    state.step, state.epoch, state.place = (int(about[k]) for k in ("step", "epoch", "place"))
 
 
 class _Log:

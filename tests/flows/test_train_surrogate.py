@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.utilities.callables import parameter_schema
 
+from csp.checkpoints import checkpoints
 from csp.errors import InputError
 from flows.train import train_surrogate
-from surrogates.checkpoints import checkpoints
 from surrogates.transformer import SIZES
 
 

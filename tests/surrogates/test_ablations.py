@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from csp.checkpoints import checkpoints
 from csp.crystals import Crystals
 from surrogates import train, zoo
-from surrogates.checkpoints import checkpoints
 from surrogates.environments import environments
 from surrogates.transformer import CrystalTransformer
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from csp.checkpoints import checkpoints
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.geometry import distance_ratio
@@ -21,7 +22,6 @@ from csp.volume import VolumePrior
 from generators.random_symmetric import RandomGenerator
 from surrogates import zoo
 from surrogates.batches import NeighbourCache, Source, Stream
-from surrogates.checkpoints import checkpoints
 from surrogates.data import Labelled, compositions, hashed, read_shard, write_shard
 from surrogates.environments import environments
 from surrogates.losses import element_references, mean_error, random_directions, slope_loss
