@@ -43,6 +43,7 @@ __all__ = [
     "measure",
     "place",
     "reachable",
+    "read_energies",
     "summary",
 ]
 
@@ -164,7 +165,7 @@ def held_out(library: Library, energies: Path | None, seed: int) -> tuple[Librar
     for row, name in zip(rows.tolist(), names, strict=True):
         if fold(name) == HELD_OUT:
             of_name.setdefault(name, []).append(row)
-    known_energy = _energies(energies) if energies is not None else {}
+    known_energy = read_energies(energies) if energies is not None else {}
     hidden = np.array([row for members in of_name.values() for row in members])
 
     def known() -> Iterator[Known]:
@@ -233,7 +234,7 @@ def _answer(library: Library, rows: list[int], energies: Mapping[str, float]) ->
     return rows[0] if len(rows) == 1 else None
 
 
-def _energies(path: Path) -> dict[str, float]:
+def read_energies(path: Path) -> dict[str, float]:
     """eV/atom of formation by id."""
     import pyarrow.parquet as pq
 

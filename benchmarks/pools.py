@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
+from benchmarks import space_group
 from benchmarks.files import write_json
-from benchmarks.generators import Known, held_out, in_folder, reachable
+from benchmarks.generators import Known, held_out, in_folder, reachable, read_energies
 from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.ends import RANKED
@@ -28,6 +29,7 @@ from csp.rank import order
 from csp.relax import relax
 from csp.symmetry import operations
 from csp.volume import VolumePrior
+from generators.cards import shipped
 from generators.random_symmetric import RandomGenerator
 from generators.space_group import SpaceGroupGenerator
 
@@ -82,16 +84,19 @@ def measure(
     """
     opened, known = _targets(targets, Library.open(library), energies, limit, seed)
     volume = VolumePrior.load()
+    found: dict[str, Any] = {"seed": seed, "library": opened.fingerprint, "pool": size}
+    found["model"] = str(model.label)
+    if targets == "heldout":
+        of_entries = read_energies(energies) if energies else {}
+        found |= space_group.measure(Library.open(library), of_entries, weights or shipped("space_group"))
     arms = {arm: make(opened, volume, weights) for arm, make in ARMS.items()}
     rows: list[dict[str, Any]] = []
-    found: dict[str, Any] = {}
     for name, one in known:
         per_atom = volume.predict(one.target.numbers, one.target.counts) / one.target.n_atoms
         pools = {arm: pooled(one, generator, model, size, per_atom, seed) for arm, generator in arms.items()}
         rows.append({"set": name, "formula": one.target.formula} | {a: asdict(p) for a, p in pools.items()})
         told = "  ".join(f"{arm} {p.proposed} proposed, rank {p.rank or '-'}" for arm, p in pools.items())
         say(f"{len(rows):4d}  {name:14} {one.target.formula:20} {told}")
-        found = {"seed": seed, "library": opened.fingerprint, "pool": size, "model": str(model.label)}
         found |= summary(rows)
         write_json(out / "summary.json", found)
         write_json(out / "pools.json", {"targets": rows})
