@@ -23,7 +23,7 @@ from surrogates.losses import element_references, energy_loss
 from surrogates.regression import folds
 from surrogates.transformer import CrystalTransformer
 
-__all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "fine_tune"]
+__all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "Task", "fine_tune"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def fine_tune(
     device = network.reference.device
     kinds = network.architecture.kinds
     start = network.with_heads((*range(len(kinds)), column), (*kinds, "tuned"))
-    task = _Task(start, labelled.to(device), settings, replay, seed)
+    task = Task(start, labelled.to(device), settings, replay, seed)
     left_out = torch.zeros(len(labelled), dtype=torch.float64)
     epochs = []
     for held in folds(groups, settings.folds, seed):
@@ -100,7 +100,7 @@ def fine_tune(
     return FineTuned(tuned.with_heads((len(kinds),), ("tuned",)), left_out, enough)
 
 
-class _Task:
+class Task:
     """Labels with their neighbours, and how to learn them."""
 
     def __init__(

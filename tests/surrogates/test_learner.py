@@ -15,6 +15,7 @@ from csp.store import Store
 from surrogates.labellers import Potential
 from surrogates.learner import TransferLearner, farthest
 from surrogates.surrogate import Surrogate
+from surrogates.zoo import load_surrogate, read_card
 from tests.csp.test_search import Interrupting, Strained
 from tests.lennard_jones import LennardJones
 from tests.surrogates.test_transfer import planted, salts, surrogate
@@ -75,13 +76,35 @@ def test_labels_without_a_surrogate_are_refused() -> None:
 
 
 def test_only_our_surrogates_can_be_adapted(tmp_path: Path) -> None:
-    learner = TransferLearner(Potential(LennardJones()), tmp_path)
+    learner = TransferLearner(Potential(LennardJones()), tmp_path / "labels")
     with pytest.raises(InputError, match="cannot be adapted"):
         learner.adapt(LennardJones(), salts(2), torch.zeros(2, dtype=torch.float64))
 
 
+def test_the_adapted_model_is_kept_and_can_begin_another_search(tmp_path: Path) -> None:
+    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(12)
+    model = surrogate()
+    energy = planted(model, crystals, slope=0.9, spread=0.1, noise=0.01)
+    adapted, how = learner.adapt(model, crystals, energy)
+    assert how.endswith("saved as models/NaCl-lennard-jones.safetensors")
+    kept = load_surrogate(tmp_path / "models" / "NaCl-lennard-jones.safetensors")
+    kept.network.double()
+    expected = adapted.evaluate(crystals).energy
+    torch.testing.assert_close(kept.evaluate(crystals).energy, expected, atol=1e-4, rtol=0)
+    assert read_card(tmp_path / "models" / "NaCl-lennard-jones.safetensors").parents == ["random"]
+    again, _ = learner.adapt(kept, crystals, energy)
+    assert "random" not in again.label.checkpoint
+
+
+def test_a_model_that_cannot_be_kept_costs_the_search_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("no folder")
+    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(3)
+    _, how = learner.adapt(surrogate(), crystals, torch.zeros(3, dtype=torch.float64))
+    assert how.endswith("it could not be saved (File exists)")
+
+
 def test_later_labels_go_where_they_decide(tmp_path: Path) -> None:
-    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path), salts(60)
+    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(60)
     model = surrogate()
     energy = planted(model, crystals, slope=0.9, spread=0.1, noise=0.01)
     adapted, _ = learner.adapt(model, crystals[:10], energy[:10])
@@ -99,7 +122,7 @@ def test_later_labels_go_where_they_decide(tmp_path: Path) -> None:
 def test_cells_too_large_for_the_labeller_are_not_chosen(tmp_path: Path) -> None:
     labeller = Potential(LennardJones())
     labeller.max_atoms = 3
-    learner, crystals = TransferLearner(labeller, tmp_path), salts(5)
+    learner, crystals = TransferLearner(labeller, tmp_path / "labels"), salts(5)
     assert learner.choose(surrogate(), crystals, torch.zeros(5, dtype=torch.float64), [], 3, 0) == []
 
 
