@@ -22,16 +22,22 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Vectors = tuple[Tensor, Tensor]  # of the whole and of the places, as the encoder returns them
 
-SCORES = ("kernel", "votes")
+SCORES = ("kernel", "odds")
 COMPARED_AT_ONCE = 6_000_000  # query × order × entry
+LEAST = 1e-9  # probability; smaller ones are beyond float32
 
 
 class Nearness:
     """Two scores of a pair, from the compositions and from the entries that a library shows:
 
     kernel  of the metric between the two compositions, elements in their places in every order
-    votes   ln Σ_p P(p | a) P(p | b): the probability that both get the same of the library's prototypes, each
-            from its neighbours under the metric (as `generators.metric_learning` ranks prototypes)
+    odds    ln of how much more probable it is that both have the same prototype than that they have two,
+            compared with any two of the ratio, each prototype from the neighbours under the metric (as
+            `generators.metric_learning` ranks prototypes) and independent of the other's:
+
+                ln Σ_p P(p | a) P(p | b) / π_p  −  ln (1 − Σ_p P(p | a) P(p | b)) / (1 − Σ_p π_p²)
+
+            with π_p the share of a prototype in the entries of the ratio
     """
 
     def __init__(
@@ -58,13 +64,14 @@ class Nearness:
             vectors = self._vectors(elements, anonymous)
             orders = torch.from_numpy(equal_places(anonymous)).to(self._device)
             kernel = self._encoder.compare(vectors, vectors, orders).logsumexp(1).cpu()
-            prototypes = self._prototypes(vectors, orders, anonymous)
             found[mine, 0] = kernel[a, b]
-            found[mine, 1] = (prototypes[a] + prototypes[b]).logsumexp(1)
+            found[mine, 1] = _log_odds(*self._prototypes(vectors, orders, anonymous), a, b)
         return found
 
-    def _prototypes(self, queries: Vectors, orders: Tensor, anonymous: tuple[int, ...]) -> Tensor:
-        """float [Q, m] on the CPU: ln P of each prototype that the library shows of the ratio."""
+    def _prototypes(
+        self, queries: Vectors, orders: Tensor, anonymous: tuple[int, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """P [Q, m] and π [m] of the prototypes that the library shows of the ratio; float64 on the CPU."""
         prototypes = self._index.of(anonymous)
         entries = self._vectors(prototypes.elements, anonymous)
         own = features(self._library, prototypes, anonymous, self._volume).to(self._device)
@@ -75,13 +82,20 @@ class Nearness:
         for chosen in torch.arange(len(queries[0])).split(at_once):
             some = queries[0][chosen], queries[1][chosen]
             said = (self._encoder.compare(some, entries, orders) + own).logsumexp(1).log_softmax(1)  # [Q, N]
-            share = said.new_zeros(len(said), len(prototypes)).index_add(1, number, said.exp())
-            parts.append(share.clamp(min=1e-30).log().cpu())
-        return torch.cat(parts)
+            parts.append(said.new_zeros(len(said), len(prototypes)).index_add(1, number, said.exp()))
+        entries_of = number.bincount(minlength=len(prototypes)).double()
+        return torch.cat(parts).double().cpu(), (entries_of / entries_of.sum()).cpu()
 
     def _vectors(self, elements: Ints, anonymous: tuple[int, ...]) -> Vectors:
         numbers = torch.from_numpy(elements).to(self._device)
         return self._encoder(numbers, torch.tensor(anonymous, device=self._device).expand_as(numbers))
+
+
+def _log_odds(shares: Tensor, frequency: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """[P]: the odds of `Nearness`, of the queries a and b [P] with shares [Q, m]."""
+    both = shares[a] * shares[b]
+    two = ((1.0 - both.sum(1)) / (1.0 - (frequency**2).sum()).clamp(min=LEAST)).clamp(min=LEAST)
+    return (both / frequency).sum(1).clamp(min=LEAST).log() - two.log()
 
 
 def calibrated(scores: Floats, similar: NDArray[np.bool_]) -> Callable[[Floats], Floats]:

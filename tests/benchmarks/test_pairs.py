@@ -191,8 +191,8 @@ def test_the_reference_learns_what_there_is_to_learn_and_no_more(monkeypatch: py
 
 
 def test_the_scores_are_those_of_the_generator(library: Library, index: PrototypeIndex) -> None:
-    """Votes against the evidence that `metric_learning` ranks by, a composition at a time; the kernel
-    against the distance of the vectors."""
+    """The odds against Bayes' rule with the evidence that `metric_learning` ranks by, a composition at a
+    time and over all pairs of prototypes; the kernel against the distance of the vectors."""
     weights = shipped("metric_learning")
     hidden = np.array([rows_of(library, f)[0] for f in ("NaCl", "GaAs")])
     view = library.hiding(hidden)
@@ -209,7 +209,14 @@ def test_the_scores_are_those_of_the_generator(library: Library, index: Prototyp
         return np.bincount(prototypes.number, p, len(prototypes)) / p.sum()
 
     for k, other in enumerate(("GaAs", "LiF")):
-        assert found[k, 1] == pytest.approx(np.log((shares("NaCl") * shares(other)).sum()), abs=1e-3)
+        # P(a, b | same) ∝ Σ_p π_p P(a | p) P(b | p), P(a, b | two) ∝ Σ_p≠q π_p π_q P(a | p) P(b | q)
+        prior = np.bincount(prototypes.number) / len(prototypes.number)
+        likelihood = np.outer(shares("NaCl") / prior, shares(other) / prior)
+        apart = np.outer(prior, prior) * (1 - np.eye(len(prior)))
+        expected = np.log((prior * np.diag(likelihood)).sum()) - np.log(
+            (apart * likelihood).sum() / apart.sum()
+        )
+        assert found[k, 1] == pytest.approx(expected, abs=1e-3)
 
     encoder, _ = load_encoder(weights)
     one = torch.ones(1, 2, dtype=torch.long)
