@@ -73,8 +73,8 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(PATIENCE)
 
 
-def until(holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
+def until(holds: Callable[[], bool], what: str, patience: float = PATIENCE, every: float = 1.0) -> None:
     deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not happen in {patience:.0f} s"
-        time.sleep(1)
+        time.sleep(every)

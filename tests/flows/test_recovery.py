@@ -23,7 +23,7 @@ from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
 STAGES = ("proposing", "screening", "relaxing", "finishing", "rattling")  # as the progress says
-SEARCH = {"screened": 40, "relaxed": 20, "finished": 8, "rattled": 1, "max_steps": 6, "max_atoms": 8}
+SEARCH = {"screened": 40, "relaxed": 20, "finished": 8, "rattled": 2, "max_steps": 6, "max_atoms": 8}
 OPTIONS = [word for name, n in SEARCH.items() for word in (f"--{name.replace('_', '-')}", str(n))]
 CANDIDATES = 300
 AWAY = 30.0  # seconds
@@ -79,12 +79,13 @@ def says(api: Api, id_: str, word: str) -> bool:
     """Whether the run is at work in this stage, or, where that was too short to be seen, after it."""
     state, told = api.run(id_)["state"], api.artifacts(id_).get("progress")
     assert state["type"] not in ("COMPLETED", "FAILED"), state["message"]
-    if not told or state["name"] != "Running":
+    if not told or state["name"] != "Running" or told["updated"] < state["timestamp"]:
         return False
     return told["description"].split()[0] in STAGES[STAGES.index(word) :]
 
 
 def kill(id_: str) -> None:
+    assert processes_of(id_)
     for pid in processes_of(id_):
         os.kill(pid, signal.SIGKILL)
     until(lambda: not processes_of(id_), "the kill", 30)
@@ -98,8 +99,9 @@ def test_killed_in_every_stage(csp: Csp, undisturbed: Path, tmp_path: Path) -> N
     api, id_ = Api(csp), submit(csp, tmp_path)
     assert len(STAGES) < CRASHES
     for word in STAGES:
-        until(lambda word=word: says(api, id_, word), word)
+        until(lambda word=word: says(api, id_, word), word, every=0.2)
         kill(id_)
+        until(lambda: api.state(id_) != "Running", "the crash")
     until(lambda: api.state(id_) == "Completed", "the end")
     assert api.run(id_)["run_count"] == 1 + len(STAGES)
     assert same(tmp_path, undisturbed)
