@@ -34,13 +34,13 @@ class Budget:
 
 BUDGETS = {
     "small": Budget(
-        candidates=256, screened=256, relaxed=24, finished=8, max_steps=30, rattled=1, max_atoms=40
+        candidates=256, screened=768, relaxed=36, finished=12, max_steps=30, rattled=1, max_atoms=40
     ),
     "standard": Budget(
-        candidates=500, screened=1000, relaxed=120, finished=30, max_steps=60, rattled=2, max_atoms=120
+        candidates=500, screened=1500, relaxed=160, finished=40, max_steps=60, rattled=2, max_atoms=120
     ),
     "full": Budget(
-        candidates=10240, screened=20480, relaxed=500, finished=100, max_steps=200, rattled=5, max_atoms=120
+        candidates=10240, screened=30720, relaxed=500, finished=100, max_steps=200, rattled=5, max_atoms=120
     ),
 }
 

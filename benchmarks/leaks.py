@@ -5,10 +5,11 @@ from __future__ import annotations
 from enum import StrEnum
 
 from csp.target import Target
+from generators import cards
 from surrogates.data import hashed
 from surrogates.zoo import is_ours, seen_compositions
 
-__all__ = ["Leak", "leak", "seen_by"]
+__all__ = ["Leak", "leak", "learned_by", "seen_by"]
 
 
 class Leak(StrEnum):
@@ -20,6 +21,12 @@ class Leak(StrEnum):
 def seen_by(model: str) -> frozenset[int] | None:
     """Hashed compositions in the weights of a model of ours; None for any other, whose data is not known."""
     return seen_compositions(model) if is_ours(model) else None
+
+
+def learned_by(generator: str) -> frozenset[int] | None:
+    """Hashed compositions in the weights of a generator; None for one that has learned nothing."""
+    weights = cards.shipped(generator)
+    return cards.seen_compositions(weights) if weights.is_file() else None
 
 
 def leak(formula: str, seen: frozenset[int] | None) -> Leak:

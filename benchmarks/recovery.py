@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.budgets import BUDGETS
 from benchmarks.files import Clock, write_json, write_text
-from benchmarks.leaks import leak, seen_by
+from benchmarks.leaks import Leak, leak, learned_by, seen_by
 from benchmarks.machine import machine
 from benchmarks.outcome import Chance, Outcome, read_outcomes
 from benchmarks.recovery_plot import plot
@@ -247,11 +247,15 @@ class Recovery:
             truth_ev_per_atom=truth_energy,
             funnel=funnel,
             seconds=clock.seconds,
-            leak={
-                model.name: leak(truth.formula, seen_by(name))
-                for name, model in zip(settings.models, self.models, strict=True)
-            },
+            leak=self._leaks(truth, settings),
         )
+
+    def _leaks(self, truth: Truth, settings: SearchSettings) -> dict[str, Leak]:
+        """Of every model, and of every generator that has learned."""
+        seen = {model.name: seen_by(name) for name, model in zip(settings.models, self.models, strict=True)}
+        learned = {name: learned_by(name) for name in settings.generators}
+        seen |= {name: compositions for name, compositions in learned.items() if compositions is not None}
+        return {name: leak(truth.formula, compositions) for name, compositions in seen.items()}
 
     def _chance(self, truth: Truth, search: Search) -> Chance:
         """The plausible ones of as many random crystals as were asked for, by another seed."""

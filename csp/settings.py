@@ -25,7 +25,7 @@ from csp.target import CRYSTAL_SYSTEMS, Target
 __all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
-DEFAULT_GENERATORS = ("template", "metric_learning", "random")
+DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
 
 
 def _split(value: Any) -> Any:
@@ -62,21 +62,21 @@ class SearchSettings(BaseModel):
         500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
     )
     screened: int = Field(
-        1000,
+        1500,
         ge=1,
         le=1_000_000,
         title="Screened",
         description="Distinct candidates given a single-point energy, the best of them are relaxed",
     )
     relaxed: int = Field(
-        120,
+        160,
         ge=1,
         le=100_000,
         title="Relaxed",
         description="Candidates to relax, by the surrogate if there is one",
     )
     finished: int = Field(
-        30,
+        40,
         ge=1,
         le=100_000,
         title="Finished",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 from csp.contracts import check_generator
 from csp.errors import InputError
 from csp.geometry import COVALENT_RADII, distance_ratio
+from csp.heldout import HELD_OUT, composition_name, fold, hashed
 from csp.library import Library
 from csp.target import Target
 from csp.volume import VolumePrior
-from generators.cards import export
+from generators.cards import export, seen_compositions, shipped
 from generators.description_table import Table, letters_allowed
 from generators.descriptions import build
 from generators.randomness import Streams
@@ -27,6 +29,7 @@ from generators.space_group_sampling import draw_skeletons, joint
 from generators.train_space_group import Recipe, Trainable, train, validate
 
 ANYTHING = Soundness(min_distance=0.0, volume=float("inf"), trials=1)
+COMPOSITIONS = Path(__file__).parents[2] / "benchmarks" / "compositions35.txt"
 TINY = Architecture(width=32, layers=2, heads=2, components=3, cells=2)
 NUMBERS, COUNTS = (22, 8), (1, 2)
 RADII = COVALENT_RADII[list(NUMBERS)]
@@ -280,3 +283,30 @@ def test_training_learns_and_goes_on_exactly(data, tmp_path, capsys):
     with pytest.raises(InputError, match="another recipe"):
         train(replace(recipe, lr=1.0), data, data, tmp_path / "whole", device=cpu)
     assert "letters" in capsys.readouterr().out
+
+
+# -- what ships -----------------------------------------------------------------------------------
+
+
+def test_what_ships_has_seen_neither_the_35_nor_the_held_out():
+    path = shipped("space_group")
+    assert path.stat().st_size < 6e6
+    seen = seen_compositions(path)
+    assert len(seen) > 50_000
+    assert not {hashed(name) for name in COMPOSITIONS.read_text().splitlines()} & seen
+    binaries = [composition_name((a, b), (1, n)) for a in range(1, 90) for b in range(1, a) for n in (1, 2)]
+    held_out = {hashed(name) for name in binaries if fold(name) == HELD_OUT}
+    assert len(held_out) > 100
+    assert not held_out & seen
+    assert {hashed(name) for name in binaries} & seen
+
+
+def test_what_ships_knows_rock_salt():
+    """MgO, whatever was seen of it, is cubic; nearly every crystal drawn is the model's, not chance's."""
+    generator = SpaceGroupGenerator(Library.open(), VolumePrior.load())
+    target = Target.parse("MgO", max_atoms=8)
+    plan = generator._plan(target)
+    assert int(plan.log_p.exp().sum(1).argmax()) == 225
+    proposals = generator.propose(target, 100, seed=0)
+    assert sum("random" in p.why for p in proposals.provenance) < 40
+    assert any(p.space_group == 225 for p in proposals.provenance)
