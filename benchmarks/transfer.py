@@ -37,7 +37,7 @@ from surrogates.heads import HEADS, Head, fit_head
 from surrogates.learner import choose
 from surrogates.potentials import load_potential
 from surrogates.surrogate import Surrogate
-from surrogates.transfer import candidates, near_duplicates, simplest
+from surrogates.transfer import best, candidates, near_duplicates
 from surrogates.transformer import CrystalTransformer
 from surrogates.zoo import is_ours, load_model
 
@@ -254,7 +254,7 @@ class _Known:
             for name in candidates(len(rows))
             if name in HEADS
         }
-        taken = simplest({name: left_out for name, (_, left_out) in fits.items()})
+        taken = best({name: left_out for name, (_, left_out) in fits.items()})
         return {name: head for name, (head, _) in fits.items()} | {"default": fits[taken][0]}
 
     def headed(

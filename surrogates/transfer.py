@@ -31,7 +31,7 @@ from surrogates.surrogate import Surrogate
 from surrogates.transformer import CrystalTransformer
 from surrogates.uncertainty import Rigidity
 
-__all__ = ["KIND", "STRATEGIES", "Adapted", "adapt", "candidates", "near_duplicates", "simplest"]
+__all__ = ["KIND", "STRATEGIES", "Adapted", "adapt", "best", "candidates", "near_duplicates"]
 
 KIND = "tuned"  # the only head of an adapted surrogate
 TUNINGS = {"frozen": FROZEN, "full": FULL}
@@ -63,9 +63,9 @@ class Adapted:
 
     def __str__(self) -> str:
         tried = ", ".join(f"{name} {1000 * error:.0f}" for name, error in self.errors.items())
-        why = "as asked" if self.asked else "the simplest as good as the best"
+        why = "as asked" if self.asked else "with the smallest error"
         return (
-            f"{self.strategy} on {self.n} labels, {why} (error on labels left out in {self.groups} groups of "
+            f"{self.strategy} on {self.n} labels, {why} (on labels left out in {self.groups} groups of "
             f"near-duplicates, meV/atom: {tried})"
         )
 
@@ -85,8 +85,8 @@ def adapt(
 
     energy    float64 [N]  eV per cell, all under `label`
     groups    [N]  labels of one group are left out together; None: near-duplicates are
-    strategy  one of `STRATEGIES`, or "auto": of those that so many labels allow, the simplest that is as
-              good as the best (`simplest`) by left-out error
+    strategy  one of `STRATEGIES`, or "auto": of those that so many labels allow, the one with the smallest
+              left-out error
     replay    crystals that the surrogate's head was trained on, for frozen and full to keep learning from
 
     Raises InputError for no labels, a label that is not finite, elements that the surrogate does not know,
@@ -109,27 +109,17 @@ def adapt(
         if name in TUNINGS:
             labelled = Labelled(crystals, [""] * len(crystals), energy.double())
             found[name] = _new_weights(surrogate, labelled, label, group, TUNINGS[name], source, seed)
-    taken = simplest({name: found[name][1] for name in names})
+    taken = best({name: found[name][1] for name in names})
     errors = {name: float(np.abs(left_out).mean()) for name, (_, left_out) in found.items()}
     return Adapted(
         found[taken][0], taken, errors, len(crystals), len(np.unique(group)), asked=strategy != "auto"
     )
 
 
-def simplest(left_out: Mapping[str, Floats]) -> str:
-    """Of strategies with left-out residuals [N], the first whose mean absolute residual is not larger than
-    the smallest by more than one standard error of the difference.
-
-    The one-standard-error rule (Breiman et al., Classification and Regression Trees, 1984, §3.4.3) for
-    pairs. NaN, where nothing could be left out, leaves the first strategy.
-    """
-    sizes = {name: np.abs(residuals) for name, residuals in left_out.items()}
-    best = min(sizes, key=lambda name: np.nan_to_num(sizes[name].mean(), nan=np.inf))
-    for name, size in sizes.items():
-        worse = size - sizes[best]
-        if not worse.mean() > worse.std() / np.sqrt(len(worse)):
-            return name
-    return best
+def best(left_out: Mapping[str, Floats]) -> str:
+    """The strategy with the smallest mean absolute left-out residual; the first of equals, and where nothing
+    could be left out (NaN)."""
+    return min(left_out, key=lambda name: np.nan_to_num(np.abs(left_out[name]).mean(), nan=np.inf))
 
 
 def candidates(n: int, *, several: bool = False) -> list[str]:

@@ -43,6 +43,8 @@ def test_the_summary_has_the_means_and_says_where_the_default_is_worse() -> None
     cases = [
         case("none", 0, [5.0] * 4),
         case("affine", 5, [0.5, 1.0, 2.0, 3.5], 0.4),
+        case("shift", 5, [1.0, 1.0, 2.0, 3.5], 0.4),
+        case("shift", 50, [1.0, 1.0, 2.0, 3.5], 0.4),
         case("default", 5, [9.0, 1.0, 2.0, 3.5], 0.6),
         case("default", 50, [0.0, 1.0, 2.0, 4.5], 0.6),
     ]
