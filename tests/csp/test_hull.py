@@ -261,3 +261,15 @@ def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
     assert not partial.has_hull
     assert "not all relaxed yet" in partial.warnings[-1]
     assert search(later, elsewhere).run().results == whole.results
+
+
+def test_a_library_without_any_reference_is_told(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    nothing = References.of(Target.parse("NaCl"), known.hiding(known.all_rows()), tmp_path)
+    run = search(tmp_path / "run", nothing)
+    run.hull()
+    assert run.conclude().warnings == [
+        "Hull: 0 reference crystals of 0 compositions.",
+        "Hull: the library has no entry of Na, Cl.",
+        "There is no energy above the hull: references of Na, Cl are missing.",
+    ]
