@@ -7,6 +7,7 @@ import is imported by the tasks, so that a run that was asked for wrongly says s
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import lru_cache, partial
 from pathlib import Path
@@ -44,20 +45,21 @@ if TYPE_CHECKING:
 __all__ = ["predict"]
 
 RESULTS = 20  # in what the flow returns
-STORE_BACK_IN = [10.0, 30.0, 60.0]  # seconds to wait for a database that is away
+BACK_IN = [10.0, 30.0, 60.0]  # seconds to wait for a database or for room on a disk
 
 
-def _store_is_away(_: Any, __: Any, state: Any) -> bool:
-    """Only what passes by itself is worth a retry."""
-    return isinstance(state.result(raise_on_failure=False), StoreError)
+def _may_pass(_: Any, __: Any, state: Any) -> bool:
+    """Only what may pass by itself is worth a retry: a database that is away, a disk that is full."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 RESUMABLE: dict[str, Any] = {
     "cache_policy": NO_CACHE,
     "persist_result": False,
-    "retries": len(STORE_BACK_IN),
-    "retry_delay_seconds": STORE_BACK_IN,
-    "retry_condition_fn": _store_is_away,
+    "retries": len(BACK_IN),
+    "retry_delay_seconds": BACK_IN,
+    "retry_condition_fn": _may_pass,
 }
 
 
