@@ -67,6 +67,16 @@ def labels(
     )
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
+)
+def surrogate(context: typer.Context) -> None:
+    """The energy surrogate, on formation energies and labels; --help tells its options."""
+    from surrogates.train import main
+
+    main(context.args)
+
+
 @app.command()
 def metric(
     structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],

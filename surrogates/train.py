@@ -1,6 +1,6 @@
 """Training of the transformer surrogate: resumable to the step, on one CPU core or a GPU.
 
-    python -m surrogates.train --structures S.parquet --energies E.parquet --out DIR [--virtual SHARDS]
+    csp train surrogate --structures S.parquet --energies E.parquet --out DIR [--virtual SHARDS]
 
 Imports torch, numpy and pyarrow only, so that it runs where nothing else is installed. Formation
 energies from DFT train the head "formation"; virtual crystals labelled by a teacher (see
@@ -266,7 +266,7 @@ def plot(log: Path, image: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m surrogates.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="csp train surrogate", description=__doc__.splitlines()[0])
     parser.add_argument("--structures", type=Path, required=True, help="Parquet table of crystals")
     parser.add_argument("--energies", type=Path, required=True, help="Parquet table of formation energies")
     parser.add_argument("--virtual", type=Path, help="directory of labelled shards (train-*.npz, val-*.npz)")
