@@ -258,10 +258,10 @@ class Recovery:
         return {name: leak(truth.formula, compositions) for name, compositions in seen.items()}
 
     def _chance(self, truth: Truth, search: Search) -> Chance:
-        """The plausible ones of as many random crystals as were asked for, by another seed."""
+        """The plausible ones of as many random crystals as each generator is asked for, by another seed."""
         target = search.settings.target()
         generator = RandomGenerator(self.library.excluding(target), VolumePrior.load())
-        wanted = sum(tally.requested for tally in search.store.tally().values())
+        wanted = search.settings.candidates
         crystals = generator.propose(target, wanted, seed=self.settings.seed + CHANCE_SEED).crystals
         crystals = crystals[plausible(crystals, search.volume_per_atom)]
         matched = {

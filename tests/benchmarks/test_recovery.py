@@ -87,7 +87,7 @@ def test_finds_the_ground_state(undisturbed: Path) -> None:
         assert target["score"]["best_ev_per_atom"] == pytest.approx(target["truth_ev_per_atom"], abs=2e-3)  # type: ignore[index]
         learned = {"NaCl": "seen", "KBr": "clean"}[str(target["name"])]  # KBr is in the held-out fold
         assert target["leak"] == {"lennard-jones": "unknown", **dict.fromkeys(DEFAULT_GENERATORS, learned)}
-        assert 16 < target["chance"]["n"] <= 16 * len(DEFAULT_GENERATORS)  # type: ignore[index]
+        assert 8 <= target["chance"]["n"] <= 16  # type: ignore[index]
     assert {"table.md", "recovery.png", "recovery.json"} <= {p.name for p in undisturbed.iterdir()}
 
 
