@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Clock", "read_energies", "write_json", "write_text"]
+__all__ = ["Clock", "read_energies", "replacing", "write_json", "write_text"]
 
 
 def read_energies(path: Path) -> dict[str, float]:
@@ -23,8 +23,15 @@ def read_energies(path: Path) -> dict[str, float]:
 
 def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(text, encoding="utf-8")
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path` once it is whole; processes at work on one folder do not meet."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.new")
+    yield partial
     os.replace(partial, path)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import write_json
+from benchmarks.files import read_energies, write_json
 from benchmarks.truths import read_truths
 from csp.crystals import Crystals
 from csp.errors import InputError
@@ -43,7 +43,6 @@ __all__ = [
     "measure",
     "place",
     "reachable",
-    "read_energies",
     "summary",
 ]
 
@@ -232,11 +231,3 @@ def _answer(library: Library, rows: list[int], energies: Mapping[str, float]) ->
     if known:
         return min(known)[1]
     return rows[0] if len(rows) == 1 else None
-
-
-def read_energies(path: Path) -> dict[str, float]:
-    """eV/atom of formation by id."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["material_id", "formation_energy"])
-    return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from benchmarks import space_group
-from benchmarks.files import write_json
-from benchmarks.generators import Known, held_out, in_folder, reachable, read_energies
+from benchmarks.files import read_energies, write_json
+from benchmarks.generators import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.ends import RANKED

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.files import replacing
 from benchmarks.outcome import Outcome
 from benchmarks.recovery_summary import published_totals
 from benchmarks.scoring import HIT, RANKS, TOLERANCES, wilson
@@ -35,9 +35,8 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
     grid, bars = figure.subplots(1, 2, width_ratios=[1.25, 1.0])
     _stages(grid, outcomes)
     _found(bars, outcomes)
-    partial = path.with_name(f".{path.name}.new")
-    figure.savefig(partial, dpi=160, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=160, format="png")
 
 
 def _stages(axes: Axes, outcomes: Sequence[Outcome]) -> None:

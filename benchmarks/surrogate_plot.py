@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.contestants import RELAXED_ONLY, VOLUME_ONLY
+from benchmarks.files import replacing
 from benchmarks.surrogate_summary import BEST, Measured
 from benchmarks.surrogate_table import PUBLISHED_MAE
 
@@ -38,9 +38,8 @@ def plot(measured: Sequence[Measured], path: Path) -> None:
     for axes in (errors, taus, recall):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    partial = path.with_name(f".{path.name}.new")
-    figure.savefig(partial, dpi=160, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=160, format="png")
 
 
 def _colours(measured: Sequence[Measured]) -> dict[str, str]:

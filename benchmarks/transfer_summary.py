@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.files import replacing
 from benchmarks.ranking import Floats, interval, ordered
 
 __all__ = ["Case", "plot", "summarise", "table"]
@@ -187,6 +187,5 @@ def plot(summary: dict[str, Any], path: Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
     left.legend(fontsize=7, frameon=False)
-    partial = path.with_name(f".{path.name}.new")
-    figure.savefig(partial, dpi=160, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, dpi=160, format="png")
