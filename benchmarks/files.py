@@ -29,7 +29,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path` once it is whole; processes at work on one folder do not meet."""
+    """Where to write what is to be at `path` once it is whole; processes in one folder do not meet."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.new")
     yield partial
     os.replace(partial, path)
