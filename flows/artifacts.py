@@ -16,7 +16,7 @@ from prefect.artifacts import (
 
 from csp.page import STAGES
 from csp.picture import ranking_png
-from csp.prediction import Prediction
+from csp.prediction import Prediction, Result
 from csp.record import RunRecord
 from flows.home import AUTH, FILES_URL, runs
 
@@ -63,6 +63,7 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
             "rank": r.rank,
             f"Δ{symbol}, meV/atom": round(prediction.above_best(r), 1),
             f"{symbol}, eV/atom": round(r.enthalpy_ev_per_atom, 4),
+            **_above_hull(r),
             "space group": f"{r.spacegroup} ({r.spacegroup_number})",
             "atoms": r.n_atoms,
             "Å³/atom": round(r.volume_per_atom, 2),
@@ -72,6 +73,12 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
         }
         for r in prediction.results[:ROWS]
     ]
+
+
+def _above_hull(result: Result) -> dict[str, float]:
+    """A column where there is a hull."""
+    above = result.e_above_hull_ev_per_atom
+    return {} if above is None else {"above hull, meV/atom": round(1000 * above, 1)}
 
 
 def summary(prediction: Prediction, record: RunRecord, where: str) -> str:
