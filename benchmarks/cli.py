@@ -276,9 +276,7 @@ def surrogate(
 def transfer(
     out: Out,
     structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
-    source: Annotated[
-        str, typer.Option(help="Weights or checkpoint of a training without virtual crystals")
-    ],
+    source: Annotated[str, typer.Option(help="Weights or checkpoint of a training without virtual crystals")],
     teacher: Annotated[
         str, typer.Option(help="Potential that labels: a matgl model's name or folder")
     ] = "TensorNet-PES-MatPES-PBE-2025.2",
