@@ -18,7 +18,7 @@ from surrogates.dft_gpaw import Gpaw, GpawSettings
 from surrogates.labellers import Potential, load_labeller
 from tests.lennard_jones import LennardJones
 
-COARSE = GpawSettings(cutoff=200.0, kspacing=0.6, time_limit=120.0)
+COARSE = GpawSettings(cutoff=200.0, kspacing=0.6, time_limit=600.0)
 
 needs_gpaw = pytest.mark.skipif(shutil.which("gpaw") is None, reason="GPAW is not installed")
 
