@@ -18,6 +18,16 @@ app = typer.Typer(help="How well and how fast the engine works.", no_args_is_hel
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Out = Annotated[Path, typer.Option(help="Folder of the results")]
+Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
+Prototyped = Annotated[
+    Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
+]
+Targets = Annotated[
+    str, typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training")
+]
+Energies = Annotated[
+    Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N targets or sizes")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 2, help="Same seed, same result")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
@@ -29,9 +39,7 @@ def recovery(
     targets: Annotated[
         Path | None, typer.Option(help="Folder of CIFs of known crystals; default: the 35 of the paper")
     ] = None,
-    library: Annotated[
-        Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
-    ] = None,
+    library: Prototyped = None,
     generators: Annotated[
         str | None, typer.Option(help="Which generators propose, a,b; default: all")
     ] = None,
@@ -104,9 +112,7 @@ def compare(
 @app.command()
 def throughput(
     out: Out,
-    library: Annotated[
-        Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
-    ] = None,
+    library: Prototyped = None,
     relaxer: Annotated[list[str] | None, typer.Option(help="Potential to measure; may be repeated")] = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -136,14 +142,9 @@ def throughput(
 @app.command()
 def generators(
     out: Out,
-    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
-    targets: Annotated[
-        str,
-        typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training"),
-    ] = "heldout",
-    energies: Annotated[
-        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-    ] = None,
+    library: Known,
+    targets: Targets = "heldout",
+    energies: Energies = None,
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -163,14 +164,9 @@ def generators(
 @app.command()
 def pools(
     out: Out,
-    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
-    targets: Annotated[
-        str,
-        typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training"),
-    ] = "heldout",
-    energies: Annotated[
-        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-    ] = None,
+    library: Known,
+    targets: Targets = "heldout",
+    energies: Energies = None,
     size: Annotated[int, typer.Option(min=1, help="Crystals in a pool")] = 500,
     surrogate: Annotated[str, typer.Option(help="Model that screens and relaxes")] = "xs",
     weights: Annotated[
@@ -204,7 +200,7 @@ def pools(
 @app.command()
 def pairs(
     out: Out,
-    library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    library: Known,
     energies: Annotated[
         Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
     ],

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Clock", "read_energies", "replacing", "write_json", "write_text"]
+__all__ = ["Clock", "changed", "read_energies", "replacing", "write_json", "write_text"]
 
 
 def read_energies(path: Path) -> dict[str, float]:
@@ -25,6 +25,14 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def changed(path: Path, settings: Mapping[str, Any]) -> list[str]:
+    """The settings that differ from those in a file of an earlier run; none where there is no file."""
+    if not path.is_file():
+        return []
+    before = json.loads(path.read_text(encoding="utf-8"))
+    return [name for name, value in settings.items() if value != before.get(name)]
 
 
 @contextmanager

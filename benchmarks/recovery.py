@@ -7,7 +7,6 @@ its search. READ `Recovery.run` FIRST.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.budgets import BUDGETS
-from benchmarks.files import Clock, write_json, write_text
+from benchmarks.files import Clock, changed, write_json, write_text
 from benchmarks.leaks import Leak, leak, learned_by, seen_by
 from benchmarks.machine import machine
 from benchmarks.outcome import Chance, Outcome, read_outcomes
@@ -150,11 +149,9 @@ class Recovery:
                 raise InputError(
                     f"{out} already holds a benchmark; add --resume to go on with it or choose another --out."
                 )
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [name for name in record if record[name] != before.get(name)]
-            if changed:
+            if different := changed(path, record):
                 raise InputError(
-                    f"The benchmark in {out} was started with other settings: {', '.join(changed)}."
+                    f"The benchmark in {out} was started with other settings: {', '.join(different)}."
                 )
         else:
             write_json(path, record)

@@ -7,7 +7,6 @@ by the teacher's measure; crystals a second. What the teacher does is kept on di
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.contestants import Contestant, contestants
-from benchmarks.files import write_json, write_text
+from benchmarks.files import changed, write_json, write_text
 from benchmarks.machine import machine
 from benchmarks.ranking import Ordered, ordered
 from benchmarks.surrogate_plot import plot
@@ -89,10 +88,8 @@ class SurrogateBenchmark:
             "teacher": str(teacher.label),
         }
         path = out / SETTINGS_FILE
-        before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else settings
-        changed = [name for name, value in settings.items() if value != before.get(name)]
-        if changed:
-            raise InputError(f"{out} holds crystals made with another {', another '.join(changed)}.")
+        if different := changed(path, settings):
+            raise InputError(f"{out} holds crystals made with another {', another '.join(different)}.")
         models = contestants(names, baseline, place, out / "models")
         write_json(path, settings)
         return cls(structures, energies, out, seed, limit, library, teacher, models)

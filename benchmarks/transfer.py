@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.contestants import exported
-from benchmarks.files import write_json, write_text
+from benchmarks.files import changed, write_json, write_text
 from benchmarks.machine import machine
 from benchmarks.surrogate_pool import Pools, pool_hash
 from benchmarks.transfer_summary import Case, plot, summarise, table
@@ -119,10 +119,8 @@ class TransferBenchmark:
             "teacher": str(potential.label),
         }
         file = out / SETTINGS_FILE
-        before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else settings
-        changed = [name for name, value in settings.items() if value != before.get(name)]
-        if changed:
-            raise InputError(f"{out} was begun with another {', another '.join(changed)}.")
+        if different := changed(file, settings):
+            raise InputError(f"{out} was begun with another {', another '.join(different)}.")
         write_json(file, settings)
         return cls(out, model, potential, library, seed, names, seeds, tuned)
 

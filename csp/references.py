@@ -9,8 +9,6 @@ random for 49 %. So the model itself chooses, by its energies of the crystals as
 from __future__ import annotations
 
 import hashlib
-import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -21,6 +19,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from csp.cache import keep
 from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.ends import RANKED
@@ -213,27 +212,19 @@ def _listed(formulas: Sequence[str]) -> str:
 
 
 def _write(path: Path, ids: list[str], ends: Relaxed) -> None:
-    """Keep what was relaxed: whole or not at all. Where the folder cannot be written it is relaxed anew."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                ids=np.array(ids),
-                label=np.array([ends.label.functional, ends.label.correction, ends.label.checkpoint]),
-                cell=ends.crystals.cell.numpy(),
-                frac=ends.crystals.frac.numpy(),
-                numbers=ends.crystals.numbers.numpy(),
-                offsets=ends.crystals.offsets.numpy(),
-                energy=ends.energy.numpy(),
-                max_force=ends.max_force.numpy(),
-                steps=ends.steps.numpy(),
-                status=np.array([str(status) for status in ends.status]),
-            )
-        os.replace(part, path)
-    except OSError as error:
-        logging.getLogger(__name__).warning("References cannot be kept in %s: %s.", path.parent, error)
+    keep(
+        path,
+        ids=np.array(ids),
+        label=np.array([ends.label.functional, ends.label.correction, ends.label.checkpoint]),
+        cell=ends.crystals.cell.numpy(),
+        frac=ends.crystals.frac.numpy(),
+        numbers=ends.crystals.numbers.numpy(),
+        offsets=ends.crystals.offsets.numpy(),
+        energy=ends.energy.numpy(),
+        max_force=ends.max_force.numpy(),
+        steps=ends.steps.numpy(),
+        status=np.array([str(status) for status in ends.status]),
+    )
 
 
 def _read(path: Path, label: Label) -> tuple[list[str], Relaxed] | None:

@@ -5,6 +5,7 @@ The one source for the command line, the Prefect forms and the record of a run.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,14 @@ DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
 def _split(value: Any) -> Any:
     """Lists may be written "a,b"."""
     return [part for part in value.replace(" ", "").split(",") if part] if isinstance(value, str) else value
+
+
+def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+    """Each once; raises ValueError for the first that is not known."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"there is no {what} {unknown[0]!r}; choose from {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
 
 
 GeneratorName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GENERATOR_NAMES)})]
@@ -160,22 +169,12 @@ class SearchSettings(BaseModel):
     @field_validator("generators")
     @classmethod
     def _known_generators(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in GENERATOR_NAMES]
-        if unknown:
-            raise ValueError(
-                f"there is no generator {unknown[0]!r}; choose from {', '.join(GENERATOR_NAMES)}"
-            )
-        return tuple(dict.fromkeys(names))
+        return _known("generator", names, GENERATOR_NAMES)
 
     @field_validator("crystal_systems")
     @classmethod
     def _known_systems(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [name for name in names if name not in CRYSTAL_SYSTEMS]
-        if unknown:
-            raise ValueError(
-                f"there is no crystal system {unknown[0]!r}; choose from {', '.join(CRYSTAL_SYSTEMS)}"
-            )
-        return tuple(dict.fromkeys(names))
+        return _known("crystal system", names, CRYSTAL_SYSTEMS)
 
     @field_validator("relaxer")
     @classmethod

@@ -7,8 +7,6 @@ cache folder, by the library's fingerprint and the version of the clustering.
 from __future__ import annotations
 
 import itertools
-import logging
-import os
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -19,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from csp.cache import keep
 from csp.crystals import Crystals
 from csp.geometry import neighbour_list
 from csp.library import Library
@@ -199,21 +198,13 @@ def _parts(library: Library, rows: Ints, elements: Ints) -> Iterator[tuple[int, 
 
 
 def _write(path: Path, found: Prototypes) -> None:
-    """Keep clusters: whole or not at all. Where the folder cannot be written they are made anew each time."""
-    part = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(
-                file,
-                elements=found.elements.astype(np.uint8),
-                number=found.number.astype(np.int32),
-                symmetry=np.concatenate([*found.symmetry, np.zeros((0, found.elements.shape[1]), np.int64)]),
-                orders=np.array([len(s) for s in found.symmetry], np.int64),
-            )
-        os.replace(part, path)
-    except OSError as error:
-        logging.getLogger(__name__).warning("Prototypes cannot be kept in %s: %s.", path.parent, error)
+    keep(
+        path,
+        elements=found.elements.astype(np.uint8),
+        number=found.number.astype(np.int32),
+        symmetry=np.concatenate([*found.symmetry, np.zeros((0, found.elements.shape[1]), np.int64)]),
+        orders=np.array([len(s) for s in found.symmetry], np.int64),
+    )
 
 
 def _read(path: Path, library: Library, anonymous: tuple[int, ...]) -> Prototypes | None:
