@@ -114,19 +114,14 @@ class SpaceGroupGenerator:
         composition in any allowed group and size) and "crowded" (no geometry keeps the atoms apart)."""
         plan = self._plan(target)
         if not bool(plan.log_p.isfinite().any()):
-            return self._random.propose(target, n, seed=seed, start=start)
+            made = self._random.propose(target, n, seed=seed, start=start)
+            return replace(made, provenance=[self._adopted(p, p.index) for p in made.provenance])
         random = range(start // RANDOM_EVERY, (start + n) // RANDOM_EVERY)
         drawn = range(start - random.start, start + n - random.stop)
         parts = [self._random.propose(target, len(random), seed=seed, start=random.start)]
         crystals = [parts[0].crystals]
         provenance = [
-            replace(
-                p,
-                generator=self.name,
-                index=p.index * RANDOM_EVERY + RANDOM_EVERY - 1,
-                score=RANDOM_SCORE,
-            )
-            for p in parts[0].provenance
+            self._adopted(p, p.index * RANDOM_EVERY + RANDOM_EVERY - 1) for p in parts[0].provenance
         ]
         for number in range(drawn.start // BLOCK, -(-drawn.stop // BLOCK)):
             block = self._block(target, plan, seed, number)
@@ -142,6 +137,10 @@ class SpaceGroupGenerator:
             n,
             Counter(crowded=crowded) if crowded else Counter(),
         )
+
+    def _adopted(self, provenance: Provenance, index: int) -> Provenance:
+        """Of a purely random crystal as one of this generator; `why` keeps saying that it is random."""
+        return replace(provenance, generator=self.name, index=index, score=RANDOM_SCORE)
 
     # -- skeletons --------------------------------------------------------------------------------
 
