@@ -1,35 +1,35 @@
 """Batched relaxation of atoms and cell over any energy model.
 
-FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) with a state of its own for each crystal,
-so that a batch gives what its members would give alone. The cell moves as in ASE's
-FrechetCellFilter: its coordinate is n_atoms × the logarithm of the deformation, its force the virial
-divided by n_atoms, and convergence looks at both kinds of forces.
+L-BFGS with a memory of its own for each crystal, so that a batch gives what its members would give alone.
+The coordinate of the cell is the logarithm of the deformation (as in ASE's FrechetCellFilter) times a
+length that makes strains about as stiff as bonds whatever the number of atoms. Convergence looks at the
+forces on the atoms and at the virial divided by n_atoms.
+
+Of 166 candidates for 14 held-out compositions of the library, relaxed by our surrogate with their
+symmetry kept, 163 converge within 60 steps; FIRE (Bitzek et al., Phys. Rev. Lett. 97, 170201 (2006)) brings
+156 there, with twice as many evaluations of energies and forces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 
 import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
+from csp.lbfgs import LBFGS
 from csp.protocols import EnergyModel, Label
 from csp.rank import GPA
 from csp.symmetry import SymmetryOperations
 
 __all__ = ["Relaxed", "Status", "relax"]
 
-# FIRE with larger first steps and more mixing than published (dt 0.1, N_min 5, α 0.1, f_α 0.99):
-# 27 % fewer energy evaluations, to no higher ends, on 48 substituted crystals of six library
-# compositions under CHGNet.
-DT_START, DT_MAX = 0.2, 1.0
-ALPHA_START, ALPHA_SHRINK = 0.25, 0.98
-DT_GROW, DT_SHRINK, PATIENCE = 1.1, 0.5, 2
 MAX_DISPLACEMENT = 0.2  # Å, any atom in one step
-MAX_STRAIN = 0.05  # any component in one step
+MAX_STRAIN = 0.05  # any row in one step
+CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 0.5 and 1.0 need as many and 7 % more evaluations
 
 
 class Status(StrEnum):
@@ -91,61 +91,6 @@ class Relaxed:
         )
 
 
-@dataclass(slots=True)
-class _Fire:
-    """What FIRE remembers of the crystals still moving: velocities and per-crystal scalars."""
-
-    atoms: Tensor  # [A, 3] velocity
-    cell: Tensor  # [B, 3, 3] velocity of n_atoms × log deformation
-    dt: Tensor  # [B]
-    alpha: Tensor  # [B]
-    downhill: Tensor  # [B] steps since the power was last negative
-
-    @classmethod
-    def at_rest(cls, crystals: Crystals) -> _Fire:
-        ones = crystals.cell.new_ones(len(crystals))
-        return cls(
-            torch.zeros_like(crystals.frac),
-            torch.zeros_like(crystals.cell),
-            DT_START * ones,
-            ALPHA_START * ones,
-            torch.zeros(len(crystals), dtype=torch.int64, device=crystals.device),
-        )
-
-    def keep(self, crystals: Tensor, atoms: Tensor) -> _Fire:
-        return _Fire(
-            self.atoms[atoms], *(getattr(self, f.name)[crystals] for f in fields(self) if f.name != "atoms")
-        )
-
-    def step(self, batch: Tensor, force: Tensor, cell_force: Tensor) -> tuple[Tensor, Tensor]:
-        """Displacements of the atoms [A, 3], Å, and of the cell coordinate [B, 3, 3]."""
-        n = len(self.dt)
-
-        def dot(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-            per_atom = (a * b).sum(1)
-            return per_atom.new_zeros(n).index_add(0, batch, per_atom) + (c * d).sum((1, 2))
-
-        power = dot(force, self.atoms, cell_force, self.cell)
-        good = power > 0
-        force_norm = dot(force, force, cell_force, cell_force).sqrt().clamp(min=1e-12)
-        speed = dot(self.atoms, self.atoms, self.cell, self.cell).sqrt()
-        stay = torch.where(good, 1.0 - self.alpha, 0.0)
-        turn = torch.where(good, self.alpha * speed / force_norm, 0.0)
-        faster = good & (self.downhill > PATIENCE)
-        moving = self.downhill > 0
-        self.downhill = torch.where(good, self.downhill + 1, 0)
-        self.alpha = torch.where(
-            faster, self.alpha * ALPHA_SHRINK, torch.where(good, self.alpha, ALPHA_START)
-        )
-        slower = ~good & (moving | (speed > 0))
-        self.dt = torch.where(
-            faster, (self.dt * DT_GROW).clamp(max=DT_MAX), torch.where(slower, self.dt * DT_SHRINK, self.dt)
-        )
-        self.atoms = stay[batch, None] * self.atoms + (turn + self.dt)[batch, None] * force
-        self.cell = stay[:, None, None] * self.cell + (turn + self.dt)[:, None, None] * cell_force
-        return self.dt[batch, None] * self.atoms, self.dt[:, None, None] * self.cell
-
-
 def relax(
     crystals: Crystals,
     model: EnergyModel,
@@ -179,7 +124,7 @@ def relax(
     alive = supported.nonzero().flatten()  # indices into the batch of those still moving
     moving = current[alive]
     operations = None if symmetry is None else symmetry[alive]
-    fire = _Fire.at_rest(moving)
+    optimiser, length = _optimiser(moving)
     start_volume = moving.volumes
     for step in range(max_steps + 1):
         if len(alive) == 0:
@@ -195,9 +140,7 @@ def relax(
             force = operations.symmetrize_forces(force)
             virial = operations.symmetrize_stress(virial)
         virial = 0.5 * (virial + virial.transpose(1, 2))
-        cell_force = virial / moving.n_atoms[:, None, None]
-
-        residual = _largest(force, cell_force, moving.batch)
+        residual = _largest(force, virial / moving.n_atoms[:, None, None], moving.batch)
         finite = torch.isfinite(result.energy) & torch.isfinite(residual)
         sane = (volume > start_volume / 4) & (volume < start_volume * 4)
         ended = (
@@ -213,11 +156,14 @@ def relax(
             stay = ~ended
             atoms = stay[moving.batch]
             _write_back(cell, frac, current, moving, alive)
-            fire, moving, alive = fire.keep(stay, atoms), moving[stay], alive[stay]
-            start_volume, force, cell_force = start_volume[stay], force[atoms], cell_force[stay]
+            optimiser, moving, alive, length = optimiser.keep(stay), moving[stay], alive[stay], length[stay]
+            start_volume, force, virial = start_volume[stay], force[atoms], virial[stay]
             operations = None if operations is None else operations[stay]
         if len(alive):
-            moving = _move(moving, *fire.step(moving.batch, force, cell_force))
+            on_cell = virial / length[:, None, None]
+            displacement = optimiser.step(torch.cat([force, on_cell.reshape(-1, 3)]))
+            strain = displacement[len(force) :].reshape(-1, 3, 3) / length[:, None, None]
+            moving = _moved(moving, displacement[: len(force)], strain)
         if on_step is not None:
             on_step(len(alive), step)
     return Relaxed(current.with_geometry(cell, frac).wrapped(), model.label, energy, worst, steps, status)
@@ -258,18 +204,20 @@ def _write_back(cell: Tensor, frac: Tensor, whole: Crystals, part: Crystals, ind
     frac[member[whole.batch]] = part.frac
 
 
-def _move(crystals: Crystals, displacement: Tensor, cell_displacement: Tensor) -> Crystals:
-    """Displace atoms (Å) and deform cells by the logarithmic strain cell_displacement / n_atoms.
-
-    Steps that are too long are shortened as a whole, so that directions and symmetry stay.
-    """
-    strain = cell_displacement / crystals.n_atoms[:, None, None]
-    length = torch.zeros_like(strain[:, 0, 0]).scatter_reduce(
-        0, crystals.batch, displacement.norm(dim=1), "amax"
+def _optimiser(crystals: Crystals) -> tuple[LBFGS, Tensor]:
+    """For the coordinates of atoms, A rows, and cells, 3B rows; and the lengths [B], Å, that turn strains
+    into coordinates."""
+    n_atoms, n = crystals.n_atoms, len(crystals)
+    length = CELL_LENGTH * n_atoms.double().sqrt() * (crystals.volumes / n_atoms) ** (1 / 3)
+    of_cells = torch.arange(n, device=crystals.device).repeat_interleave(3)
+    longest = torch.cat(
+        [length.new_full((len(crystals.batch),), MAX_DISPLACEMENT), (MAX_STRAIN * length)[of_cells]]
     )
-    excess = torch.maximum(length / MAX_DISPLACEMENT, strain.abs().amax((1, 2)) / MAX_STRAIN).clamp(min=1.0)
-    strain = strain / excess[:, None, None]
-    displacement = displacement / excess[crystals.batch, None]
+    return LBFGS.start(torch.cat([crystals.batch, of_cells]), longest, n), length
+
+
+def _moved(crystals: Crystals, displacement: Tensor, strain: Tensor) -> Crystals:
+    """Atoms displaced by [A, 3], Å, and cells deformed by the exponential of the strains [B, 3, 3]."""
     inverse = torch.linalg.inv(crystals.cell)[crystals.batch]
     frac = crystals.frac + torch.einsum("ai,aij->aj", displacement, inverse)
     return crystals.with_geometry(crystals.cell @ torch.linalg.matrix_exp(strain), frac)
