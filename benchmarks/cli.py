@@ -162,6 +162,26 @@ def generators(
 
 
 @app.command()
+def heldout(
+    out: Out,
+    library: Known,
+    energies: Annotated[
+        Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+    ],
+    limit: Annotated[int, typer.Option(min=1, help="So many compositions")] = 300,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell of an answer")] = 20,
+    seed: Seed = 0,
+) -> None:
+    """Write the answers of compositions that no training uses as CIFs: targets for the recovery benchmark."""
+    from benchmarks.files import write_json
+    from benchmarks.generators import write_held_out
+
+    written = write_held_out(library, energies, out, limit, max_atoms, seed)
+    write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "seed": seed})
+    console.print(f"{written} CIFs are in {out}.")
+
+
+@app.command()
 def pools(
     out: Out,
     library: Known,

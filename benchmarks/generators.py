@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import read_energies, write_json
+from benchmarks.files import read_energies, write_json, write_text
 from benchmarks.truths import read_truths
 from csp.crystals import Crystals
 from csp.errors import InputError
@@ -44,6 +44,7 @@ __all__ = [
     "place",
     "reachable",
     "summary",
+    "write_held_out",
 ]
 
 KS = (1, 5, 10, 20, 100)
@@ -150,12 +151,14 @@ def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Librar
     return library.excluding(*targets), known[:limit]
 
 
-def held_out(library: Library, energies: Path | None, seed: int) -> tuple[Library, Iterator[Known]]:
+def held_out(
+    library: Library, energies: Path | None, seed: int, max_atoms: int = MAX_ATOMS
+) -> tuple[Library, Iterator[Known]]:
     """Compositions of the held-out fold with their answers, and the library without any of the fold.
 
     The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
     composition with several entries and no energy has no answer and is no target. Targets come in the
-    order of the hash of their name and the seed; entries of more than 100 atoms a cell are left out.
+    order of the hash of their name and the seed; answers of more than `max_atoms` a cell are left out.
     """
     rows = library.all_rows()
     numbers, counts = library.compositions(rows)
@@ -170,12 +173,23 @@ def held_out(library: Library, energies: Path | None, seed: int) -> tuple[Librar
     def known() -> Iterator[Known]:
         for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
             answer = _answer(library, of_name[name], known_energy)
-            if answer is not None and library.n_atoms[answer] <= MAX_ATOMS:
+            if answer is not None and library.n_atoms[answer] <= max_atoms:
                 crystal = primitive(library.crystals([answer]), SYMPREC)
                 formula = crystal.structures()[0].composition.reduced_formula
                 yield Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal)
 
     return library.hiding(np.union1d(library.hidden, hidden)), known()
+
+
+def write_held_out(library: Path, energies: Path, out: Path, n: int, max_atoms: int, seed: int) -> int:
+    """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; their number."""
+    from pymatgen.io.cif import CifWriter
+
+    known = islice(held_out(Library.open(library), energies, seed, max_atoms)[1], n)
+    written = 0
+    for written, one in enumerate(known, start=1):
+        write_text(out / f"{one.target.formula}.cif", str(CifWriter(one.crystal.structures()[0])))
+    return written
 
 
 def place(known: Known, library: Library, arms: Mapping[str, Generator]) -> Placed:
