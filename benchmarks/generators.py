@@ -182,7 +182,7 @@ def held_out(
 
 
 def write_held_out(library: Path, energies: Path, out: Path, n: int, max_atoms: int, seed: int) -> int:
-    """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; how many are there."""
+    """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; their number."""
     from pymatgen.io.cif import CifWriter
 
     known = islice(held_out(Library.open(library), energies, seed, max_atoms)[1], n)
