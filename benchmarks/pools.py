@@ -88,7 +88,9 @@ def measure(
     found["model"] = str(model.label)
     if targets == "heldout":
         of_entries = read_energies(energies) if energies else {}
-        found |= space_group.measure(Library.open(library), of_entries, weights or shipped("space_group"))
+        found |= space_group.measure(
+            Library.open(library), of_entries, weights or shipped("space_group"), seed
+        )
     arms = {arm: make(opened, volume, weights) for arm, make in ARMS.items()}
     rows: list[dict[str, Any]] = []
     for name, one in known:

@@ -13,24 +13,28 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from csp.heldout import HELD_OUT, composition_name, fold
+from benchmarks import plain_network
+from csp.heldout import HELD_OUT, VALIDATION, composition_name, fold
 from csp.library import Library
 from generators.space_group import load_model
 from generators.space_group_model import SpaceGroupModel
+from generators.symmetry_odds import SMOOTHING, model_share
 
 __all__ = [
     "TOP",
     "Answers",
     "by_frequency",
     "by_model",
+    "by_plain_network",
     "held_out_answers",
     "measure",
+    "mixed",
     "tops",
 ]
 
 TOP = (1, 10, 30)
-SMOOTHING = 3.0  # entries' worth of the frequencies over all compositions
 AT_ONCE = 1024
+MAX_ATOMS = 40  # in the cells of what the model, and so the plain network, is trained on
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +78,10 @@ def held_out_answers(library: Library, energies: Mapping[str, float]) -> tuple[L
 
 
 def by_frequency(library: Library, answers: Answers) -> NDArray[np.float64]:
-    """Scores [N, 231]: how often each group is that of a library entry with the same amounts, smoothed with
-    the frequencies over all entries."""
+    """p of the groups [N, 231]: how often each is that of an entry with the same amounts, smoothed with the
+    frequencies over all entries."""
     overall = np.bincount(library.space_group[library.all_rows()], minlength=231) + 1.0
+    overall[0] = 0.0
     overall *= SMOOTHING / overall.sum()
     of_amounts: dict[tuple[int, ...], NDArray[np.float64]] = {}
     scores = np.empty((len(answers), 231))
@@ -85,19 +90,45 @@ def by_frequency(library: Library, answers: Answers) -> NDArray[np.float64]:
         if amounts not in of_amounts:
             own = library.space_group[library.rows(amounts)]
             of_amounts[amounts] = np.bincount(own, minlength=231) + overall
-        scores[k] = of_amounts[amounts]
-    scores[:, 0] = -np.inf
+        scores[k] = of_amounts[amounts] / of_amounts[amounts].sum()
     return scores
 
 
 @torch.no_grad()
 def by_model(model: SpaceGroupModel, answers: Answers) -> NDArray[np.float64]:
-    """Scores [N, 231]: ln p of the groups by the learned model."""
+    """p of the groups [N, 231] by the learned model."""
     parts = []
     for rows in np.array_split(np.arange(len(answers)), max(1, -(-len(answers) // AT_ONCE))):
         number, count = torch.from_numpy(answers.number[rows]), torch.from_numpy(answers.count[rows])
-        parts.append(model.composition(number, count)[0].numpy())
+        parts.append(model.composition(number, count)[0].exp().numpy())
     return np.concatenate(parts).astype(np.float64)
+
+
+def mixed(
+    learned: NDArray[np.float64], frequency: NDArray[np.float64], answers: Answers, entries: int
+) -> NDArray[np.float64]:
+    """p of the groups [N, 231] that the generator draws from, with a library of so many entries."""
+    share = model_share(answers.count.sum(1), entries)[:, None]
+    return share * learned + (1.0 - share) * frequency
+
+
+def by_plain_network(library: Library, answers: Answers, seed: int) -> NDArray[np.float64]:
+    """p of the groups [N, 231] by a plain network, trained on the library's crystals that the learned model
+    was trained on; the validation fold says when to stop."""
+    rows = library.all_rows()
+    rows = rows[library.n_atoms[rows] <= MAX_ATOMS]
+    number, count = library.compositions(rows)
+    names = zip(number.tolist(), count.tolist(), strict=True)
+    folds = np.array([fold(composition_name(z, n)) for z, n in names])
+    validation, training = folds == VALIDATION, (folds != VALIDATION) & (folds != HELD_OUT)
+    log_p = plain_network.train(
+        (number[training], count[training]),
+        library.space_group[rows[training]],
+        (number[validation], count[validation]),
+        library.space_group[rows[validation]],
+        seed=seed,
+    )
+    return np.exp(log_p((answers.number, answers.count)))
 
 
 def tops(scores: NDArray[np.float64], group: NDArray[np.int64]) -> dict[str, float]:
@@ -107,9 +138,15 @@ def tops(scores: NDArray[np.float64], group: NDArray[np.int64]) -> dict[str, flo
     return {f"spacegroup_top_{k}": float((place < k).mean()) for k in TOP}
 
 
-def measure(library: Library, energies: Mapping[str, float], weights: Path) -> dict[str, float]:
-    """spacegroup_top_{1,10,30}.{learned,frequency} and n.spacegroup."""
+def measure(library: Library, energies: Mapping[str, float], weights: Path, seed: int) -> dict[str, float]:
+    """spacegroup_top_{1,10,30}.{learned,frequency,plain_network,mixed} and n.spacegroup."""
     rest, answers = held_out_answers(library, energies)
-    scores = {"learned": by_model(load_model(weights), answers), "frequency": by_frequency(rest, answers)}
+    learned, frequency = by_model(load_model(weights), answers), by_frequency(rest, answers)
+    scores = {
+        "learned": learned,
+        "frequency": frequency,
+        "plain_network": by_plain_network(rest, answers, seed),
+        "mixed": mixed(learned, frequency, answers, len(rest)),
+    }
     found = {f"{key}.{arm}": v for arm, s in scores.items() for key, v in tops(s, answers.group).items()}
     return found | {"n.spacegroup": len(answers)}

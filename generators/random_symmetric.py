@@ -23,24 +23,25 @@ from csp.wyckoff import LETTERS, wyckoff_table
 from generators.packing import PackingSettings, pack
 from generators.randomness import Streams
 from generators.skeletons import Skeletons, SkeletonSpace
+from generators.symmetry_odds import frequencies
 
-__all__ = ["RandomGenerator"]
+__all__ = ["Plan", "RandomGenerator"]
 
 AT_ONCE = 4096  # candidates; more is no faster
-SMOOTHING = 10.0  # entries' worth of the frequencies over all groups
 UNKNOWN_RADIUS = 1.6  # Å, beyond curium
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """What is the same for all candidates of a target.
 
-    odds   float [231 × Z]  cumulative probabilities of space group and number of formula units; empty if none
+    p       float [231, Z]  probabilities of space group and number of formula units; all 0 if nothing fits
+    volume  Å³ per formula unit
     """
 
     space: SkeletonSpace
-    odds: np.ndarray
-    volume: float  # Å³ per formula unit
+    p: np.ndarray
+    volume: float
 
 
 class RandomGenerator:
@@ -52,7 +53,7 @@ class RandomGenerator:
         self.library = library
         self.volume = volume
         self.packing = packing or PackingSettings()
-        self._plans: dict[Target, _Plan] = {}
+        self._plans: dict[Target, Plan] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         """The candidates start … start + n − 1; see `csp.protocols.Generator`.
@@ -61,8 +62,8 @@ class RandomGenerator:
         allowed group and size) and "crowded" (no cell and coordinates found that keep the atoms
         apart).
         """
-        plan = self._plan(target)
-        if not len(plan.odds):
+        plan = self.plan(target)
+        if not plan.p.any():
             return Proposals(Crystals.empty(), [], n, Counter(infeasible=n) if n else Counter())
         parts: list[Crystals] = []
         provenance: list[Provenance] = []
@@ -76,26 +77,20 @@ class RandomGenerator:
             Crystals.cat(parts), provenance, n, Counter(crowded=crowded) if crowded else Counter()
         )
 
-    def _plan(self, target: Target) -> _Plan:
+    def plan(self, target: Target) -> Plan:
+        """Made once for a target."""
         if target not in self._plans:
             space = SkeletonSpace(target)
-            odds = self._odds(target, space) if space.weight.any() else np.zeros(0)
-            self._plans[target] = _Plan(space, odds, self.volume.predict(target.numbers, target.counts))
+            possible = space.weight > 0
+            p = frequencies(self.library, target, space.z, possible) if possible.any() else space.weight
+            self._plans[target] = Plan(space, p, self.volume.predict(target.numbers, target.counts))
         return self._plans[target]
 
-    def _odds(self, target: Target, space: SkeletonSpace) -> np.ndarray:
-        """Cumulative probabilities [231 × Z] of what is possible at all."""
-        overall = np.bincount(self.library.space_group[self.library.all_rows()], minlength=231) + 1.0
-        odds = np.outer(overall, 1.0 / space.z) * (space.weight > 0)
-        odds *= SMOOTHING / odds.sum()
-        group, z, count = self.library.group_z_counts(target)
-        np.add.at(odds, (group, np.searchsorted(space.z, z)), count)
-        odds = np.cumsum(odds * (space.weight > 0))
-        return odds / odds[-1]
-
-    def _build(self, target: Target, plan: _Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
+    def _build(self, target: Target, plan: Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
         """A skeleton for each stream, the crystals built and which skeletons [B'] those belong to."""
-        choice = np.searchsorted(plan.odds, streams.child(0).uniform(1)[:, 0].numpy(), side="right")
+        edges = np.cumsum(plan.p)
+        uniform = streams.child(0).uniform(1)[:, 0].numpy()
+        choice = np.searchsorted(edges, edges[-1] * uniform, side="right")
         group, z_index = np.divmod(choice, len(plan.space.z))
         skeletons = plan.space.draw(group, z_index, streams.child(1))
         numbers = torch.tensor(target.numbers)

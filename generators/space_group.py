@@ -28,10 +28,10 @@ from generators.descriptions import Descriptions, build
 from generators.packing import PackingSettings, pack
 from generators.random_symmetric import UNKNOWN_RADIUS, RandomGenerator
 from generators.randomness import Streams
-from generators.skeletons import SkeletonSpace
 from generators.space_group_geometries import Geometries, Soundness, as_skeletons
 from generators.space_group_model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
 from generators.space_group_sampling import Drawn, draw_skeletons, joint
+from generators.symmetry_odds import model_share
 
 __all__ = ["Sampling", "SpaceGroupGenerator", "load_model"]
 
@@ -60,7 +60,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What is the same for all candidates of a target: ln p of group and Z [231, Z], Å³ per formula unit."""
+    """What is the same for all candidates of a target: ln p of group and Z [231, Z], by the model and by the
+    library's frequencies; Å³ per formula unit."""
 
     z: NDArray[np.int64]
     log_p: Tensor
@@ -103,7 +104,6 @@ class SpaceGroupGenerator:
     ) -> None:
         """weights: a model of one's own; None: the one that ships."""
         self.model = load_model(weights or shipped("space_group"))
-        self.volume = volume
         self.sampling = sampling or Sampling()
         self._random = RandomGenerator(library, volume)
         self._plans: dict[Target, _Plan] = {}
@@ -146,12 +146,16 @@ class SpaceGroupGenerator:
 
     def _plan(self, target: Target) -> _Plan:
         if target not in self._plans:
-            space = SkeletonSpace(target)
-            possible = (space.weight > 0) & (space.z * max(target.counts) <= LARGEST)
+            plan = self._random.plan(target)
+            z = plan.space.z
+            possible = (plan.p > 0) & (z * max(target.counts) <= LARGEST)
             log_p = torch.full(possible.shape, -torch.inf, dtype=torch.float64)
             if possible.any():
-                log_p = joint(self.model, target.numbers, target.counts, space.z, possible)
-            self._plans[target] = _Plan(space.z, log_p, self.volume.predict(target.numbers, target.counts))
+                learned = joint(self.model, target.numbers, target.counts, z, possible).exp()
+                frequency = torch.from_numpy(plan.p * possible)
+                share = float(model_share(target.n_atoms, len(self._random.library)))
+                log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
+            self._plans[target] = _Plan(z, log_p, plan.volume)
         return self._plans[target]
 
     def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:

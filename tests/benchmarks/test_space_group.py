@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.space_group import by_frequency, by_model, held_out_answers, tops
+from benchmarks import plain_network
+from benchmarks.space_group import by_frequency, by_model, held_out_answers, mixed, tops
 from csp.heldout import HELD_OUT, composition_name, fold
 from csp.library import Library
 from generators.space_group_model import Architecture, SpaceGroupModel
@@ -46,10 +47,35 @@ def test_the_model_sees_padded_compositions_as_they_are():
     model = SpaceGroupModel(Architecture(width=32, layers=2, heads=2))
     _, answers = held_out_answers(Library.open(), {})
     scores = by_model(model, answers)
-    np.testing.assert_allclose(np.exp(scores[:, 1:]).sum(1), 1.0, atol=1e-4)
+    np.testing.assert_allclose(scores[:, 1:].sum(1), 1.0, atol=1e-4)
     real = answers.count[0] > 0
     with torch.no_grad():
         alone, _ = model.composition(
             torch.from_numpy(answers.number[:1, real]), torch.from_numpy(answers.count[:1, real])
         )
-    np.testing.assert_allclose(scores[0, 1:], alone[0, 1:].numpy(), atol=1e-4)
+    np.testing.assert_allclose(scores[0, 1:], alone[0, 1:].exp().numpy(), atol=1e-5)
+
+
+def test_a_mixture_is_a_probability_between_the_two():
+    rest, answers = held_out_answers(Library.open(), {})
+    frequency = by_frequency(rest, answers)
+    np.testing.assert_allclose(frequency.sum(1), 1.0)
+    learned = np.zeros_like(frequency)
+    learned[:, 7] = 1.0
+    both = mixed(learned, frequency, answers, entries=100_000)
+    np.testing.assert_allclose(both.sum(1), 1.0)
+    share = (both[:, 7] - frequency[:, 7]) / (1 - frequency[:, 7])
+    assert (np.diff(share[np.argsort(answers.count.sum(1))]) <= 1e-9).all()  # large formula units: less of it
+
+
+def test_the_plain_network_learns_what_the_composition_tells():
+    """Group 225 for oxides and 194 for all others, whatever the amounts."""
+    random = np.random.default_rng(0)
+    number = np.stack([random.choice([8, 16], 600), random.integers(20, 40, 600)], 1)
+    count = random.integers(1, 4, (600, 2))
+    group = np.where(number[:, 0] == 8, 225, 194)
+    log_p = plain_network.train(
+        (number[:400], count[:400]), group[:400], (number[400:500], count[400:500]), group[400:500], seed=0
+    )((number[500:], count[500:]))
+    np.testing.assert_allclose(np.exp(log_p).sum(1), 1.0, atol=1e-5)
+    assert (log_p.argmax(1) == group[500:]).mean() > 0.95

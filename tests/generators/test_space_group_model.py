@@ -19,13 +19,15 @@ from csp.volume import VolumePrior
 from generators.cards import export, seen_compositions, shipped
 from generators.description_table import Table, letters_allowed
 from generators.descriptions import build
+from generators.random_symmetric import RandomGenerator
 from generators.randomness import Streams
-from generators.space_group import SpaceGroupGenerator, shared_out
+from generators.space_group import Sampling, SpaceGroupGenerator, shared_out
 from generators.space_group_batches import Batch, batches, lattice_of, lengths, values_of
 from generators.space_group_geometries import Geometries, Soundness
 from generators.space_group_loss import forward, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel, site_freedom
 from generators.space_group_sampling import draw_skeletons, joint
+from generators.symmetry_odds import model_share
 from generators.train_space_group import Recipe, Trainable, train, validate
 
 ANYTHING = Soundness(min_distance=0.0, volume=float("inf"), trials=1)
@@ -181,7 +183,7 @@ def test_groups_and_sizes_are_a_probability(model):
 
 
 @pytest.fixture(scope="module")
-def generator(model, tmp_path_factory) -> SpaceGroupGenerator:
+def weights(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "space_group.safetensors"
     export(
         model,
@@ -196,7 +198,12 @@ def generator(model, tmp_path_factory) -> SpaceGroupGenerator:
         licence="",
         code_version="",
     )
-    return SpaceGroupGenerator(Library.open(), VolumePrior.load(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def generator(weights) -> SpaceGroupGenerator:
+    return SpaceGroupGenerator(Library.open(), VolumePrior.load(), weights)
 
 
 def test_contract(generator):
@@ -216,6 +223,22 @@ def test_the_target_is_obeyed(generator):
     assert all(p.why.startswith("random") for p in by_chance)
     nothing = generator.propose(Target.parse("Si", z=5, space_groups=frozenset({227})), 9, seed=0)
     assert nothing.failed == {"infeasible": 9}
+
+
+def test_groups_are_drawn_from_model_and_library(model, generator, weights):
+    target = Target.parse("TiO2", max_atoms=12)
+    plan, random = generator._plan(target), RandomGenerator(Library.open(), VolumePrior.load()).plan(target)
+    learned = joint(model, target.numbers, target.counts, plan.z, random.space.weight > 0).exp()
+    share = float(model_share(3, len(Library.open())))
+    assert 0 < share < 1
+    torch.testing.assert_close(
+        plan.log_p.exp(), share * learned + (1 - share) * torch.from_numpy(random.p), rtol=1e-9, atol=0
+    )
+    plain = SpaceGroupGenerator(Library.open(), VolumePrior.load(), weights, Sampling(explore=0.0))
+    group, z = plain._groups(plan, streams(4000))
+    drawn = torch.zeros_like(plan.log_p)
+    drawn.index_put_((group, z), torch.ones(4000).double(), accumulate=True)
+    assert (drawn / 4000 - plan.log_p.exp()).abs().max() < 0.03
 
 
 def test_turns_are_shared_out():
