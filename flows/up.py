@@ -16,6 +16,7 @@ from flows.home import AUTH, FILES_URL, Up, home, prepare, runs
 from flows.server import LOOPBACK, local_url, running, shown_url
 
 if TYPE_CHECKING:
+    from prefect.automations import Automation
     from prefect.deployments.runner import RunnerDeployment
 
 __all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
@@ -141,11 +142,18 @@ def install_automations() -> None:
     ):
         automation = Automation(name=name, trigger=trigger, actions=[action])
         try:
-            automation.id = cast(Automation, Automation.read(name=name)).id
+            there = cast(Automation, Automation.read(name=name))
         except ValueError:  # there is none of that name
             automation.create()
-        else:
+            continue
+        if _meaning(there) != _meaning(automation):  # an update forgets the runs that are waited for
+            automation.id = there.id
             automation.update()
+
+
+def _meaning(automation: Automation) -> dict[str, Any]:
+    """An automation but for the ids that each one made gets."""
+    return automation.model_dump(exclude={"id": True, "trigger": {"id"}})
 
 
 def _serve(deployments: list[RunnerDeployment], at_once: int) -> None:

@@ -21,16 +21,22 @@ LONG = ("--candidates", "400", "--screened", "400", "--relaxed", "400", "--max-s
 
 
 def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
-    mine = new_csp(tmp_path)
+    mine, triggers = new_csp(tmp_path), []
     for _ in range(2):  # the second time finds the state of the first
         process = mine.up()
         assert f"up already, at {mine.url}" in mine.run("up", "--port", str(mine.port))
-        names = sorted(a["name"] for a in Api(mine).ask("/automations/filter"))
-        assert names == ["csp: crashed runs go on", "csp: dead runs", "csp: runs that never start"]
+        automations = {a["name"]: a["trigger"]["id"] for a in Api(mine).ask("/automations/filter")}
+        assert sorted(automations) == [
+            "csp: crashed runs go on",
+            "csp: dead runs",
+            "csp: runs that never start",
+        ]
+        triggers.append(automations)
         stop(process)
         assert process.returncode in (0, 130)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{mine.url}/api/health")
+    assert triggers[0] == triggers[1]  # what they had seen before is not forgotten
     assert "csp up" in mine.run("status", code=3)
 
 
