@@ -107,6 +107,7 @@ def predict(
     exclude_space_groups: Annotated[str | None, _option("exclude_space_groups")] = None,
     crystal_systems: Annotated[str | None, _option("crystal_systems")] = None,
     hull: Annotated[bool, _option("hull", "--hull")] = False,
+    cell: Annotated[Path | None, _option("cell")] = None,
     symprec: Annotated[float | None, _option("symprec")] = None,
     seed: Annotated[int | None, _option("seed")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",

@@ -22,6 +22,7 @@ from csp.store import Store
 from csp.target import Target
 from csp.volume import VolumePrior
 from generators.metric_learning import MetricLearningGenerator
+from generators.given_cell import check_cell
 from generators.random_symmetric import RandomGenerator
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
@@ -83,16 +84,18 @@ def build(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
         checkpoints={model.name: str(model.label) for model in models} | labelled,
+    check_cell(target, volume)
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
     )
-    # What the ranking depends on; where the library lies and which device of a kind is used do not matter,
+    # What the ranking depends on; where the files lie and which device of a kind is used do not matter,
     # and a hull can be asked for later.
     decisive = {
         **{name: value for name, value in record.settings.items() if name != "hull"},
         "library": record.library,
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
+        "cell": target.cell,
     }
     store = Store.begin(
         store_url or out,

@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from csp.cell_file import read_cell
 from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
@@ -27,6 +28,7 @@ __all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSett
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
+WITHOUT_TEMPLATES = ("space_group", "random")
 
 
 def _split(value: Any) -> Any:
@@ -150,6 +152,12 @@ class SearchSettings(BaseModel):
     max_steps: int = Field(60, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
     max_force: float = Field(
         0.05, gt=0, le=10, title="Largest force", description="eV/Å at which a relaxation has converged"
+    cell: Path | None = Field(
+        None,
+        title="Cell",
+        description="File whose cell, primitive or conventional, the proposals have (of space_group and "
+        "random); relaxing may change it; none: any",
+    )
     )
     rattled: int = Field(
         2,
@@ -196,6 +204,13 @@ class SearchSettings(BaseModel):
         if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
             raise ValueError(
                 "energies learned from labels of one composition have no hull with others; name a relaxer"
+    @field_validator("cell")
+    @classmethod
+    def _cells_without_templates(cls, cell: Path | None, info: ValidationInfo) -> Path | None:
+        if cell is not None and set(info.data.get("generators", ())) - set(WITHOUT_TEMPLATES):
+            raise ValueError("templates have cells of their own; ask for --generators space_group,random")
+        return cell
+
             )
         return hull
 
@@ -236,3 +251,4 @@ class SearchSettings(BaseModel):
             space_groups=allowed if len(allowed) < 230 else None,
             pressure=self.pressure,
         )
+            cell=read_cell(self.cell) if self.cell else None,

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from csp.cell_file import Cell
 from csp.errors import InputError
 
 __all__ = ["CRYSTAL_SYSTEMS", "Target", "electronegativity_key"]
@@ -33,6 +34,8 @@ class Target:
     z             formula units in the primitive cell; None: any that fits `max_atoms`
     space_groups  numbers of the space groups that proposals may have; None: all 230
     pressure      hydrostatic pressure, GPa
+    cell          lattice vectors, Å, of a primitive or conventional cell that proposals of `space_group` and
+    `random` have; None: any
     """
 
     formula: str
@@ -42,6 +45,7 @@ class Target:
     z: int | None = None
     space_groups: frozenset[int] | None = None
     pressure: float = 0.0
+    cell: Cell | None = None
 
     @classmethod
     def parse(
@@ -52,6 +56,7 @@ class Target:
         z: int | None = None,
         space_groups: frozenset[int] | None = None,
         pressure: float = 0.0,
+        cell: Cell | None = None,
     ) -> Target:
         """Read a formula such as `SrTiO3` or `Ba(FeAs)2`; amounts are reduced to coprime integers.
 
@@ -63,10 +68,10 @@ class Target:
             raise InputError(f"{formula!r} has {len(counts)} elements; at most {MAX_ELEMENTS} are supported.")
         ordered = sorted(counts, key=electronegativity_key)
         size = sum(counts.values())
-        cell = size * (z or 1)
-        if cell > max_atoms:
+        n_atoms = size * (z or 1)
+        if n_atoms > max_atoms:
             raise InputError(
-                f"{z or 1} formula unit(s) of {formula!r} are {cell} atoms, more than the allowed "
+                f"{z or 1} formula unit(s) of {formula!r} are {n_atoms} atoms, more than the allowed "
                 f"{max_atoms}; raise --max-atoms{' or lower --z' if z else ''}."
             )
         if space_groups is not None and not space_groups:
@@ -79,6 +84,7 @@ class Target:
             z=z,
             space_groups=space_groups,
             pressure=pressure,
+            cell=cell,
         )
 
     @property

@@ -19,7 +19,7 @@ from generators.layout import Layout, Sites, images_apart, lower_triangular
 from generators.randomness import Streams
 from generators.skeletons import Skeletons
 
-__all__ = ["PackingSettings", "pack"]
+__all__ = ["COSINES", "OBLIQUE", "TIED", "PackingSettings", "pack", "primitive_cells"]
 
 # by crystal system: which length each of a, b, c is, the cosines of α, β, γ, and which of these are free
 TIED = torch.tensor([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 0, 2], [0, 0, 2], [0, 0, 2], [0, 0, 0]])
@@ -55,12 +55,14 @@ def pack(
     radii: Tensor,
     volumes: Tensor,
     settings: PackingSettings,
+    lattice: Tensor | None = None,
 ) -> tuple[Crystals, Tensor]:
     """Crystals for as many skeletons as possible, and which those are: int64 [B'].
 
     streams         [B]  random numbers of each skeleton
     numbers, radii  [E]  atomic numbers and covalent radii (Å) of the elements
     volumes         [B]  expected volumes of the primitive cells, Å³
+    lattice         [B, 6] conventional cells that they must have: a, b, c in Å, cosines of α, β, γ; None: any
 
     Cells are Minkowski-reduced and primitive. Every periodic pair is at least `min_distance` times
     the sum of its radii apart. The first attempt at a crystal that succeeds is kept; round k makes
@@ -76,7 +78,11 @@ def pack(
             row = part.repeat_interleave(2**k)
             attempt = torch.arange(2**k).repeat(len(part)) + 2**k
             own_streams = streams[row].child(attempt)
-            cell, change = _draw_cells(group[row], volumes[row], own_streams.child(0), settings)
+            if lattice is None:
+                cell = _draw_cells(group[row], volumes[row], own_streams.child(0), settings)
+            else:
+                cell = primitive_cells(group[row], lattice[row])
+            cell, change = minkowski_reduced(cell)
             sound = images_apart(cell, radii, settings.min_distance).nonzero().flatten()
             cell, change, own = lower_triangular(cell[sound]), change[sound], sites[row[sound]]
             points, fits = _place(own, cell, change, radii, own_streams[sound].child(1), settings)
@@ -108,21 +114,25 @@ def _width(n_atoms: Tensor, attempts: int) -> int:
     return max(1, ATOMS_AT_ONCE // (attempts * int(n_atoms.max()))) if len(n_atoms) else 1
 
 
-def _draw_cells(
-    group: Tensor, volumes: Tensor, streams: Streams, settings: PackingSettings
-) -> tuple[Tensor, Tensor]:
-    """Reduced primitive cells [b, 3, 3] and the change of basis from the standard ones [b, 3, 3]."""
+def primitive_cells(group: Tensor, lattice: Tensor) -> Tensor:
+    """The standard primitive cells [b, 3, 3] of groups [b] with conventional ones of parameters [b, 6]:
+    a, b, c in Å, cosines of α, β, γ. NaN where no such cell exists."""
+    conventional = cell_from_parameters(lattice[:, :3], lattice[:, 3:])
+    return torch.linalg.inv(wyckoff_table().to_primitive[group]).mT @ conventional
+
+
+def _draw_cells(group: Tensor, volumes: Tensor, streams: Streams, settings: PackingSettings) -> Tensor:
+    """Primitive cells [b, 3, 3] in the standard setting."""
     system = torch.from_numpy(crystal_systems(group.numpy()))
     uniform = streams.uniform(8)
     lengths = torch.exp(settings.spread * torch.special.ndtri(uniform[:, :3] + 2.0**-54)).gather(
         1, TIED[system]
     )
     cosines = COSINES[system] + settings.max_cosine * OBLIQUE[system] * (2 * uniform[:, 3:6] - 1)
-    cell = torch.linalg.inv(wyckoff_table().to_primitive[group]).mT @ cell_from_parameters(lengths, cosines)
+    cell = primitive_cells(group, torch.cat([lengths, cosines], 1))
     window = uniform[:, 6] + uniform[:, 7] - 1  # triangular, [−1, 1]
     volume = volumes * (1 + settings.volume_window * window)
-    cell = cell * (volume / torch.linalg.det(cell).abs()).pow(1 / 3)[:, None, None]
-    return minkowski_reduced(cell)
+    return cell * (volume / torch.linalg.det(cell).abs()).pow(1 / 3)[:, None, None]
 
 
 def _place(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.geometry import COVALENT_RADII
@@ -20,6 +21,7 @@ from csp.symmetry import wyckoff_text
 from csp.target import Target
 from csp.volume import VolumePrior
 from csp.wyckoff import LETTERS, wyckoff_table
+from generators.given_cell import GivenCell
 from generators.packing import PackingSettings, pack
 from generators.randomness import Streams
 from generators.skeletons import Skeletons, SkeletonSpace
@@ -39,9 +41,17 @@ class Plan:
     volume  Å³ per formula unit
     """
 
+    target: Target
     space: SkeletonSpace
     p: np.ndarray
     volume: float
+
+    def lattices(self, group: Tensor, z: Tensor, streams: Streams) -> Tensor | None:
+        """float64 [B, 6]: conventional cells of groups [B] that hold z [B]; None where no cell is given."""
+        if self.target.cell is None:
+            return None
+        given, uniform = GivenCell.of(self.target.cell), streams.uniform(1)[:, 0]
+        return given.draw(self.target, self.volume, group, z, uniform)
 
 
 class RandomGenerator:
@@ -81,9 +91,12 @@ class RandomGenerator:
         """Made once for a target."""
         if target not in self._plans:
             space = SkeletonSpace(target)
+            volume = self.volume.predict(target.numbers, target.counts)
             possible = space.weight > 0
-            p = frequencies(self.library, target, space.z, possible) if possible.any() else space.weight
-            self._plans[target] = Plan(space, p, self.volume.predict(target.numbers, target.counts))
+            if target.cell is not None:
+                possible &= GivenCell.of(target.cell).fits(target, volume)
+            p = frequencies(self.library, target, space.z, possible)
+            self._plans[target] = Plan(target, space, p, volume)
         return self._plans[target]
 
     def _build(self, target: Target, plan: Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
@@ -96,7 +109,9 @@ class RandomGenerator:
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
         volumes = torch.from_numpy(plan.volume * skeletons.z)
-        crystals, built = pack(skeletons, streams.child(2), numbers, radii, volumes, self.packing)
+        group_and_z = torch.from_numpy(skeletons.group), torch.from_numpy(skeletons.z)
+        lattice = plan.lattices(*group_and_z, streams.child(3))
+        crystals, built = pack(skeletons, streams.child(2), numbers, radii, volumes, self.packing, lattice)
         return skeletons, crystals, built.numpy()
 
     def _provenance(

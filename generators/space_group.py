@@ -26,7 +26,7 @@ from generators.cards import load_weights, shipped
 from generators.completion import LARGEST
 from generators.descriptions import Descriptions, build
 from generators.packing import PackingSettings, pack
-from generators.random_symmetric import UNKNOWN_RADIUS, RandomGenerator
+from generators.random_symmetric import UNKNOWN_RADIUS, Plan, RandomGenerator
 from generators.randomness import Streams
 from generators.space_group_geometries import Geometries, Soundness, as_skeletons
 from generators.space_group_model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
@@ -61,11 +61,11 @@ class Sampling:
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
     """What is the same for all candidates of a target: ln p of group and Z [231, Z], by the model and by the
-    library's frequencies; Å³ per formula unit."""
+    library's frequencies; beside it what purely random crystals are drawn by."""
 
     z: NDArray[np.int64]
     log_p: Tensor
-    volume: float
+    random: Plan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +155,7 @@ class SpaceGroupGenerator:
                 frequency = torch.from_numpy(plan.p * possible)
                 share = float(model_share(target.n_atoms, len(self._random.library)))
                 log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
-            self._plans[target] = _Plan(z, log_p, plan.volume)
+            self._plans[target] = _Plan(z, log_p, plan)
         return self._plans[target]
 
     def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
@@ -200,7 +200,9 @@ class SpaceGroupGenerator:
     ) -> tuple[Crystals, Tensor, Tensor]:
         """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
         pending = torch.arange(len(which))
-        per_atom = plan.volume / target.n_atoms
+        volume = plan.random.volume
+        own_group, own_z = skeletons.group[which], skeletons.z[which]
+        lattice = plan.random.lattices(own_group, own_z, streams.child(self.sampling.rounds + 1))
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
         geometries = Geometries(self.model, skeletons, radii)
@@ -211,9 +213,10 @@ class SpaceGroupGenerator:
             described, kept = geometries.draw(
                 which[pending],
                 streams[pending].child(attempt),
-                per_atom,
+                volume / target.n_atoms,
                 self.sampling.sound,
                 self.sampling.temperature,
+                None if lattice is None else lattice[pending],
             )
             done.append(pending[kept])
             crystals.append(build(described))
@@ -228,8 +231,9 @@ class SpaceGroupGenerator:
                 streams[pending].child(self.sampling.rounds),
                 numbers,
                 radii,
-                plan.volume * own.z.double(),
+                volume * own.z.double(),
                 PackingSettings(),
+                None if lattice is None else lattice[pending],
             )
             done.append(pending[kept])
             crystals.append(packed)

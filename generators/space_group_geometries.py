@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from csp.geometry import heights
-from csp.lattice import cell_from_parameters, minkowski_reduced
-from csp.wyckoff import wyckoff_table
+from csp.lattice import minkowski_reduced
 from generators.description_table import Table
 from generators.descriptions import Descriptions
 from generators.layout import Layout, Sites, images_apart, lower_triangular
 from generators.mixtures import VON_MISES_DRAWS
+from generators.packing import primitive_cells
 from generators.randomness import Streams
 from generators.skeletons import Skeletons
-from generators.space_group_batches import Batch, lattice_of
+from generators.space_group_batches import Batch, lattice_of, values_of
 from generators.space_group_loss import prefix, who_sees_whom
 from generators.space_group_model import FREE_CELL, N_CELL, SpaceGroupModel, site_freedom
 from generators.space_group_sampling import AT_ONCE, joined
@@ -78,13 +78,22 @@ class Geometries:
         volume_per_atom: float,
         sound: Soundness,
         temperature: float = 1.0,
+        lattice: Tensor | None = None,
     ) -> tuple[Descriptions, Tensor]:
         """Sound geometries for as many of the skeletons `which` [B] as possible, and which of them: [B'].
 
-        volume_per_atom: Å³, expected of the composition.
+        volume_per_atom: Å³, expected of the composition. lattice: conventional cells [B, 6] that they must
+        have, as in `Descriptions`; None: any.
         """
         parts = [
-            self._drawn(which[part], streams[part], volume_per_atom, sound, temperature)
+            self._drawn(
+                which[part],
+                streams[part],
+                volume_per_atom,
+                sound,
+                temperature,
+                None if lattice is None else lattice[part],
+            )
             for part in torch.arange(len(which)).split(AT_ONCE)
         ]
         begin = torch.arange(0, len(which), AT_ONCE).tolist()
@@ -92,9 +101,19 @@ class Geometries:
         return Descriptions.cat([described for described, _ in parts]), kept
 
     def _drawn(
-        self, which: Tensor, streams: Streams, volume_per_atom: float, sound: Soundness, temperature: float
+        self,
+        which: Tensor,
+        streams: Streams,
+        volume_per_atom: float,
+        sound: Soundness,
+        temperature: float,
+        given: Tensor | None,
     ) -> tuple[Descriptions, Tensor]:
-        values, lattice, cell, change, kept = self._cells(which, streams, volume_per_atom, sound, temperature)
+        if given is None:
+            cells = self._cells(which, streams, volume_per_atom, sound, temperature)
+        else:
+            cells = self._given_cells(which, given, volume_per_atom, sound)
+        values, lattice, cell, change, kept = cells
         which, streams = which[kept], streams[kept]
         result = replace(self._skeletons[which], lattice=lattice)
         places = _Places.of(
@@ -123,8 +142,7 @@ class Geometries:
         values = values * FREE_CELL[group]
         expected = torch.full((len(row),), volume_per_atom, dtype=torch.float64)
         lattice = lattice_of(values, group, n_atoms, expected).float()
-        conventional = cell_from_parameters(lattice[:, :3].double(), lattice[:, 3:].double())
-        cell = torch.linalg.inv(wyckoff_table().to_primitive[group]).mT @ conventional
+        cell = primitive_cells(group, lattice.double())
         good = cell.isfinite().all((1, 2)) & (values[:, 0].abs() < np.log(sound.volume))
         cell, change = minkowski_reduced(torch.where(good[:, None, None], cell, torch.eye(3).double()))
         good &= (heights(cell) > MIN_HEIGHT).all(1) & images_apart(cell, self._radii, sound.min_distance)
@@ -132,6 +150,17 @@ class Geometries:
         kept = good.any(1).nonzero().flatten()
         first = kept * trials + good[kept].to(torch.uint8).argmax(1)
         return values[first], lattice[first], lower_triangular(cell[first]), change[first], kept
+
+    def _given_cells(
+        self, which: Tensor, lattice: Tensor, volume_per_atom: float, sound: Soundness
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The same for given lattices [B, 6]: sound if the images of each atom keep apart."""
+        group, n_atoms = self._skeletons.group[which], self._sites.n_atoms[which]
+        cell, change = minkowski_reduced(primitive_cells(group, lattice))
+        kept = images_apart(cell, self._radii, sound.min_distance).nonzero().flatten()
+        expected = torch.full((len(which),), volume_per_atom, dtype=torch.float64)
+        values = values_of(lattice, group, n_atoms, expected) * FREE_CELL[group]
+        return values[kept], lattice[kept].float(), lower_triangular(cell[kept]), change[kept], kept
 
     def _place_sites(
         self,

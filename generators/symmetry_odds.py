@@ -28,7 +28,9 @@ def frequencies(
 ) -> NDArray[np.float64]:
     """[231, Z]: how often the library's crystals with the target's amounts have which space group and
     formula units z [Z], smoothed with the groups of all entries; adds up to 1 over what is possible [231, Z],
-    of which there is something."""
+    all 0 if nothing is."""
+    if not possible.any():
+        return np.zeros(possible.shape)
     overall = np.bincount(library.space_group[library.all_rows()], minlength=231) + 1.0
     odds = np.outer(overall, 1.0 / z) * possible
     odds *= SMOOTHING / odds.sum()

@@ -1,0 +1,67 @@
+"""The cell of a crystal in a file."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from csp.errors import InputError, MissingError
+
+__all__ = ["Cell", "read_cell"]
+
+Cell = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
+"""Lattice vectors a, b, c, Å."""
+
+FLAT = 1e-2  # of the volume of a box with the same edges
+LONGEST, SHORTEST = 200.0, 0.5  # Å
+
+
+def read_cell(path: Path) -> Cell:
+    """The lattice vectors in any file that pymatgen or ASE reads; its atoms play no part.
+
+    Raises MissingError where there is no file, InputError, one sentence, for one without a cell.
+    """
+    if not path.is_file():
+        raise MissingError(f"There is no file {path} to take a cell from.")
+    vectors = _by_pymatgen(path)
+    if vectors is None:
+        vectors = _by_ase(path)
+    if vectors is None:
+        raise InputError(f"{path} is no crystal structure that pymatgen or ASE can read.")
+    edges = np.linalg.norm(vectors, axis=1)
+    if not np.isfinite(vectors).all() or abs(np.linalg.det(vectors)) <= FLAT * edges.prod():
+        raise InputError(f"{path} has no cell that fills space: its three lattice vectors lie in a plane.")
+    if edges.max() > LONGEST or edges.min() < SHORTEST:
+        raise InputError(
+            f"The cell in {path} has edges of {edges.min():.3g} to {edges.max():.3g} Å; "
+            f"{SHORTEST:g} to {LONGEST:g} Å are possible."
+        )
+    a, b, c = ((float(x), float(y), float(z)) for x, y, z in vectors)
+    return a, b, c
+
+
+def _by_pymatgen(path: Path) -> NDArray[np.float64] | None:
+    from pymatgen.core import Structure
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return np.array(Structure.from_file(path).lattice.matrix, dtype=np.float64)
+        except Exception:  # its parsers raise whatever they meet in a file of another kind
+            return None
+
+
+def _by_ase(path: Path) -> NDArray[np.float64] | None:
+    from ase.io import read
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            atoms = read(path)
+        except Exception:  # the same
+            return None
+    last = atoms[-1] if isinstance(atoms, list) else atoms
+    return np.array(last.cell.array, dtype=np.float64)
