@@ -21,8 +21,8 @@ from csp.settings import SearchSettings
 from csp.store import Store
 from csp.target import Target
 from csp.volume import VolumePrior
-from generators.metric_learning import MetricLearningGenerator
 from generators.given_cell import check_cell
+from generators.metric_learning import MetricLearningGenerator
 from generators.random_symmetric import RandomGenerator
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
@@ -80,11 +80,11 @@ def build(
         check_elements(target, labeller, "choose another --labeller")
         learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
+    check_cell(target, volume)
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
         checkpoints={model.name: str(model.label) for model in models} | labelled,
-    check_cell(target, volume)
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
     )
@@ -92,10 +92,10 @@ def build(
     # and a hull can be asked for later.
     decisive = {
         **{name: value for name, value in record.settings.items() if name != "hull"},
+        "cell": target.cell,
         "library": record.library,
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
-        "cell": target.cell,
     }
     store = Store.begin(
         store_url or out,

@@ -146,18 +146,18 @@ class SearchSettings(BaseModel):
         title="Crystal systems",
         description="Propose only in groups of these, for example cubic; none: all",
     )
-    pressure: float = Field(
-        0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"
-    )
-    max_steps: int = Field(60, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
-    max_force: float = Field(
-        0.05, gt=0, le=10, title="Largest force", description="eV/Å at which a relaxation has converged"
     cell: Path | None = Field(
         None,
         title="Cell",
         description="File whose cell, primitive or conventional, the proposals have (of space_group and "
         "random); relaxing may change it; none: any",
     )
+    pressure: float = Field(
+        0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"
+    )
+    max_steps: int = Field(60, ge=0, le=10_000, title="Steps", description="Relaxation steps, at most")
+    max_force: float = Field(
+        0.05, gt=0, le=10, title="Largest force", description="eV/Å at which a relaxation has converged"
     )
     rattled: int = Field(
         2,
@@ -198,12 +198,6 @@ class SearchSettings(BaseModel):
             raise ValueError("labels are learned by a surrogate; name one with --surrogate")
         return labeller
 
-    @field_validator("hull")
-    @classmethod
-    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
-        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
-            raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a relaxer"
     @field_validator("cell")
     @classmethod
     def _cells_without_templates(cls, cell: Path | None, info: ValidationInfo) -> Path | None:
@@ -211,6 +205,12 @@ class SearchSettings(BaseModel):
             raise ValueError("templates have cells of their own; ask for --generators space_group,random")
         return cell
 
+    @field_validator("hull")
+    @classmethod
+    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
+        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
+            raise ValueError(
+                "energies learned from labels of one composition have no hull with others; name a relaxer"
             )
         return hull
 
@@ -250,5 +250,5 @@ class SearchSettings(BaseModel):
             z=self.z,
             space_groups=allowed if len(allowed) < 230 else None,
             pressure=self.pressure,
-        )
             cell=read_cell(self.cell) if self.cell else None,
+        )
