@@ -182,6 +182,23 @@ def heldout(
 
 
 @app.command()
+def last_order(
+    run: Annotated[Path, typer.Argument(help="Out folder of a recovery benchmark over held-out targets")],
+    targets: Annotated[Path, typer.Option(help="Folder of its CIFs")],
+    out: Out,
+    library: Prototyped = None,
+) -> None:
+    """Does the order by probability find more than that by energy? And weights fitted to the searches."""
+    from benchmarks.last_order import measure
+
+    found = measure(run, targets, library, out, console.print)
+    for by in ("energy", "probability"):
+        counts = "  ".join(f"@{k} {found[f'found_at_{k}.{by}']}" for k in (1, 3, 5, 10))
+        console.print(f"{by:12} {counts}")
+    _say(found, ("n", "n_ranked", "log_loss.probability", "log_loss.frequency"))
+
+
+@app.command()
 def pools(
     out: Out,
     library: Known,

@@ -17,9 +17,10 @@ WHOLE_TABLE = 35  # targets whose published totals are quoted
 
 
 def summarise(outcomes: Sequence[Outcome], baseline: Sequence[Outcome] = ()) -> dict[str, Any]:
-    """Flat counts over the targets. `found_at_k.GENERATOR` ranks what that generator alone led to;
-    `*.any` are of all generators together; `chance.*` is the rate at which random crystals match;
-    `baseline.*` is what another run found of the same targets."""
+    """Flat counts over the targets. `found_at_k_by_energy` is of the order by energy alone,
+    `found_at_k.GENERATOR` ranks what that generator alone led to; `*.any` are of all generators together;
+    `chance.*` is the rate at which random crystals match; `baseline.*` is what another run found of the
+    same targets."""
     generators = generators_of(outcomes)
     summary: dict[str, Any] = {"n": len(outcomes)}
     for tolerance in TOLERANCES:
@@ -27,6 +28,9 @@ def summarise(outcomes: Sequence[Outcome], baseline: Sequence[Outcome] = ()) -> 
         found = [_found(outcome, tolerance) for outcome in outcomes]
         for k in RANKS:
             summary[f"found_at_{k}{suffix}"] = sum(f is not None and f.within(k) for f in found)
+        for k in RANKS:
+            by_energy = [f.rank_energy for f in found if f and f.rank_energy is not None]
+            summary[f"found_at_{k}{suffix}_by_energy"] = sum(rank <= k for rank in by_energy)
         for k in RANKS:
             for name in generators:
                 ranks = [f.rank_of.get(name) for f in found if f]

@@ -15,7 +15,7 @@ __all__ = ["table"]
 NOTES = (
     f"Rank: of the truth in the final ranking under StructureMatcher's default tolerances; found means among "
     f"the first {HIT}. Ranks of one generator are among the crystals that its own candidates led to.",
-    "ΔE: energy of the best crystal minus that of the relaxed truth under the same model; negative where "
+    "ΔE: energy of the lowest crystal minus that of the relaxed truth under the same model; negative where "
     "the model prefers another crystal. Space group: true → found at symprec 0.1 Å. rms is in units of "
     "(V/N)^(1/3), matched at equal volume; V/V₀ is found over true, per atom.",
     "Published marks: report of KAKENHI 20K19866, table 1, which prints Ag5GeSe6 where the authors' "
@@ -40,6 +40,7 @@ def table(
         "composition",
         *PUBLISHED_METHODS.values(),
         "rank",
+        "by energy",
         *generators,
         *(["baseline"] if beside is not None else []),
         "rank, loose",
@@ -72,7 +73,7 @@ def _cells(outcome: Outcome, generators: Sequence[str], beside: dict[str, str] |
     published = [{1: "✓", 0: "·"}.get(outcome.published.get(m, -1), "") for m in PUBLISHED_METHODS]
     seconds = f"{sum(outcome.seconds.values()):.0f}"
     if outcome.score is None:
-        blanks = [""] * (len(generators) + (beside is not None) + 6)
+        blanks = [""] * (len(generators) + (beside is not None) + 7)
         return [outcome.name, *published, "–", *blanks, f"refused: {outcome.refused}", seconds]
     found, above = outcome.score.default, outcome.best_above_truth
     true, matched = outcome.space_groups_true["0.1"], found.space_groups.get("0.1")
@@ -80,6 +81,7 @@ def _cells(outcome: Outcome, generators: Sequence[str], beside: dict[str, str] |
         outcome.name,
         *published,
         f"**{found.rank}**" if outcome.found else _dash(found.rank),
+        _dash(found.rank_energy),
         *(_dash(found.rank_of.get(name)) for name in generators),
         *([] if beside is None else [beside.get(outcome.name, "")]),
         _dash(outcome.score.loose.rank),
@@ -104,6 +106,7 @@ def _totals(
         f"**found of {len(outcomes)}**",
         *(str(totals.get(method, "")) for method in PUBLISHED_METHODS),
         f"**{summary[f'found_at_{HIT}']}**",
+        str(summary[f"found_at_{HIT}_by_energy"]),
         *(str(summary[f"found_at_{HIT}.{name}"]) for name in generators),
         *([str(summary[f"baseline.found_at_{HIT}"])] if "baseline.n" in summary else []),
         str(summary[f"found_at_{HIT}_loose"]),
@@ -118,6 +121,10 @@ def _sums(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> list[str]:
         return f"{summary[key]}/{n} [{100 * low:.0f}–{100 * high:.0f} %]"
 
     rows = [(f"among the first {k}", f"found_at_{k}", f"found_at_{k}_loose") for k in RANKS]
+    rows += [
+        (f"among the first {k} by energy", f"found_at_{k}_by_energy", f"found_at_{k}_loose_by_energy")
+        for k in RANKS
+    ]
     rows += [(f"proposed by {g}", f"proposed.{g}", f"proposed_loose.{g}") for g in generators_of(outcomes)]
     rows += [
         ("proposed", "proposed.any", "proposed_loose.any"),

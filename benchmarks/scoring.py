@@ -59,7 +59,7 @@ class Run:
     relaxed     bool [P]: was it chosen for relaxation by the model that ranks?
     ends        all ends of relaxations that have an energy
     ranked      R crystals, best first
-    energies    eV/atom [R]
+    energies    eV/atom [R]; the ranking may be by another measure
     reached     generators whose candidates relaxed to each of them [R]
     """
 
@@ -113,6 +113,7 @@ class Found(BaseModel):
     relaxed_from  matching crystals among the starts of relaxations
     relaxed_to    matching crystals among their ends
     rank          of the best match, None if there is none
+    rank_energy   the same in the order of energy
     rank_of       the same among the crystals that each generator alone would have led to
     rms           of the best match, in units of (V/N)^(1/3); StructureMatcher scales cells, so
     volume_ratio  found / true, per atom
@@ -125,6 +126,7 @@ class Found(BaseModel):
     relaxed_from: int
     relaxed_to: int
     rank: int | None
+    rank_energy: int | None = None
     rank_of: dict[str, int | None]
     rms: float | None = None
     volume_ratio: float | None = None
@@ -148,9 +150,7 @@ class Score(BaseModel):
 def score(truth: Crystals, run: Run, generators: Sequence[str]) -> Score:
     """Look for one crystal in a run of these generators, under all tolerances."""
     found = {name: _found(truth, run, generators, matcher) for name, matcher in TOLERANCES.items()}
-    return Score(
-        **found, miss=miss(found["default"]), best_ev_per_atom=run.energies[0] if run.energies else None
-    )
+    return Score(**found, miss=miss(found["default"]), best_ev_per_atom=min(run.energies, default=None))
 
 
 def miss(found: Found) -> Miss | None:
@@ -176,12 +176,17 @@ def _found(truth: Crystals, run: Run, generators: Sequence[str], matcher: Matche
         relaxed_from=int((proposed & run.relaxed).sum()),
         relaxed_to=int(matcher.fits(truth, run.ends).sum()),
         rank=rank,
+        rank_energy=_first([fit for _, fit in sorted(zip(run.energies, ranked, strict=True), key=_energy)]),
         rank_of={
             name: _first([fit for fit, names in zip(ranked, run.reached, strict=True) if name in names])
             for name in generators
         },
         **({} if rank is None else _compared(truth, run.ranked[rank - 1], matcher)),
     )
+
+
+def _energy(crystal: tuple[float, bool]) -> float:
+    return crystal[0]
 
 
 def _first(fits: Sequence[bool]) -> int | None:

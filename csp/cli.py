@@ -92,6 +92,7 @@ def predict(
     relaxed: Annotated[int | None, _option("relaxed")] = None,
     finished: Annotated[int | None, _option("finished")] = None,
     top: Annotated[int | None, _option("top")] = None,
+    order: Annotated[str | None, _option("order")] = None,
     surrogate: Annotated[str | None, _option("surrogate")] = None,
     labeller: Annotated[str | None, _option("labeller")] = None,
     labels: Annotated[int | None, _option("labels")] = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from csp.errors import InputError, MissingError
+from csp.last_order import LastOrder
 from csp.library import Library
 from csp.prediction import Prediction
 from csp.protocols import Generator
@@ -38,6 +39,9 @@ GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "space_group": SpaceGroupGenerator,
     "random": RandomGenerator,
 }
+
+
+AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
 
 
 def resolve_device(name: str) -> torch.device:
@@ -91,7 +95,7 @@ def build(
     # What the ranking depends on; where the files lie and which device of a kind is used do not matter,
     # and a hull can be asked for later.
     decisive = {
-        **{name: value for name, value in record.settings.items() if name != "hull"},
+        **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
         "library": record.library,
         "checkpoints": record.checkpoints,
@@ -108,7 +112,10 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     references = References.of(target, library) if settings.hull else None
-    search = Search(settings, generators, models, volume_per_atom, store, progress, learner, references)
+    last_order = LastOrder.load(models[-1].label) if not target.pressure else None
+    search = Search(
+        settings, generators, models, volume_per_atom, store, progress, learner, references, last_order
+    )
     return search, record
 
 

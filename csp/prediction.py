@@ -40,6 +40,9 @@ class Result:
     e_above_hull_ev_per_atom   above what the library's phases have at this composition (`csp.references`),
                           in energy, or in enthalpy under pressure; negative where it would be more stable;
                           None where it was not asked for or a reference is missing
+    rank_energy           the rank by energy, or by enthalpy under pressure
+    rank_probability      the rank by probability, None where it is not known
+    probability           of being the answer (`csp.last_order`), None where it is not calibrated
     """
 
     rank: int
@@ -60,6 +63,9 @@ class Result:
     n_duplicates: int
     lowered_ev_per_atom: float | None = None
     e_above_hull_ev_per_atom: float | None = None
+    rank_energy: int | None = None
+    rank_probability: int | None = None
+    probability: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -86,6 +92,7 @@ class Prediction:
                converged, ranked
     unranked   what was relaxed in vain
     warnings   sentences for people
+    order      what the ranks are by, "probability" or "energy"
     models     names of the energy models, in the order of their work: the first screened and relaxed, the
                last, if another, finished; its energies rank
     """
@@ -98,6 +105,7 @@ class Prediction:
     unranked: list[Unranked] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
+    order: str = "energy"
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -118,6 +126,17 @@ class Prediction:
         """Is it known how far the results are above the convex hull?"""
         return any(result.e_above_hull_ev_per_atom is not None for result in self.results)
 
+    @property
+    def has_probability(self) -> bool:
+        """Is it known how probable the results are to be the answer?"""
+        return any(result.probability is not None for result in self.results)
+
+    @property
+    def probability_of_none(self) -> float:
+        """That the answer is none of the results, where probabilities are known."""
+        return 1.0 - sum(result.probability or 0.0 for result in self.results)
+
     def above_best(self, result: Result) -> float:
-        """meV/atom by which a result lies above the first in energy, or in enthalpy under pressure."""
-        return 1000 * (result.enthalpy_ev_per_atom - self.results[0].enthalpy_ev_per_atom)
+        """meV/atom by which a result lies above the lowest in energy, or in enthalpy under pressure."""
+        lowest = min(r.enthalpy_ev_per_atom for r in self.results)
+        return 1000 * (result.enthalpy_ev_per_atom - lowest)

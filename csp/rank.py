@@ -23,13 +23,18 @@ class Ranking:
     """R distinct crystals out of a batch, best first.
 
     chosen        int64 [R]  their places in the batch
-    n_duplicates  int64 [R]  how many others of the batch are each of them again
+    stands_for    int64 [B]  of each of the batch, the place of the one that is ranked for it
     label         the one label of all values; None for an empty batch
     """
 
     chosen: Tensor
-    n_duplicates: Tensor
+    stands_for: Tensor
     label: Label | None
+
+    @property
+    def n_duplicates(self) -> Tensor:
+        """int64 [R]: how many others of the batch are each of them again."""
+        return torch.bincount(self.stands_for, minlength=len(self.stands_for))[self.chosen] - 1
 
 
 def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
@@ -61,7 +66,8 @@ def rank(per_atom: Tensor, ids: Sequence[str], groups: Tensor, labels: Sequence[
     if not bool(torch.isfinite(per_atom).all()):
         raise ContractError("A crystal without a finite energy cannot be ranked.")
     best_first = order(per_atom, ids)
-    in_order = groups.cpu().numpy()[best_first.numpy()]
-    _, first, counts = np.unique(in_order, return_index=True, return_counts=True)
-    by_rank = np.argsort(first)
-    return Ranking(best_first[first[by_rank]], torch.from_numpy(counts[by_rank] - 1), label)
+    in_order = groups.cpu()[best_first].numpy()
+    _, first, group = np.unique(in_order, return_index=True, return_inverse=True)
+    stands_for = torch.empty_like(best_first)
+    stands_for[best_first] = best_first[first[group]]
+    return Ranking(best_first[np.sort(first)], stands_for, label)

@@ -64,8 +64,10 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
     spread = ("σ",) if uncertain else ()
     hull = prediction.has_hull  # then the absolute energies go, for 80 columns to be enough
+    probable = prediction.has_probability
     for name in (
         "",
+        *(("p %",) if probable else ()),
         f"Δ{symbol} meV/at",
         *(("hull",) if hull else ()),
         *spread,
@@ -81,6 +83,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     for result in prediction.results[:top]:
         table.add_row(
             str(result.rank),
+            *((_percent(result.probability),) if probable else ()),
             f"{prediction.above_best(result):.1f}",
             *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
             *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
@@ -92,6 +95,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             "" if result.status == Status.CONVERGED else "*",
         )
     notes = [prediction.who_did_what] if prediction.models else []
+    if probable:
+        notes.append(f"p: of being the answer; ordered by {prediction.order}")
     if hull:
         notes.append("hull: meV/at above it")
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
@@ -102,6 +107,10 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
 
 def _millis(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{1000 * value:z.{decimals}f}"
+
+
+def _percent(probability: float | None) -> str:
+    return "" if probability is None else f"{100 * probability:.0f}"
 
 
 def _shortened(name: str, width: int = 15) -> str:
@@ -117,6 +126,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "formula": prediction.target.formula,
         "label": None if prediction.label is None else str(prediction.label),
         "models": list(prediction.models),
+        "order": prediction.order,
         "pressure_gpa": prediction.target.pressure,
         "results": rows,
         "funnel": prediction.funnel,

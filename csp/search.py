@@ -32,6 +32,7 @@ from csp.dedup import unique
 from csp.ends import RANKED, gain, same_crystal, without_idle_children
 from csp.errors import ContractError, InputError
 from csp.geometry import plausible
+from csp.last_order import LastOrder, best_first, features
 from csp.pool import Pool, both_ways, by_score, interleave, together
 from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance, Uncertain
@@ -70,6 +71,7 @@ class Search:
     volume_per_atom  expected volume, Å³, that plausibility is judged by
     learner          labels candidates and adapts the first model to the labels; None: it stays as it is
     references       what energies above the hull are counted from; None: there are none
+    last_order       what tells probabilities from energies and provenance; None: only energies rank
     """
 
     settings: SearchSettings
@@ -80,6 +82,7 @@ class Search:
     progress: Progress = lambda stage, done, total: None
     learner: Learner | None = None
     references: References | None = None
+    last_order: LastOrder | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -345,32 +348,24 @@ class Search:
         labels, _ = self._adaptation.labels(self.settings.rounds)
         by_id = dict(zip(built.ids, built.provenance, strict=True))
         ids, relaxed = self.relaxed()
-        ends, parent, gained = relaxed, list(range(len(ids))), dict[int, float]()
-        if self.store.finished:  # a part of the rattled ones cannot be told from the whole
-            starts, (start_ids, freed) = (
-                self._rattled(relaxed),
-                self.store.relaxed("rattle", self.model.label),
-            )
-            if starts.crystals.ids() != start_ids:
-                raise ContractError(
-                    "The stored run was rattled by another version of the engine; run it anew."
-                )
-            parent += starts.parent
-            ends = relaxed.followed_by(freed)
-            gained = gain(self._per_atom(ends), parent, len(ids))
-            kept = without_idle_children(self._per_atom(ends), parent, len(ids))
-            ends, parent = ends.take(kept), [parent[k] for k in kept]
-
+        ends, parent, gained = self._with_rattled(relaxed)
+        candidate = [ids[k] for k in parent]
         good, ranking = self._ranked(ends)
-        top = [good[k] for k in ranking.chosen[: self.settings.top].tolist()]
+        probability = self._probability(ends, good, ranking, candidate)
+        by = probability if self.settings.order == "probability" else None
+        places = torch.arange(len(ranking.chosen)) if by is None else best_first(by)
+        places = places[: self.settings.top]
+        top = [good[k] for k in ranking.chosen[places].tolist()]
         hull, of_hull = self._hull_energy()
         results = self._results(
             ends,
             top,
-            [by_id[ids[parent[k]]] for k in top],
-            ranking.n_duplicates.tolist(),
+            [by_id[candidate[k]] for k in top],
+            ranking.n_duplicates[places].tolist(),
             [gained.get(parent[k]) for k in top],
             hull,
+            places.tolist(),
+            probability,
         )
         return Prediction(
             target=self.settings.target(),
@@ -389,6 +384,7 @@ class Search:
                 "ranked": len(ranking.chosen),
             },
             models=tuple(dict.fromkeys(model.name for model in (self.first, self.model))),
+            order="energy" if by is None else "probability",
             unranked=[
                 Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
                 for i, status in zip(ids, relaxed.status, strict=True)
@@ -404,6 +400,47 @@ class Search:
                 *of_hull,
             ],
         )
+
+    def _with_rattled(self, relaxed: Relaxed) -> tuple[Relaxed, list[int], dict[int, float]]:
+        """All ends of the last model, those of rattled crystals after the others; of each, the one of
+        `relaxed` that it comes from; and what rattling gained for those that were rattled, eV/atom."""
+        ends, parent, gained = relaxed, list(range(len(relaxed.status))), dict[int, float]()
+        if not self.store.finished:  # a part of the rattled ones cannot be told from the whole
+            return ends, parent, gained
+        starts, (start_ids, freed) = (
+            self._rattled(relaxed),
+            self.store.relaxed("rattle", self.model.label),
+        )
+        if starts.crystals.ids() != start_ids:
+            raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
+        parent += starts.parent
+        ends = relaxed.followed_by(freed)
+        gained = gain(self._per_atom(ends), parent, len(relaxed.status))
+        kept = without_idle_children(self._per_atom(ends), parent, len(relaxed.status))
+        return ends.take(kept), [parent[k] for k in kept], gained
+
+    def evidence(self) -> tuple[Crystals, Tensor]:
+        """The distinct crystals, lowest first, and what speaks for each (`csp.last_order.features`)."""
+        ids, relaxed = self.relaxed()
+        ends, parent, _ = self._with_rattled(relaxed)
+        good, ranking = self._ranked(ends)
+        crystals = ends.crystals[[good[k] for k in ranking.chosen.tolist()]]
+        return crystals, self._features(ends, good, ranking, [ids[k] for k in parent])
+
+    def _probability(
+        self, ends: Relaxed, good: list[int], ranking: Ranking, candidate: list[str]
+    ) -> Tensor | None:
+        """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
+        if self.last_order is None:
+            return None
+        return self.last_order.probabilities(self._features(ends, good, ranking, candidate))
+
+    def _features(self, ends: Relaxed, good: list[int], ranking: Ranking, candidate: list[str]) -> Tensor:
+        """candidate: of each end, the id of what was proposed."""
+        known = dict(zip(self.starts.ids, self.starts.provenance, strict=True))
+        proposed = together(ranking.stands_for.tolist(), [known[candidate[k]] for k in good])
+        chosen = ranking.chosen
+        return features(self._per_atom(ends)[good][chosen], [proposed[k] for k in chosen.tolist()])
 
     def _hull_energy(self) -> tuple[float | None, list[str]]:
         """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
@@ -422,12 +459,15 @@ class Search:
         n_duplicates: list[int],
         lowered: list[float | None],
         hull: float | None,
+        places: list[int],
+        probability: Tensor | None,
     ) -> list[Result]:
         per_atom = self._per_atom(ends)
         crystals = ends.crystals[top]
         ids, numbers = crystals.ids(), space_groups(crystals, self.settings.symprec)
         sigma = self.model.sigma(crystals) if isinstance(self.model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
+        by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
                 rank=k + 1,
@@ -448,6 +488,9 @@ class Search:
                 n_duplicates=n_duplicates[k],
                 lowered_ev_per_atom=lowered[k],
                 e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                rank_energy=places[k] + 1,
+                rank_probability=None if by_probability is None else int(by_probability[places[k]]) + 1,
+                probability=None if probability is None else float(probability[places[k]]),
             )
             for k, row in enumerate(top)
         ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -94,6 +94,12 @@ class SearchSettings(BaseModel):
         description="Of those that the surrogate relaxed, how many the relaxer relaxes on",
     )
     top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
+    order: Literal["probability", "energy"] = Field(
+        "probability",
+        title="Order",
+        description="What ranks: the probability of being the answer, where it is calibrated for the "
+        "energies of the relaxer (else they do), or the energies",
+    )
     surrogate: str = Field(
         "xs",
         min_length=1,

@@ -61,6 +61,7 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
     return [
         {
             "rank": r.rank,
+            **_probability(r),
             f"Δ{symbol}, meV/atom": round(prediction.above_best(r), 1),
             f"{symbol}, eV/atom": round(r.enthalpy_ev_per_atom, 4),
             **_above_hull(r),
@@ -73,6 +74,10 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
         }
         for r in prediction.results[:ROWS]
     ]
+
+
+def _probability(result: Result) -> dict[str, float]:
+    return {} if result.probability is None else {"probability, %": round(100 * result.probability, 1)}
 
 
 def _above_hull(result: Result) -> dict[str, float]:
@@ -88,7 +93,7 @@ def summary(prediction: Prediction, record: RunRecord, where: str) -> str:
     if prediction.results:
         best = prediction.results[0]
         lines += [
-            f"**{best.spacegroup}** (no. {best.spacegroup_number}) is lowest, "
+            f"**{best.spacegroup}** (no. {best.spacegroup_number}) is first, "
             f"{best.enthalpy_ev_per_atom:.4f} eV/atom ({prediction.label}). "
             f"[Report, structures and tables]({where}/report.html)",
             "",

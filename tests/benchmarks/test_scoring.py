@@ -178,7 +178,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows[:5]}) == 1
     assert "| a |" in rows[2]
-    assert "| **2** | 2 | – | – |" in rows[2]
+    assert "| **2** | 2 | 2 | – | – |" in rows[2]
     assert "225 → 225 | +20.0 |" in rows[2]
     assert "not proposed" in rows[3]
     assert "found of 2" in rows[4]

@@ -30,7 +30,8 @@ class Api:
         return self.get(f"/flow_runs/{id_}")
 
     def newest(self) -> dict[str, Any]:
-        return self.ask("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)[0]
+        found = self.ask("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)
+        return found[0] if found else {}
 
     def state(self, id_: str) -> str:
         return self.run(id_)["state"]["name"]

@@ -136,7 +136,8 @@ def test_database_away(csp: Csp, postgres: Postgres, undisturbed: Path, tmp_path
 
     def at_work() -> bool:
         newest = api.newest()
-        return newest["parameters"].get("folder") == str(tmp_path) and says(api, newest["id"], "relaxing")
+        mine = newest.get("parameters", {}).get("folder") == str(tmp_path)
+        return mine and says(api, newest["id"], "relaxing")
 
     until(at_work, "relaxing")
     postgres.stop()

@@ -1,0 +1,53 @@
+"""The judgement of the last order on searches whose odds are known."""
+
+import pytest
+import torch
+
+from benchmarks.last_order import Searched, _reliability, halves, judge
+from csp.errors import InputError
+from csp.last_order import FEATURES, LastOrder
+
+TRUTH = LastOrder((0.6, 1.2, 0.0, 0.4), none=-0.5)
+
+
+def searches(n: int) -> list[Searched]:
+    """With the answer drawn from the true probabilities; by energy alone it is often not first."""
+    torch.manual_seed(1)
+    made = []
+    for k in range(n):
+        x = 3 * torch.randn(8, len(FEATURES), dtype=torch.float64)
+        x = x[x[:, 0].argsort(descending=True)]  # lowest first
+        p = TRUTH.probabilities(x)
+        answer = torch.multinomial(torch.cat([p, 1 - p.sum()[None]]), 1)
+        made.append(Searched(f"A{k}", f"prototype {k % 97}", x, torch.arange(8) == answer))
+    return made
+
+
+def test_no_prototype_is_in_both_halves() -> None:
+    first, second = halves(searches(200))
+    assert len(first) + len(second) == 200
+    assert not {s.prototype for s in first} & {s.prototype for s in second}
+
+
+def test_the_probabilities_find_more_and_are_right() -> None:
+    made = searches(1500)
+    summary, points = judge(made)
+    assert summary["n"] == 1500
+    assert summary["n_ranked"] == sum(bool(s.answers.any()) for s in made)
+    assert summary["found_at_1.energy"] == sum(bool(s.answers[0]) for s in made)
+    best = sum(bool(s.answers[TRUTH.probabilities(s.features).argmax()]) for s in made)
+    assert summary["found_at_1.probability"] == pytest.approx(best, rel=0.02)
+    assert summary["found_at_1.probability"] > summary["found_at_1.energy"]
+    perfect = -sum(TRUTH.log_likelihood(s.features, s.answers) for s in made) / 1500
+    assert summary["log_loss.probability"] == pytest.approx(perfect, rel=0.02)
+    assert summary["log_loss.frequency"] > summary["log_loss.probability"]
+    assert len(points) == 8 * 1500
+    for line in _reliability(points).splitlines()[2:]:
+        told, was, n = (float(cell) for cell in line.strip("| ").split("|"))
+        spread = 100 * (told / 100 * (1 - told / 100) / n) ** 0.5
+        assert abs(told - was) < 4 * spread + 0.2
+
+
+def test_too_few_are_refused() -> None:
+    with pytest.raises(InputError, match="too few"):
+        judge(searches(1))
