@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks import space_group
+from benchmarks.exactness import Exact, exact
 from benchmarks.files import read_energies, write_json
 from benchmarks.generators import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
@@ -54,12 +55,14 @@ class Pooled:
     distinct  plausible and different ones among them
     proposed  matches among those built, loose tolerances
     rank      place by energy of the first match among the relaxed, default tolerances; None: there is none
+    exact     how many of those built are what they say they are
     """
 
     built: int
     distinct: int
     proposed: int
     rank: int | None
+    exact: Exact
 
 
 def measure(
@@ -111,7 +114,8 @@ def pooled(
     known: Known, generator: Generator, model: EnergyModel, size: int, volume_per_atom: float, seed: int
 ) -> Pooled:
     """Draw, screen, relax and look for the answer."""
-    built = generator.propose(known.target, size, seed=seed).crystals
+    proposals = generator.propose(known.target, size, seed=seed)
+    built = proposals.crystals
     proposed = int(Matcher.LOOSE.fits(known.crystal, built).sum())
     distinct = built[plausible(built, volume_per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
@@ -124,12 +128,14 @@ def pooled(
     ranked = crystals[_by_energy(crystals, energy)]
     ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
     hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()
-    return Pooled(len(built), len(distinct), proposed, hits[0] + 1 if hits else None)
+    rank = hits[0] + 1 if hits else None
+    return Pooled(len(built), len(distinct), proposed, rank, exact(known.target, proposals))
 
 
-def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Flat counts: `proposed_in_pool`, `found_in_pool` and `found_at_10`, each `.arm.set`, and `n.set`."""
-    counts: dict[str, int] = {}
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Flat counts: `proposed_in_pool`, `found_in_pool` and `found_at_10`, each `.arm.set`, and `n.set`; shares
+    of the crystals: `composition_exact`, `group_kept` where a coordinate is free, `group_or_above`."""
+    counts: dict[str, float] = {}
     for name in dict.fromkeys(row["set"] for row in rows):
         own = [row for row in rows if row["set"] == name]
         for arm in ARMS:
@@ -137,6 +143,11 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
             counts[f"proposed_in_pool.{arm}.{name}"] = sum(row[arm]["proposed"] > 0 for row in own)
             counts[f"found_in_pool.{arm}.{name}"] = sum(rank is not None for rank in ranks)
             counts[f"found_at_10.{arm}.{name}"] = sum(rank is not None and rank <= 10 for rank in ranks)
+            built = sum(row[arm]["built"] for row in own)
+            kept = {key: sum(row[arm]["exact"][key] for row in own) for key in Exact.__slots__}
+            counts[f"composition_exact.{arm}.{name}"] = kept["composition"] / max(built, 1)
+            counts[f"group_kept.{arm}.{name}"] = kept["same"] / max(kept["free"], 1)
+            counts[f"group_or_above.{arm}.{name}"] = kept["above"] / max(built, 1)
         counts[f"n.{name}"] = len(own)
     return counts
 

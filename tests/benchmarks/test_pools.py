@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from benchmarks.exactness import Exact
 from benchmarks.generators import Known
-from benchmarks.pools import pooled, summary
+from benchmarks.pools import ARMS, pooled, summary
 from csp.crystals import Crystals
 from csp.library import Library
 from csp.symmetry import primitive
@@ -33,21 +36,28 @@ def test_a_pool_of_one_structure_holds_it_and_no_other(library: Library) -> None
     salt = named(library, "aflow:AB_cF8_225_a_b")
     found = pooled(Known(target, salt), generator, LennardJones(), 20, per_atom, seed=0)
     assert (found.built, found.proposed, found.rank) == (20, 20, 1)
+    assert found.exact == Exact(composition=20, free=0, same=0, above=20)
     square = Crystals.from_arrays([np.diag([3.0, 3.0, 9.0])], [[[0, 0, 0], [0.5, 0.5, 0.2]]], [[11, 17]])
     missed = pooled(Known(target, square), generator, LennardJones(), 20, per_atom, seed=0)
     assert (missed.proposed, missed.rank) == (0, None)
 
 
 def test_counts_by_set() -> None:
-    def arm(proposed: int, rank: int | None) -> dict[str, int | None]:
-        return {"built": 5, "distinct": 4, "proposed": proposed, "rank": rank}
+    def arm(proposed: int, rank: int | None) -> dict[str, Any]:
+        exact = {"composition": 5, "free": 4, "same": 3, "above": 4 + proposed % 2}
+        return {"built": 5, "distinct": 4, "proposed": proposed, "rank": rank, "exact": exact}
 
     rows = [
         {"set": "a", "formula": "X", "learned": arm(2, 1), "random": arm(0, None)},
         {"set": "a", "formula": "Y", "learned": arm(1, 11), "random": arm(1, None)},
         {"set": "b", "formula": "Z", "learned": arm(0, 10), "random": arm(0, 3)},
     ]
-    assert summary(rows) == {
+    found = summary(rows)
+    assert {found.pop(f"composition_exact.{arm}.{name}") for arm in ARMS for name in "ab"} == {1.0}
+    assert {found.pop(f"group_kept.{arm}.{name}") for arm in ARMS for name in "ab"} == {0.75}
+    above = [found.pop(f"group_or_above.{arm}.{name}") for arm in ARMS for name in "ab"]
+    assert above == [0.9, 0.8, 0.9, 0.8]
+    assert found == {
         "proposed_in_pool.learned.a": 2,
         "found_in_pool.learned.a": 2,
         "found_at_10.learned.a": 1,
