@@ -192,10 +192,8 @@ def last_order(
     from benchmarks.last_order import measure
 
     found = measure(run, targets, library, out, console.print)
-    for by in ("energy", "probability"):
-        counts = "  ".join(f"@{k} {found[f'found_at_{k}.{by}']}" for k in (1, 3, 5, 10))
-        console.print(f"{by:12} {counts}")
-    _say(found, ("n", "n_ranked", "log_loss.probability", "log_loss.frequency"))
+    for name, value in found.items():
+        console.print(f"{name:36} {value}")
 
 
 @app.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from torch import Tensor
 
 from benchmarks.files import write_json, write_text
 from benchmarks.recovery import SETTINGS_FILE, Recovery, RecoverySettings
+from benchmarks.truths import Truth
+from csp.crystals import Crystals
 from csp.engine import build
 from csp.errors import InputError, MissingError
 from csp.heldout import hashed
 from csp.last_order import FEATURES, LastOrder, best_first
 from csp.matcher import Matcher
+from csp.protocols import EnergyModel
 from csp.symmetry import space_groups
 from csp.target import Target
 
@@ -50,33 +53,37 @@ class Searched:
 def measure(
     run: Path, targets: Path, library: Path | None, out: Path, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Judge the order, and fit it to all searches; writes `summary.json`, `last_order.json`, `searches.json`
-    and `reliability.md`.
+    """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
+    `last_order.json`, `searches.json` and `reliability.md`.
 
     run: out folder of a recovery benchmark over the CIFs of `targets`.
     """
-    searches, label = read(run, targets, library, say)
-    summary, points = judge(searches)
-    order = LastOrder.fit([(s.features, s.answers) for s in searches])
-    weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
-    fitted = {"weights": weights, "none": round(order.none, 4), "searches": len(searches)}
-    write_json(out / "last_order.json", {label: fitted})
-    write_json(
-        out / "searches.json",
-        {
-            s.formula: {"prototype": s.prototype, "answers": s.answers.nonzero().flatten().tolist()}
-            for s in searches
-        },
-    )
-    write_text(out / "reliability.md", _reliability(points))
+    summary: dict[str, Any] = {}
+    fitted, ranks, tables = dict[str, Any](), dict[str, Any](), list[str]()
+    for model, searches in read(run, targets, library, say).items():
+        found, points = judge(searches)
+        summary |= {f"{name}.{model.name}": value for name, value in found.items()}
+        order = LastOrder.fit([(s.features, s.answers) for s in searches])
+        weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
+        fitted[str(model.label)] = {
+            "weights": weights,
+            "none": round(order.none, 4),
+            "searches": len(searches),
+        }
+        ranks[model.name] = {s.formula: _first(s.answers) for s in searches}
+        tables += [f"## By the energies of {model.name}", "", _reliability(points)]
+    write_json(out / "last_order.json", fitted)
+    write_json(out / "searches.json", ranks)
+    write_text(out / "reliability.md", "\n".join(tables))
     write_json(out / "summary.json", summary)
     return summary
 
 
 def read(
     run: Path, targets: Path, library: Path | None, say: Callable[[str], None]
-) -> tuple[list[Searched], str]:
-    """The finished searches of a recovery benchmark, and the label of their energies."""
+) -> dict[EnergyModel, list[Searched]]:
+    """The finished searches of a recovery benchmark, as the model that finished ranks them, and as the
+    surrogate before it, if there was one, ranked what it had relaxed."""
     path = run / SETTINGS_FILE
     if not path.is_file():
         raise MissingError(f"{run} holds no recovery benchmark.")
@@ -88,26 +95,26 @@ def read(
         **{name: asked[name] for name in ("generators", "surrogate", "relaxer", "seed")},
     )
     benchmark = Recovery.begin(settings, run, resume=True)
-    done = {outcome.name for outcome in benchmark.outcomes() if outcome.score is not None}
-    found, label = [], ""
-    for truth in benchmark.truths.truths:
-        if truth.name not in done:
-            continue
-        search, _ = build(
-            settings.search(truth.formula, settings.generators), run / "runs" / truth.name, resume=True
-        )
-        crystals, features = search.evidence()
-        amounts = "-".join(map(str, Target.parse(truth.formula).anonymous))
-        group = space_groups(truth.crystal, SYMPREC)[0]
-        prototype = f"{amounts} {group} {int(truth.crystal.n_atoms)}"
-        answers = Matcher.DEFAULT.fits(truth.crystal, crystals)
-        found.append(Searched(truth.formula, prototype, features, answers))
-        label = str(search.model.label)
-        place = answers.nonzero().flatten().tolist()
-        say(f"{len(found):4d}  {truth.formula:20} {place[0] + 1 if place else '-'}")
-    if not found:
+    done = [outcome.name for outcome in benchmark.outcomes() if outcome.score is not None]
+    if not done:
         raise InputError(f"No search in {run} is finished.")
-    return found, label
+    found: dict[EnergyModel, list[Searched]] = {model: [] for model in reversed(benchmark.models)}
+    for k, truth in enumerate((t for t in benchmark.truths.truths if t.name in done), start=1):
+        asked_for = settings.search(truth.formula, settings.generators)
+        search, _ = build(asked_for, run / "runs" / truth.name, resume=True)
+        unrattled = asked_for.model_copy(update={"rattled": 0})  # only the last model rattled
+        for n, searches in enumerate(found.values()):
+            one = replace(search, models=search.models[:1], settings=unrattled) if n else search
+            searches.append(_searched(truth, *one.evidence()))
+        places = ", ".join(f"{model.name} {_first(s[-1].answers) or '-'}" for model, s in found.items())
+        say(f"{k:4d}/{len(done)}  {truth.formula:20} by energy of {places}")
+    return found
+
+
+def _searched(truth: Truth, crystals: Crystals, features: Tensor) -> Searched:
+    amounts = "-".join(map(str, Target.parse(truth.formula).anonymous))
+    prototype = f"{amounts} {space_groups(truth.crystal, SYMPREC)[0]} {int(truth.crystal.n_atoms[0])}"
+    return Searched(truth.formula, prototype, features, Matcher.DEFAULT.fits(truth.crystal, crystals))
 
 
 def halves(searches: Sequence[Searched]) -> tuple[list[Searched], list[Searched]]:

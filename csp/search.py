@@ -405,7 +405,8 @@ class Search:
         """All ends of the last model, those of rattled crystals after the others; of each, the one of
         `relaxed` that it comes from; and what rattling gained for those that were rattled, eV/atom."""
         ends, parent, gained = relaxed, list(range(len(relaxed.status))), dict[int, float]()
-        if not self.store.finished:  # a part of the rattled ones cannot be told from the whole
+        # a part of the rattled ones cannot be told from the whole
+        if not self.store.finished or not self.settings.rattled:
             return ends, parent, gained
         starts, (start_ids, freed) = (
             self._rattled(relaxed),
