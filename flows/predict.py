@@ -149,14 +149,15 @@ def predict(
     from csp.search import STAGES
     from flows.artifacts import publish
 
+    stages = [stage for stage in STAGES if stage in _reporter(settings).pace.shares]  # what is asked for
     if runner == "here":
-        for stage in STAGES:
+        for stage in stages:
             run_stage(settings, out, device, stage, told=True)
     else:
         from flows.dask import workers
 
         with workers(runner) as share_out:
-            for stage in STAGES:
+            for stage in stages:
                 share_out(run_stage, (settings, out, device, stage), partial(_reporter(settings), stage))
     prediction, record = rank(settings, out, device, told=True)
     publish(prediction, record, out, symprec=settings.symprec)
