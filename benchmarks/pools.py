@@ -133,7 +133,7 @@ def pooled(
 
 
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Flat counts: `proposed_in_pool`, `found_in_pool` and `found_at_10`, each `.arm.set`, and `n.set`; shares
+    """Flat counts, each `.arm.set`: `proposed_in_pool`, `found_in_pool`, `found_at_10`; and `n.set`. Shares
     of the crystals: `composition_exact`, `group_kept` where a coordinate is free, `group_or_above`."""
     counts: dict[str, float] = {}
     for name in dict.fromkeys(row["set"] for row in rows):
