@@ -63,15 +63,15 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     symbol = "H" if pressed else "E"
     uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
     spread = ("σ",) if uncertain else ()
-    hull = prediction.has_hull  # then the absolute energies go, for 80 columns to be enough
-    probable = prediction.has_probability
+    hull, probable = prediction.has_hull, prediction.has_probability
+    absolute = not (hull or probable)  # for 80 columns to be enough
     for name in (
         "",
         *(("p %",) if probable else ()),
         f"Δ{symbol} meV/at",
         *(("hull",) if hull else ()),
         *spread,
-        *(() if hull else (f"{symbol} eV/at",)),
+        *((f"{symbol} eV/at",) if absolute else ()),
         "space group",
         "atoms",
         "Å³/at",
@@ -87,7 +87,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             f"{prediction.above_best(result):.1f}",
             *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
             *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
-            *(() if hull else (f"{result.enthalpy_ev_per_atom:.4f}",)),
+            *((f"{result.enthalpy_ev_per_atom:.4f}",) if absolute else ()),
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
@@ -96,7 +96,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         )
     notes = [prediction.who_did_what] if prediction.models else []
     if probable:
-        notes.append(f"p: of being the answer; ordered by {prediction.order}")
+        ordered = "ordered by" if prediction.order == "probability" else "p:"
+        notes.append(f"{ordered} probability of being the answer")
     if hull:
         notes.append("hull: meV/at above it")
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
