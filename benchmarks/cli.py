@@ -170,14 +170,17 @@ def heldout(
     ],
     limit: Annotated[int, typer.Option(min=1, help="So many compositions")] = 300,
     max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell of an answer")] = 20,
+    entries: Annotated[
+        int, typer.Option(min=1, help="Only compositions of which the library has so many crystals")
+    ] = 2,
     seed: Seed = 0,
 ) -> None:
     """Write the answers of compositions that no training uses as CIFs: targets for the recovery benchmark."""
     from benchmarks.files import write_json
     from benchmarks.generators import write_held_out
 
-    written = write_held_out(library, energies, out, limit, max_atoms, seed)
-    write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "seed": seed})
+    written = write_held_out(library, energies, out, limit, max_atoms, entries, seed)
+    write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "entries": entries, "seed": seed})
     console.print(f"{written} CIFs are in {out}.")
 
 

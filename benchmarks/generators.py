@@ -152,13 +152,14 @@ def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Librar
 
 
 def held_out(
-    library: Library, energies: Path | None, seed: int, max_atoms: int = MAX_ATOMS
+    library: Library, energies: Path | None, seed: int, max_atoms: int = MAX_ATOMS, entries: int = 1
 ) -> tuple[Library, Iterator[Known]]:
     """Compositions of the held-out fold with their answers, and the library without any of the fold.
 
     The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
     composition with several entries and no energy has no answer and is no target. Targets come in the
-    order of the hash of their name and the seed; answers of more than `max_atoms` a cell are left out.
+    order of the hash of their name and the seed; answers of more than `max_atoms` a cell and compositions
+    with fewer `entries` are left out.
     """
     rows = library.all_rows()
     numbers, counts = library.compositions(rows)
@@ -173,7 +174,7 @@ def held_out(
     def known() -> Iterator[Known]:
         for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
             answer = _answer(library, of_name[name], known_energy)
-            if answer is not None and library.n_atoms[answer] <= max_atoms:
+            if answer is not None and len(of_name[name]) >= entries and library.n_atoms[answer] <= max_atoms:
                 crystal = primitive(library.crystals([answer]), SYMPREC)
                 formula = crystal.structures()[0].composition.reduced_formula
                 yield Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal)
@@ -181,11 +182,13 @@ def held_out(
     return library.hiding(np.union1d(library.hidden, hidden)), known()
 
 
-def write_held_out(library: Path, energies: Path, out: Path, n: int, max_atoms: int, seed: int) -> int:
+def write_held_out(
+    library: Path, energies: Path, out: Path, n: int, max_atoms: int, entries: int, seed: int
+) -> int:
     """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; their number."""
     from pymatgen.io.cif import CifWriter
 
-    known = islice(held_out(Library.open(library), energies, seed, max_atoms)[1], n)
+    known = islice(held_out(Library.open(library), energies, seed, max_atoms, entries)[1], n)
     for one in known:
         write_text(out / f"{one.target.formula}.cif", str(CifWriter(one.crystal.structures()[0])))
     return len(list(out.glob("*.cif")))
