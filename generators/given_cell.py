@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csp.cell_file import Cell
 from csp.errors import InputError
-from csp.lattice import minkowski_reduced
+from csp.lattice import cell_from_parameters, minkowski_reduced
 from csp.target import Target
 from csp.volume import VolumePrior
 from csp.wyckoff import crystal_systems, wyckoff_table
@@ -27,8 +27,9 @@ from generators.packing import COSINES, OBLIQUE, TIED
 
 __all__ = ["VOLUME_WINDOW", "GivenCell", "check_cell"]
 
-LENGTH = 1e-3  # relative, by which lengths may miss what a crystal system asks for; they are made exact
-COSINE = 2e-3  # about 0.1°, the same for angles
+STRAIN = (
+    1e-3  # that makes the lattice what a crystal system asks for: 0.1 % of a length, about 0.1° of an angle
+)
 VOLUME_WINDOW = 0.35  # the volume is so near the expected one; that of 97 % of unseen compositions is
 
 Floats = NDArray[np.float64]
@@ -120,8 +121,13 @@ def _choices(system: int, to_primitive: Ints, reduced: Floats, bases: Ints) -> t
     lattices, volumes = [np.zeros((0, 6))], [np.zeros(0)]
     for conventional, points in _readings(to_primitive):
         steps = conventional @ bases  # from the reduced basis to the conventional one
-        lattice = _parameters(steps @ reduced)
-        ideal, sound = _ideal(system, lattice)
+        cells = steps @ reduced
+        lattice = _parameters(cells)
+        ideal = _ideal(system, lattice)
+        # a strain changes lengths by as much and cosines by twice as much: most are left out by that
+        scale = np.column_stack([lattice[:, :3], np.ones((len(lattice), 3))])
+        near = (np.abs(ideal - lattice) <= 3 * STRAIN * scale).all(1).nonzero()[0]
+        sound = near[_strain(cells[near], ideal[near]) < STRAIN]
         ideal, steps = ideal[sound], steps[sound]
         kept = _distinct(system, ideal, steps)
         lattices.append(ideal[kept])
@@ -146,17 +152,20 @@ def _parameters(cells: Floats) -> Floats:
     return np.column_stack([length, cosine[:, 1, 2], cosine[:, 0, 2], cosine[:, 0, 1]])
 
 
-def _ideal(system: int, lattice: Floats) -> tuple[Floats, NDArray[np.bool_]]:
-    """The lattices [N, 6] as the crystal system has them, and which are near enough, bool [N]."""
+def _ideal(system: int, lattice: Floats) -> Floats:
+    """The lattices [N, 6] as the crystal system has them: mean lengths, fixed angles."""
     tied = TIED[system].numpy()
-    log_length = np.log(lattice[:, :3])
     same = (tied[:, None] == tied) / (tied[:, None] == tied).sum(1, keepdims=True)
-    mean = log_length @ same.T
     fixed = OBLIQUE[system].numpy() == 0
     cosines = np.where(fixed, COSINES[system].numpy(), lattice[:, 3:])
-    sound = (np.abs(log_length - mean) < LENGTH).all(1)
-    sound &= (np.abs(cosines - lattice[:, 3:]) < COSINE).all(1)
-    return np.column_stack([np.exp(mean), cosines]), sound
+    return np.column_stack([np.exp(np.log(lattice[:, :3]) @ same.T), cosines])
+
+
+def _strain(cells: Floats, lattice: Floats) -> Floats:
+    """[N]: the largest relative change of any length when cells [N, 3, 3] become lattices [N, 6]."""
+    wanted = cell_from_parameters(torch.from_numpy(lattice[:, :3]), torch.from_numpy(lattice[:, 3:])).numpy()
+    change = np.linalg.solve(cells, np.nan_to_num(wanted))
+    return np.abs(np.linalg.svd(change, compute_uv=False) - 1.0).max(1)
 
 
 def _distinct(system: int, lattice: Floats, steps: Ints) -> Ints:
