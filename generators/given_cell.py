@@ -126,7 +126,7 @@ def _choices(system: int, to_primitive: Ints, reduced: Floats, bases: Ints) -> t
         ideal = _ideal(system, lattice)
         # a strain changes lengths by as much and cosines by twice as much: most are left out by that
         scale = np.column_stack([lattice[:, :3], np.ones((len(lattice), 3))])
-        near = (np.abs(ideal - lattice) <= 3 * STRAIN * scale).all(1).nonzero()[0]
+        near = np.flatnonzero((np.abs(ideal - lattice) <= 3 * STRAIN * scale).all(1))
         sound = near[_strain(cells[near], ideal[near]) < STRAIN]
         ideal, steps = ideal[sound], steps[sound]
         kept = _distinct(system, ideal, steps)
