@@ -8,7 +8,8 @@ other and against the event that the answer is none of them:
     p_k = exp(w · x_k) / (exp(w_0) + Σ_j exp(w · x_j))
 
 "The answer" is what the weights were fitted to find: the crystal of lowest formation energy that the
-Materials Project has of a composition, for compositions that no training has seen.
+Materials Project has of a composition, for compositions of which it has several and no training has seen any.
+(Where it has one, that was often the only one ever computed, and to be lowest means nothing.)
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ __all__ = ["FEATURES", "LastOrder", "best_first", "features"]
 SHIPPED = Path(__file__).with_name("data") / "last_order.json"
 SCORED = ("template", "metric_learning", "space_group")  # generators whose scores are ln p
 LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
-SOFT = 0.05  # eV/atom; below, differences count by their square, above, by themselves
+SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy
 FEATURES = ("energy", *SCORED)
 RIDGE = 0.1
 DECIMALS = 6  # of probabilities; below, they are equal
@@ -40,11 +41,11 @@ def features(per_atom: Tensor, provenance: Sequence[Iterable[Provenance]]) -> Te
     per_atom    [R]  eV/atom; how far it is above the lowest counts
     provenance  [R]  every generator that proposed it, with its best score
     """
-    above = (per_atom.double() - per_atom.double().amin()) / SOFT if len(per_atom) else per_atom.double()
+    above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
     scores = torch.tensor(
         [[_score(proposed, name) for name in SCORED] for proposed in provenance], dtype=torch.float64
     ).reshape(-1, len(SCORED))
-    return torch.cat([(1 - (1 + above**2).sqrt())[:, None], scores], 1)
+    return torch.cat([-(above / SOFT).log1p()[:, None], scores], 1)
 
 
 def best_first(probability: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ def test_features_of_a_hand_computed_case() -> None:
         [proposed(template=-1.5, space_group=-40.0), proposed(random=0.0), proposed(metric_learning=-2.0)],
     )
     assert FEATURES == ("energy", "template", "metric_learning", "space_group")
-    above = [0.0, 1 - math.sqrt(2), 1 - math.sqrt(1 + (1 / SOFT) ** 2)]
+    above = [0.0, -math.log(2), -math.log(1 + 1 / SOFT)]
     expected = [
         [above[0], -1.5, LEAST, LEAST],
         [above[1], LEAST, LEAST, LEAST],
