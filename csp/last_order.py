@@ -15,6 +15,7 @@ Materials Project has of a composition, for compositions of which it has several
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,10 +28,11 @@ from csp.protocols import Label, Provenance
 __all__ = ["FEATURES", "LastOrder", "best_first", "features"]
 
 SHIPPED = Path(__file__).with_name("data") / "last_order.json"
-SCORED = ("template", "metric_learning", "space_group")  # generators whose scores are ln p
+TEMPLATES = ("template", "metric_learning")  # their scores are ln p of the same thing, which is averaged
+DRAWN = "space_group"
 LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
 SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy
-FEATURES = ("energy", *SCORED)
+FEATURES = ("energy", "templates", "drawn")
 RIDGE = 0.1
 DECIMALS = 6  # of probabilities; below, they are equal
 
@@ -42,10 +44,10 @@ def features(per_atom: Tensor, provenance: Sequence[Iterable[Provenance]]) -> Te
     provenance  [R]  every generator that proposed it, with its best score
     """
     above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
-    scores = torch.tensor(
-        [[_score(proposed, name) for name in SCORED] for proposed in provenance], dtype=torch.float64
-    ).reshape(-1, len(SCORED))
-    return torch.cat([-(above / SOFT).log1p()[:, None], scores], 1)
+    scores = [[_score(proposed, name) for name in (*TEMPLATES, DRAWN)] for proposed in provenance]
+    ln_p = torch.tensor(scores, dtype=torch.float64).reshape(-1, len(TEMPLATES) + 1)
+    templates = ln_p[:, :-1].logsumexp(1) - math.log(len(TEMPLATES))
+    return torch.stack([-(above / SOFT).log1p(), templates, ln_p[:, -1]], 1)
 
 
 def best_first(probability: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from benchmarks.last_order import Searched, _reliability, halves, judge
 from csp.errors import InputError
 from csp.last_order import FEATURES, LastOrder
 
-TRUTH = LastOrder((0.6, 1.2, 0.0, 0.4), none=-0.5)
+TRUTH = LastOrder((0.6, 1.2, 0.4), none=-0.5)
 
 
 def searches(n: int) -> list[Searched]:

@@ -21,22 +21,24 @@ def proposed(**scores: float) -> tuple[Provenance, ...]:
 def test_features_of_a_hand_computed_case() -> None:
     found = features(
         torch.tensor([-3.0, -3.0 + SOFT, -2.0]),
-        [proposed(template=-1.5, space_group=-40.0), proposed(random=0.0), proposed(metric_learning=-2.0)],
+        [
+            proposed(template=-1.5, space_group=-40.0),
+            proposed(random=0.0),
+            proposed(metric_learning=-2.0, template=-3.0),
+        ],
     )
-    assert FEATURES == ("energy", "template", "metric_learning", "space_group")
+    assert FEATURES == ("energy", "templates", "drawn")
     above = [0.0, -math.log(2), -math.log(1 + 1 / SOFT)]
-    expected = [
-        [above[0], -1.5, LEAST, LEAST],
-        [above[1], LEAST, LEAST, LEAST],
-        [above[2], LEAST, -2.0, LEAST],
-    ]
+    one = math.log((math.exp(-1.5) + math.exp(LEAST)) / 2)
+    both = math.log((math.exp(-2) + math.exp(-3)) / 2)
+    expected = [[above[0], one, LEAST], [above[1], LEAST, LEAST], [above[2], both, LEAST]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert features(torch.zeros(0), []).shape == (0, 4)
+    assert features(torch.zeros(0), []).shape == (0, 3)
 
 
 def test_probabilities_of_a_hand_computed_case() -> None:
-    order = LastOrder((2.0, 0.0, 0.0, 1.0), none=-1.0)
-    x = torch.tensor([[0.0, 5.0, 5.0, -1.0], [-1.0, 0.0, 0.0, 0.0]], dtype=torch.float64)
+    order = LastOrder((2.0, 0.0, 1.0), none=-1.0)
+    x = torch.tensor([[0.0, 5.0, -1.0], [-1.0, 0.0, 0.0]], dtype=torch.float64)
     weights = [math.exp(-1), math.exp(-2), math.exp(-1)]
     expected = torch.tensor(weights[:2], dtype=torch.float64) / sum(weights)
     torch.testing.assert_close(order.probabilities(x), expected)
@@ -59,7 +61,7 @@ def drawn(order: LastOrder, n: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
-    truth = LastOrder((1.0, 0.5, -0.7, 0.0), none=0.3)
+    truth = LastOrder((1.0, -0.7, 0.0), none=0.3)
     found = LastOrder.fit(drawn(truth, 3000))
     assert found.weights == pytest.approx(truth.weights, abs=0.12)
     assert found.none == pytest.approx(truth.none, abs=0.15)
@@ -67,9 +69,9 @@ def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
 
 def test_only_what_was_fitted_for_a_label_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "order.json"
-    weights = dict(zip(FEATURES, (1.0, 2.0, 3.0, 4.0), strict=True))
+    weights = dict(zip(FEATURES, (1.0, 2.0, 3.0), strict=True))
     file.write_text(json.dumps({str(LABEL): {"weights": weights, "none": -3.0}}))
-    assert LastOrder.load(LABEL, file) == LastOrder((1.0, 2.0, 3.0, 4.0), -3.0)
+    assert LastOrder.load(LABEL, file) == LastOrder((1.0, 2.0, 3.0), -3.0)
     assert LastOrder.load(Label("PBE", "none", "2"), file) is None
 
 

@@ -196,7 +196,7 @@ def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> N
 
 def test_the_last_order_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:
     """Weights that believe in what was proposed first, whatever its energy."""
-    run = replace(search(tmp_path), last_order=LastOrder((0.0, 1.0, 0.0, 0.0), none=-2.0))
+    run = replace(search(tmp_path), last_order=LastOrder((0.0, 1.0, 0.0), none=-2.0))
     prediction = run.run()
     results = prediction.results
     assert prediction.order == "probability"
