@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from csp.lbfgs import FIRST, LBFGS
+from csp.lbfgs import DAMPING, FIRST, LBFGS
 
 ROWS = (1, 4, 2)  # of three problems
 
@@ -24,6 +24,10 @@ def forces(curvatures: list[Tensor], x: Tensor, owner: Tensor) -> Tensor:
     for k, curvature in enumerate(curvatures):
         force[owner == k] = -(curvature @ x[owner == k].reshape(-1)).reshape(-1, 3)
     return force
+
+
+def damped(step: Tensor, change: Tensor) -> Tensor:
+    return change + DAMPING * step
 
 
 def dense(steps: list[Tensor], changes: list[Tensor]) -> Tensor:
@@ -54,7 +58,8 @@ def test_steps_are_those_of_dense_bfgs() -> None:
             expected = FIRST * force[0]
             if len(of) > 1:
                 steps = [b - a for a, b in pairwise(of)]
-                expected = dense(steps, [a - b for a, b in pairwise(force)]) @ force[-1]
+                changes = [a - b for a, b in pairwise(force)]
+                expected = dense(steps, list(map(damped, steps, changes))) @ force[-1]
             torch.testing.assert_close(step[owner == k].reshape(-1), expected, rtol=1e-8, atol=1e-10)
 
 
