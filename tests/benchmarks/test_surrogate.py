@@ -100,7 +100,7 @@ def test_compositions_are_drawn_from_what_the_teacher_knows(tables: tuple[Path, 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pools of 12, two of them substituted."""
-    for name, value in {"SIZE": 12, "SUBSTITUTED": 2 / 12, "AT_ONCE": 16}.items():
+    for name, value in {"SIZE": 12, "SUBSTITUTED": 2 / 12, "AT_ONCE": 64}.items():
         monkeypatch.setattr(surrogate_pool, name, value)
     monkeypatch.setattr(surrogate_relaxing, "MAX_STEPS", 5)
     monkeypatch.setattr(surrogate_speed, "N_ATOMS", 2)
