@@ -25,6 +25,7 @@ from csp.engine import build
 from csp.errors import InputError, MissingError
 from csp.heldout import hashed
 from csp.last_order import FEATURES, LastOrder, best_first
+from csp.library import Library
 from csp.matcher import Matcher
 from csp.protocols import EnergyModel
 from csp.symmetry import space_groups
@@ -69,6 +70,7 @@ def measure(
             "weights": weights,
             "none": round(order.none, 4),
             "searches": len(searches),
+            "entries": len(Library.open(library)),
         }
         ranks[model.name] = {s.formula: _first(s.answers) for s in searches}
         tables += [f"## By the energies of {model.name}", "", _reliability(points)]

@@ -112,7 +112,7 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     references = References.of(target, library) if settings.hull else None
-    last_order = LastOrder.load(models[-1].label) if not target.pressure else None
+    last_order = LastOrder.load(models[-1].label, len(library)) if not target.pressure else None
     search = Search(
         settings, generators, models, volume_per_atom, store, progress, learner, references, last_order
     )

@@ -67,10 +67,14 @@ class LastOrder:
     none: float
 
     @classmethod
-    def load(cls, label: Label, path: Path = SHIPPED) -> LastOrder | None:
-        """For energies of this label; None where nothing was fitted with them."""
+    def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> LastOrder | None:
+        """For energies of this label and templates from a library of so many entries; None where nothing was
+        fitted with such energies, or with a library more than twice as large: that a small one has no
+        template for a crystal says nothing."""
         fitted = json.loads(path.read_text(encoding="utf-8")).get(str(label))
-        return None if fitted is None else cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
+        if fitted is None or 2 * entries < fitted["entries"]:
+            return None
+        return cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
 
     @classmethod
     def fit(cls, searches: Sequence[tuple[Tensor, Tensor]]) -> LastOrder:

@@ -70,9 +70,10 @@ def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
 def test_only_what_was_fitted_for_a_label_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "order.json"
     weights = dict(zip(FEATURES, (1.0, 2.0, 3.0), strict=True))
-    file.write_text(json.dumps({str(LABEL): {"weights": weights, "none": -3.0}}))
-    assert LastOrder.load(LABEL, file) == LastOrder((1.0, 2.0, 3.0), -3.0)
-    assert LastOrder.load(Label("PBE", "none", "2"), file) is None
+    file.write_text(json.dumps({str(LABEL): {"weights": weights, "none": -3.0, "entries": 1000}}))
+    assert LastOrder.load(LABEL, 500, file) == LastOrder((1.0, 2.0, 3.0), -3.0)
+    assert LastOrder.load(LABEL, 499, file) is None
+    assert LastOrder.load(Label("PBE", "none", "2"), 500, file) is None
 
 
 def test_equal_probabilities_stay_in_the_order_of_energy() -> None:
