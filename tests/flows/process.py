@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -60,11 +61,19 @@ class Csp:
 
 
 def new_csp(home: Path) -> Csp:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = next(port for port in iter(_any_port, None) if _free(port) and _free(port + 1))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "CSP_"))}
     return Csp(home, port, {**kept, "CSP_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
+
+
+def _any_port() -> int:
+    """An even one, since `csp up` takes the next too, and none that the system gives out by itself."""
+    return random.randrange(20_000, 32_000, 2)
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
