@@ -25,6 +25,9 @@ Prototyped = Annotated[
 Targets = Annotated[
     str, typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training")
 ]
+KnownEnergies = Annotated[
+    Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+]
 Energies = Annotated[
     Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
 ]
@@ -165,9 +168,7 @@ def generators(
 def heldout(
     out: Out,
     library: Known,
-    energies: Annotated[
-        Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-    ],
+    energies: KnownEnergies,
     limit: Annotated[int, typer.Option(min=1, help="So many compositions")] = 300,
     max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell of an answer")] = 20,
     entries: Annotated[
@@ -239,9 +240,7 @@ def pools(
 def pairs(
     out: Out,
     library: Known,
-    energies: Annotated[
-        Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-    ],
+    energies: KnownEnergies,
     weights: Annotated[
         Path | None, typer.Option(help="Weights of a metric; default: the one that ships")
     ] = None,

@@ -60,6 +60,7 @@ def measure(
     run: out folder of a recovery benchmark over the CIFs of `targets`.
     """
     summary: dict[str, Any] = {}
+    entries = len(Library.open(library))
     fitted, ranks, tables = dict[str, Any](), dict[str, Any](), list[str]()
     for model, searches in read(run, targets, library, say).items():
         found, points = judge(searches)
@@ -70,7 +71,7 @@ def measure(
             "weights": weights,
             "none": round(order.none, 4),
             "searches": len(searches),
-            "entries": len(Library.open(library)),
+            "entries": entries,
         }
         ranks[model.name] = {s.formula: _first(s.answers) for s in searches}
         tables += [f"## By the energies of {model.name}", "", _reliability(points)]

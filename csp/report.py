@@ -96,8 +96,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         )
     notes = [prediction.who_did_what] if prediction.models else []
     if probable:
-        ordered = "ordered by" if prediction.order == "probability" else "p:"
-        notes.append(f"{ordered} probability of being the answer")
+        notes.append("p: of being the answer")
+    notes.append(f"ordered by {prediction.order}")
     if hull:
         notes.append("hull: meV/at above it")
     if any(result.status != Status.CONVERGED for result in prediction.results[:top]):

@@ -1,14 +1,17 @@
 """The generators' benchmark: its held-out rule, its answers, its counts."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.generators import ARMS, Known, Placed, _answer, held_out, place, summary
+from benchmarks.generators import ARMS, Known, Placed, _answer, held_out, place, summary, write_held_out
+from benchmarks.truths import read_truths
 from csp.crystals import Crystals
 from csp.heldout import HELD_OUT, composition_name, fold
 from csp.library import Library
+from csp.matcher import Matcher
 from csp.symmetry import primitive
 from csp.target import Target
 from csp.volume import VolumePrior
@@ -31,6 +34,15 @@ def test_the_fold_is_hidden_whole_and_its_single_entries_are_targets(library: Li
         assert set(one.crystal.numbers.tolist()) == set(one.target.numbers)
     again = held_out(library, None, seed=0)[1]
     assert next(again).target == known[0].target
+
+
+def test_answers_are_written_as_targets_that_can_be_read_again(library: Library, tmp_path: Path) -> None:
+    known = [one for one in held_out(library, None, seed=0)[1] if int(one.crystal.n_atoms[0]) <= 20]
+    assert write_held_out(None, None, tmp_path, 2, max_atoms=20, entries=1, seed=0) == 2
+    truths = {truth.formula: truth.crystal for truth in read_truths(tmp_path).truths}
+    assert set(truths) == {one.target.formula for one in known[:2]}
+    for one in known[:2]:
+        assert bool(Matcher.DEFAULT.fits(one.crystal, truths[one.target.formula])[0])
 
 
 def test_the_answer_has_the_lowest_energy(library: Library) -> None:
