@@ -408,10 +408,8 @@ class Search:
         # a part of the rattled ones cannot be told from the whole
         if not self.store.finished or not self.settings.rattled:
             return ends, parent, gained
-        starts, (start_ids, freed) = (
-            self._rattled(relaxed),
-            self.store.relaxed("rattle", self.model.label),
-        )
+        starts = self._rattled(relaxed)
+        start_ids, freed = self.store.relaxed("rattle", self.model.label)
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent += starts.parent

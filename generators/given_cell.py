@@ -27,9 +27,8 @@ from generators.packing import COSINES, OBLIQUE, TIED
 
 __all__ = ["VOLUME_WINDOW", "GivenCell", "check_cell"]
 
-STRAIN = (
-    1e-3  # that makes the lattice what a crystal system asks for: 0.1 % of a length, about 0.1° of an angle
-)
+# that makes the lattice what a crystal system asks for: 0.1 % of a length, about 0.1° of an angle
+STRAIN = 1e-3
 VOLUME_WINDOW = 0.35  # the volume is so near the expected one; that of 97 % of unseen compositions is
 
 Floats = NDArray[np.float64]
