@@ -20,6 +20,7 @@ from prefect.runtime import flow_run
 from benchmarks.outcome import Outcome
 from benchmarks.recovery import Recovery, RecoverySettings
 from flows.crashes import go_on, stop_crashing
+from flows.turns import turn
 
 __all__ = ["benchmark"]
 
@@ -34,7 +35,8 @@ def _recovery(settings: RecoverySettings, out: Path, device: str) -> Recovery:
 def recover(settings: RecoverySettings, out: Path, device: str, name: str) -> Outcome:
     """Search for one truth, or read what is known of it, and write the files of all that are finished."""
     recovery = _recovery(settings, out, device)
-    outcome = recovery.run(recovery.truths.choose([name])[0])
+    with turn(recovery.models[-1].device):
+        outcome = recovery.run(recovery.truths.choose([name])[0])
     recovery.write()
     return outcome
 

@@ -39,7 +39,9 @@ def up(
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65534, help="Of the server; files are at the next")] = 4200,
-    at_once: Annotated[int, typer.Option(min=1, help="Runs at the same time; one a device is best")] = 1,
+    at_once: Annotated[
+        int, typer.Option(min=1, help="Runs at the same time; on a GPU their stages take turns")
+    ] = 1,
 ) -> None:
     """Start the server and work on what is submitted, until Ctrl-C."""
     from flows.up import up as serve

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ from flows.form import (
     settings_of,
 )
 from flows.home import STORE_URL, runs
+from flows.turns import ON_DEVICE, turn
 
 if TYPE_CHECKING:
     from csp.prediction import Prediction
@@ -106,7 +108,9 @@ def run_stage(
     told: bool = False,
 ) -> None:
     """A share of one stage of the search, or what is left of it."""
-    getattr(_search(settings, out, device, told)[0], stage)(share)
+    search = _search(settings, out, device, told)[0]
+    with turn(search.model.device) if stage in ON_DEVICE else nullcontext():
+        getattr(search, stage)(share)
 
 
 @task(task_run_name="rank", **RESUMABLE)

@@ -23,6 +23,7 @@ from flows.artifacts import files_url, image_url
 from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, shown
 from flows.home import runs
+from flows.turns import turn
 
 if TYPE_CHECKING:
     from surrogates.train import Row
@@ -91,16 +92,17 @@ def train_surrogate(
     sources, validation = read_sources(
         structures, energies, virtual, cutoff=recipe.architecture().cutoff, device=place, exclude=left_out
     )
-    train(
-        recipe,
-        sources,
-        validation,
-        out,
-        device=place,
-        start_from=start_from,
-        stop_after_minutes=minutes or math.inf,
-        tell=_teller(out.name, steps) if served else lambda row: None,
-    )
+    with turn(place):
+        train(
+            recipe,
+            sources,
+            validation,
+            out,
+            device=place,
+            start_from=start_from,
+            stop_after_minutes=minutes or math.inf,
+            tell=_teller(out.name, steps) if served else lambda row: None,
+        )
     plot(out / "log.jsonl", out / "log.png")
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     if served:
