@@ -125,7 +125,8 @@ def _read_truth(path: Path, published: dict[str, int]) -> Truth:
     if not structure.is_ordered:
         raise InputError("it has partial occupancies")
     try:
-        target = Target.parse(structure.composition.reduced_formula)
+        # not its reduced_formula, in which pymatgen warns that helium has no electronegativity
+        target = Target.parse("".join(f"{s}{n:g}" for s, n in structure.composition.get_el_amt_dict().items()))
     except CspError as error:
         raise InputError(f"its composition cannot be a target ({error})") from error
     crystal = primitive(Crystals.from_structures([structure]))
