@@ -20,6 +20,7 @@ from torch import Tensor
 from benchmarks.files import write_json, write_text
 from benchmarks.recovery import SETTINGS_FILE, Recovery, RecoverySettings
 from benchmarks.truths import Truth
+from csp.answer import Answer
 from csp.crystals import Crystals
 from csp.engine import build
 from csp.errors import InputError, MissingError
@@ -108,7 +109,7 @@ def read(
         unrattled = asked_for.model_copy(update={"rattled": 0})  # only the last model rattled
         for n, searches in enumerate(found.values()):
             one = replace(search, models=search.models[:1], settings=unrattled) if n else search
-            searches.append(_searched(truth, *one.evidence()))
+            searches.append(_searched(truth, *Answer(one).evidence()))
         places = ", ".join(f"{model.name} {_first(s[-1].answers) or '-'}" for model, s in found.items())
         say(f"{k:4d}/{len(done)}  {truth.formula:20} by energy of {places}")
     return found

@@ -126,7 +126,8 @@ def _read_truth(path: Path, published: dict[str, int]) -> Truth:
         raise InputError("it has partial occupancies")
     try:
         # not its reduced_formula, in which pymatgen warns that helium has no electronegativity
-        target = Target.parse("".join(f"{s}{n:g}" for s, n in structure.composition.get_el_amt_dict().items()))
+        amounts = structure.composition.get_el_amt_dict()
+        target = Target.parse("".join(f"{symbol}{amount:g}" for symbol, amount in amounts.items()))
     except CspError as error:
         raise InputError(f"its composition cannot be a target ({error})") from error
     crystal = primitive(Crystals.from_structures([structure]))

@@ -27,22 +27,23 @@ import torch
 from torch import Tensor
 
 from csp.adaptation import Adaptation, labelling
+from csp.answer import Answer
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.ends import RANKED, gain, same_crystal, without_idle_children
-from csp.errors import ContractError, InputError
+from csp.ends import RANKED, same_crystal
+from csp.errors import InputError
 from csp.geometry import plausible
-from csp.last_order import LastOrder, best_first, features
+from csp.last_order import LastOrder
 from csp.pool import Pool, both_ways, by_score, interleave, together
-from csp.prediction import Prediction, Result, Unranked, cif_path
-from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Provenance, Uncertain
+from csp.prediction import Prediction
+from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner
 from csp.rank import Ranking, enthalpy, rank
 from csp.rattle import Rattled, rattle
 from csp.references import References
-from csp.relax import Relaxed, Status, relax
+from csp.relax import Relaxed, relax
 from csp.settings import SearchSettings
 from csp.store import PROPOSALS, Candidates, Store
-from csp.symmetry import operations, space_group_symbol, space_groups
+from csp.symmetry import operations
 from csp.target import Target
 
 __all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
@@ -103,12 +104,12 @@ class Search:
         return self._adapted(self.settings.rounds)
 
     @cached_property
-    def _adaptation(self) -> Adaptation:
+    def adaptation(self) -> Adaptation:
         return Adaptation(self.models[0], self.learner, self.store)
 
     def _adapted(self, rounds: int) -> EnergyModel:
         """The first model after so many rounds of labels."""
-        return self._adaptation.after(rounds, lambda: self.pool)
+        return self.adaptation.after(rounds, lambda: self.pool)
 
     # -- stages -----------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class Search:
 
     def rattle(self, share: Share = WHOLE) -> None:
         """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
-        starts = self._rattled(self.relaxed()[1]).crystals
+        starts = self.rattled(self.relaxed()[1]).crystals
         max_force = min(RATTLED_MAX_FORCE, self.settings.max_force)
         if self._relax_in_shards("rattle", self.model, starts.ids(), starts, max_force, share):
             self.store.finish()
@@ -207,7 +208,7 @@ class Search:
     @cached_property
     def pool(self) -> Pool:
         """The stored candidates that are plausible, each structure once. Read after `propose`."""
-        built, kept = self._built, self._plausible
+        built, kept = self.built, self.plausible
         self.progress("filter", 0, len(built.ids))
         same = unique(built.crystals[kept]).tolist()
         provenance = together(same, [(built.provenance[k],) for k in kept.tolist()])
@@ -216,13 +217,13 @@ class Search:
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
 
     @cached_property
-    def _built(self) -> Candidates:
+    def built(self) -> Candidates:
         return self.store.candidates()
 
     @cached_property
-    def _plausible(self) -> Tensor:
+    def plausible(self) -> Tensor:
         """int64: the plausible ones of the built candidates."""
-        return plausible(self._built.crystals, self.volume_per_atom).nonzero().flatten()
+        return plausible(self.built.crystals, self.volume_per_atom).nonzero().flatten()
 
     @property
     def _screened(self) -> list[int]:
@@ -261,7 +262,7 @@ class Search:
         assert self.learner is not None
         energies = self._energies(done)
         known = [k for k in range(len(energies)) if math.isfinite(energies[k])]
-        before = set(self._adaptation.labels(done)[0])
+        before = set(self.adaptation.labels(done)[0])
         chosen = self.learner.choose(
             self._adapted(done),
             self.pool.crystals[known],
@@ -276,7 +277,7 @@ class Search:
         """What the last model is to relax on: ends of the first model, with the ids of their candidates."""
         ids, ends = self.store.relaxed("relax", self.first.label)
         good = [k for k, status in enumerate(ends.status) if status in RANKED]
-        crystals, per_atom = ends.crystals[good], self._per_atom(ends)[good]
+        crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
         known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
         same = unique(crystals, energies=per_atom).tolist()
         provenance = together(same, [known[ids[k]] for k in good])
@@ -286,24 +287,24 @@ class Search:
 
     def _best(self, relaxed: Relaxed) -> list[int]:
         """The lowest distinct crystals, which are rattled."""
-        good, ranking = self._ranked(relaxed)
+        good, ranking = self.ranked(relaxed)
         return [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
 
-    def _rattled(self, relaxed: Relaxed) -> Rattled:
+    def rattled(self, relaxed: Relaxed) -> Rattled:
         """Rattled starts of the best; `parent` says which of `relaxed` each comes from."""
         best = self._best(relaxed)
         crystals = relaxed.crystals[best]
         starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
         return replace(starts, parent=[best[b] for b in starts.parent])
 
-    def _ranked(self, relaxed: Relaxed) -> tuple[list[int], Ranking]:
+    def ranked(self, relaxed: Relaxed) -> tuple[list[int], Ranking]:
         """Those with an energy, and the ranking of them."""
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
-        crystals, per_atom = relaxed.crystals[good], self._per_atom(relaxed)[good]
+        crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
         groups = same_crystal(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
-    def _per_atom(self, relaxed: Relaxed) -> Tensor:
+    def per_atom(self, relaxed: Relaxed) -> Tensor:
         """float64 [B]: enthalpy per atom, eV; NaN where there is no energy."""
         crystals = relaxed.crystals
         return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
@@ -333,9 +334,9 @@ class Search:
             )
             self.store.write_relaxed(stage, shard, ids[part.start : part.stop], ends)
         self.progress(stage, len(ids), len(ids))
-        return self._stored(stage, len(ids), model)
+        return self.stored(stage, len(ids), model)
 
-    def _stored(self, stage: str, n: int, model: EnergyModel) -> bool:
+    def stored(self, stage: str, n: int, model: EnergyModel) -> bool:
         """Are all shards of a stage stored, whoever did them?"""
         shards = _shards(n, _shard_size(stage, model), WHOLE)
         return self.store.done(stage).issuperset(shard for shard, _ in shards)
@@ -344,155 +345,7 @@ class Search:
 
     def conclude(self) -> Prediction:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
-        built, tally = self._built, self.store.tally()
-        labels, _ = self._adaptation.labels(self.settings.rounds)
-        by_id = dict(zip(built.ids, built.provenance, strict=True))
-        ids, relaxed = self.relaxed()
-        ends, parent, gained = self._with_rattled(relaxed)
-        candidate = [ids[k] for k in parent]
-        good, ranking = self._ranked(ends)
-        probability = self._probability(ends, good, ranking, candidate)
-        by = probability if self.settings.order == "probability" else None
-        places = torch.arange(len(ranking.chosen)) if by is None else best_first(by)
-        places = places[: self.settings.top]
-        top = [good[k] for k in ranking.chosen[places].tolist()]
-        hull, of_hull = self._hull_energy()
-        results = self._results(
-            ends,
-            top,
-            [by_id[candidate[k]] for k in top],
-            ranking.n_duplicates[places].tolist(),
-            [gained.get(parent[k]) for k in top],
-            hull,
-            places.tolist(),
-            probability,
-        )
-        return Prediction(
-            target=self.settings.target(),
-            label=self.model.label if results else None,
-            results=results,
-            crystals=ends.crystals[top],
-            funnel={
-                "proposed": sum(t.requested for t in tally.values()),
-                "built": len(built.ids),
-                "plausible": len(self._plausible),
-                "unique": len(self.pool.ids),
-                **({"labelled": len(labels)} if self.learner else {}),
-                "relaxed": len(self.store.relaxed("relax", self.first.label)[0]),
-                **({"finished": len(ids)} if len(self.models) > 1 else {}),
-                "converged": sum(status == Status.CONVERGED for status in relaxed.status),
-                "ranked": len(ranking.chosen),
-            },
-            models=tuple(dict.fromkeys(model.name for model in (self.first, self.model))),
-            order="energy" if by is None else "probability",
-            unranked=[
-                Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
-                for i, status in zip(ids, relaxed.status, strict=True)
-                if status not in RANKED
-            ],
-            warnings=[
-                *self._adaptation.told(self.settings.rounds, lambda: self.pool),
-                *(
-                    _shortfall(name, t.requested, reason, count)
-                    for name, t in tally.items()
-                    for reason, count in sorted(t.failed.items())
-                ),
-                *of_hull,
-            ],
-        )
-
-    def _with_rattled(self, relaxed: Relaxed) -> tuple[Relaxed, list[int], dict[int, float]]:
-        """All ends of the last model, those of rattled crystals after the others; of each, the one of
-        `relaxed` that it comes from; and what rattling gained for those that were rattled, eV/atom."""
-        ends, parent, gained = relaxed, list(range(len(relaxed.status))), dict[int, float]()
-        # a part of the rattled ones cannot be told from the whole
-        if not self.store.finished or not self.settings.rattled:
-            return ends, parent, gained
-        starts = self._rattled(relaxed)
-        start_ids, freed = self.store.relaxed("rattle", self.model.label)
-        if starts.crystals.ids() != start_ids:
-            raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
-        parent += starts.parent
-        ends = relaxed.followed_by(freed)
-        gained = gain(self._per_atom(ends), parent, len(relaxed.status))
-        kept = without_idle_children(self._per_atom(ends), parent, len(relaxed.status))
-        return ends.take(kept), [parent[k] for k in kept], gained
-
-    def evidence(self) -> tuple[Crystals, Tensor]:
-        """The distinct crystals, lowest first, and what speaks for each (`csp.last_order.features`)."""
-        ids, relaxed = self.relaxed()
-        ends, parent, _ = self._with_rattled(relaxed)
-        good, ranking = self._ranked(ends)
-        crystals = ends.crystals[[good[k] for k in ranking.chosen.tolist()]]
-        return crystals, self._features(ends, good, ranking, [ids[k] for k in parent])
-
-    def _probability(
-        self, ends: Relaxed, good: list[int], ranking: Ranking, candidate: list[str]
-    ) -> Tensor | None:
-        """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
-        if self.last_order is None:
-            return None
-        return self.last_order.probabilities(self._features(ends, good, ranking, candidate))
-
-    def _features(self, ends: Relaxed, good: list[int], ranking: Ranking, candidate: list[str]) -> Tensor:
-        """candidate: of each end, the id of what was proposed."""
-        known = dict(zip(self.starts.ids, self.starts.provenance, strict=True))
-        proposed = together(ranking.stands_for.tolist(), [known[candidate[k]] for k in good])
-        chosen = ranking.chosen
-        return features(self._per_atom(ends)[good][chosen], [proposed[k] for k in chosen.tolist()])
-
-    def _hull_energy(self) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
-        if self.references is None:
-            return None, []
-        if not self._stored("hull", len(self.references), self.model):
-            return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, ends = self.store.relaxed("hull", self.model.label)
-        return self.references.hull(ends, self._per_atom(ends), self.model.label)
-
-    def _results(
-        self,
-        ends: Relaxed,
-        top: list[int],
-        provenance: list[Provenance],
-        n_duplicates: list[int],
-        lowered: list[float | None],
-        hull: float | None,
-        places: list[int],
-        probability: Tensor | None,
-    ) -> list[Result]:
-        per_atom = self._per_atom(ends)
-        crystals = ends.crystals[top]
-        ids, numbers = crystals.ids(), space_groups(crystals, self.settings.symprec)
-        sigma = self.model.sigma(crystals) if isinstance(self.model, Uncertain) else None
-        n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
-        by_probability = None if probability is None else best_first(probability).argsort()
-        return [
-            Result(
-                rank=k + 1,
-                id=ids[k],
-                file=cif_path(k + 1),
-                n_atoms=n_atoms[k],
-                spacegroup=space_group_symbol(numbers[k]) if numbers[k] else "",
-                spacegroup_number=numbers[k],
-                energy_ev_per_atom=float(ends.energy[row]) / n_atoms[k],
-                enthalpy_ev_per_atom=float(per_atom[row]),
-                sigma_ev_per_atom=None if sigma is None else float(sigma[k]),
-                density=masses[k] / volumes[k],
-                volume_per_atom=volumes[k] / n_atoms[k],
-                status=str(ends.status[row]),
-                generator=provenance[k].generator,
-                template_id=provenance[k].template_id,
-                wyckoff=provenance[k].wyckoff,
-                n_duplicates=n_duplicates[k],
-                lowered_ev_per_atom=lowered[k],
-                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
-                rank_energy=places[k] + 1,
-                rank_probability=None if by_probability is None else int(by_probability[places[k]]) + 1,
-                probability=None if probability is None else float(probability[places[k]]),
-            )
-            for k, row in enumerate(top)
-        ]
+        return Answer(self).prediction()
 
 
 def check_elements(
@@ -521,18 +374,3 @@ def _shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:
     mine, shares = share
     for shard in range(mine, math.ceil(n / size), shares):
         yield shard, range(shard * size, min(n, (shard + 1) * size))
-
-
-def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:
-    if reason == "exhausted":
-        return f"{generator} had {requested - count} candidates for this formula, {requested} were asked for."
-    return f"{generator}: {count} of {requested} candidates could not be built ({reason})."
-
-
-def _masses(crystals: Crystals) -> list[float]:
-    """Mass of each cell in g/cm³ × Å³."""
-    from ase.data import atomic_masses
-
-    grams_per_dalton = 1.66053906660  # × 10⁻²⁴, as 1 cm³ is 10²⁴ Å³
-    per_atom = torch.as_tensor(atomic_masses)[crystals.numbers] * grams_per_dalton
-    return torch.zeros(len(crystals), dtype=torch.float64).index_add(0, crystals.batch, per_atom).tolist()
