@@ -29,6 +29,7 @@ __all__ = ["Relaxed", "Status", "relax"]
 
 MAX_DISPLACEMENT = 0.2  # Å, any atom in one step
 MAX_STRAIN = 0.05  # any row in one step
+DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
 
 
@@ -142,7 +143,7 @@ def relax(
         virial = 0.5 * (virial + virial.transpose(1, 2))
         residual = _largest(force, virial / moving.n_atoms[:, None, None], moving.batch)
         finite = torch.isfinite(result.energy) & torch.isfinite(residual)
-        sane = (volume > start_volume / 4) & (volume < start_volume * 4)
+        sane = (volume > start_volume / 4) & (volume < start_volume * 4) & (volume > DENSEST * moving.n_atoms)
         ended = (
             (residual < max_force) | ~finite | ~sane | torch.full_like(finite, fill_value=step == max_steps)
         )

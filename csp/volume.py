@@ -22,6 +22,11 @@ N_NUMBERS = 119  # atomic numbers 0 (nothing) to 118
 RANK = 4  # of the interaction; 2 and 8 miss held-out compositions by 4.4 and 4.1 %, 4 by 4.1 %
 RIDGE = 3e-6
 PACKING = 1.8  # volume of an atom in units of the sphere of its covalent radius, median of the library
+# He, Ne, Ar, Kr bind to nothing: the few compounds in a library are phases under pressure and say nothing of
+# the elements. They are close-packed spheres of their van der Waals radii, Å: Bondi, J. Phys. Chem. 68, 441
+# (1964).
+ONLY_TOUCH = {2: 1.40, 10: 1.54, 18: 1.88, 36: 2.02}
+CLOSE_PACKED = 0.74
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,7 +42,7 @@ class VolumePrior:
     log_volume  float64 [119]        a, ln Å³
     response    float64 [119, RANK]  p
     influence   float64 [119, RANK]  s
-    known       bool [119]           elements met in the fit; others are spheres of their covalent radius
+    known       bool [119]           elements met in the fit; others are spheres
     """
 
     log_volume: Tensor
@@ -67,6 +72,7 @@ class VolumePrior:
         """
         known = torch.zeros(N_NUMBERS, dtype=torch.bool)
         known[numbers[counts > 0]] = True
+        known[list(ONLY_TOUCH)] = False
         generator = torch.Generator().manual_seed(0)
         a = _sphere_volumes().log().requires_grad_()
         p, s = (
@@ -131,8 +137,11 @@ def _volumes(a: Tensor, p: Tensor, s: Tensor, numbers: Tensor, counts: Tensor) -
 
 
 def _sphere_volumes() -> Tensor:
-    """Å³ [119] from covalent radii; a middling atom where there is no radius."""
+    """Å³ [119] from covalent radii, of what only touches van der Waals radii; a middling atom where there is
+    no radius."""
     volume = PACKING * 4.0 / 3.0 * torch.pi * COVALENT_RADII**3
+    for z, radius in ONLY_TOUCH.items():
+        volume[z] = 4.0 / 3.0 * torch.pi * radius**3 / CLOSE_PACKED
     return torch.nan_to_num(volume, nan=20.0).clamp(min=1.0)
 
 

@@ -22,12 +22,13 @@ from benchmarks.files import write_json
 from benchmarks.machine import machine
 from csp.errors import CspError, InputError, MissingError
 from csp.settings import SearchSettings
-from flows.home import Up, home, reach
+from flows.home import Up, home, reach, runs
 
 __all__ = ["measure"]
 
 TASKS_A_FORMULA = 5  # 1,000 empty tasks beside 200 formulas
 AT_ONCE = 2
+DEALT_OUT = "SrTiO3"  # whose search, by default settings, is done by one Dask worker and by two
 POLL = 1.0  # seconds
 OVERHEAD_OF = 180.0  # seconds of a search that the flow's overhead is told for
 SEARCH = {"candidates": 300, "screened": 40, "relaxed": 20, "finished": 8, "rattled": 1, "max_atoms": 8}
@@ -75,6 +76,8 @@ def measure(
             note(name, value)
         note("empty_task_s", _empty_tasks(TASKS_A_FORMULA * formulas) / (TASKS_A_FORMULA * formulas))
         for name, value in _queue(formulas, seed, device):
+            note(name, value)
+        for name, value in _dealt_out(SearchSettings.read(formula=DEALT_OUT, seed=seed), device):
             note(name, value)
     note("lock_errors", (home() / "server.log").read_text(errors="replace").count("database is locked"))
     return summary
@@ -138,6 +141,25 @@ def _queue(formulas: int, seed: int, device: str) -> Iterator[tuple[str, float]]
     yield "queue.completed", sum(run.state.is_completed() for run in ended)
     yield "queue.runs_taken_twice", sum(run.run_count > 1 for run in ended)
     yield "queue.s", time.perf_counter() - since
+
+
+def _dealt_out(settings: SearchSettings, device: str) -> Iterator[tuple[str, float]]:
+    """The same search by one and by two single-threaded Dask workers, from its start to its end."""
+    from distributed import LocalCluster
+
+    from flows.client import submit
+
+    rankings = []
+    for n in (1, 2):
+        with LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None) as cluster:
+            asked = submit(settings, device=device, runner=cluster.scheduler_address, folder=None)
+            run = _ended([asked.id])[0]
+        if not run.state.is_completed():
+            raise CspError(f"{asked.name} by {n} Dask workers ended as {run.state.name}: {run.state.message}")
+        yield f"dask_{n}_s", (run.end_time - run.start_time).total_seconds()
+        folder = runs() / f"{settings.target().formula}-{str(asked.id)[:8]}"
+        rankings.append((folder / "ranked.json").read_bytes())
+    yield "dask_same_ranking", rankings[0] == rankings[1]
 
 
 def _ended(ids: list[Any]) -> list[Any]:

@@ -73,3 +73,11 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert torch.equal(again.known, prior.known)
     assert torch.equal(again.response, prior.response)
     assert again.predict([56, 22, 8], [1, 1, 3]) == prior.predict([56, 22, 8], [1, 1, 3])
+
+
+# experimental cells of the solids near their triple points, Å³ per atom
+@pytest.mark.parametrize(("number", "volume"), [(10, 22.2), (18, 37.5), (36, 45.1)])
+def test_atoms_that_only_touch(number: int, volume: float) -> None:
+    prior = VolumePrior.load()
+    assert not prior.known[number]
+    assert prior.predict((number,), (1,)) == pytest.approx(volume, rel=0.12)
