@@ -29,7 +29,7 @@ test-ui: .venv/installed
 		|| test $$(id -u) -ne 0 || { \
 		export DEBIAN_FRONTEND=noninteractive; timeout 300 apt-get update -qq && \
 		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
-	OMP_NUM_THREADS=1 timeout --kill-after=30 1200 \
+	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
 
 bench-small: .venv/installed
