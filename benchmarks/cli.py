@@ -116,7 +116,10 @@ def compare(
 def throughput(
     out: Out,
     library: Prototyped = None,
-    relaxer: Annotated[list[str] | None, typer.Option(help="Potential to measure; may be repeated")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Energy model, may be repeated; default: xs and chgnet"),
+    ] = None,
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -132,7 +135,7 @@ def throughput(
     summary: dict[str, Any] = {"seed": seed, "library": known.name, **machine(place)}
     measured = [
         generation(known, limit, seed),
-        *(energies(name, place, limit, seed) for name in relaxer or ["chgnet"]),
+        *(energies(name, place, limit, seed) for name in model or ["xs", "chgnet"]),
         deduplication(library, place, limit, seed),
     ]
     for rates in measured:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,7 +27,7 @@ from csp.volume import VolumePrior
 from generators.metric_learning import MetricLearningGenerator
 from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
-from surrogates.potentials import load_potential
+from surrogates.zoo import is_ours, load_model
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
@@ -37,8 +39,8 @@ Rates = Iterator[tuple[str, float]]
 """Names as in `summary.json` with values, as they are measured."""
 
 RANDOM = (("CaCO3", 167, 2), ("CaCO3", 14, 8), ("CaCO3", 1, 8))  # formula, space group, formula units
-LEARNED = (("CaCO3", 2), ("CaCO3", 8))  # formula, formula units
-TEMPLATED = "CaTiO3"
+LEARNED = RANDOM[:2]  # in all groups; PyXtal is asked for one
+TEMPLATED = ("CaTiO3", 62, 4)  # the same; most crystals like it are in this one
 REPEATS = ((1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2), (4, 2, 2))  # of a perovskite's five atoms
 ATOMS_AT_ONCE = {"cpu": 160, "cuda": 10_240}  # in all crystals of one measurement
 STEPS = 5  # of a timed relaxation
@@ -46,20 +48,27 @@ JUDGED, DEDUPLICATED = 1000, 10_000  # crystals given to pymatgen itself, and to
 
 
 def generation(library: Library, limit: int | None, seed: int) -> Rates:
-    """Accepted crystals a second on one core; reference PyXtal on the same composition and space group."""
-    for formula, group, z in RANDOM[:limit]:
-        rate = generation_rate(formula, group, z, seed=seed)
-        key = f"generation.random.{rate.formula}-{group}-{rate.n_atoms}"
+    """Accepted crystals a second on one core; reference PyXtal for the same composition and cell in one space
+    group."""
+    pyxtal = {case: pyxtal_rate(*case) for case in (*RANDOM[:limit], TEMPLATED)}
+    for case in RANDOM[:limit]:
+        rate = generation_rate(*case, seed=seed)
+        key = f"generation.random.{rate.formula}-{rate.space_group}-{rate.n_atoms}"
         yield f"{key}.per_second", rate.per_second
-        yield f"{key}.ratio_to_pyxtal", rate.per_second / pyxtal_rate(formula, group, z)
+        yield f"{key}.ratio_to_pyxtal", rate.per_second / pyxtal[case]
     volume = VolumePrior.load()
-    for formula, z in LEARNED[:limit]:
-        target = Target.parse(formula, z=z)
-        per_second = _proposals_per_second(SpaceGroupGenerator(library, volume), target, 2048, seed)
-        yield f"generation.space_group.{formula}-{z * target.n_atoms}.per_second", per_second
-    for generator in (TemplateGenerator(library, volume), MetricLearningGenerator(library, volume)):
-        per_second = _proposals_per_second(generator, Target.parse(TEMPLATED), 1024, seed)
-        yield f"generation.{generator.name}.{TEMPLATED}.per_second", per_second
+    learned, of_templates = SpaceGroupGenerator(library, volume), Target.parse(TEMPLATED[0])
+    proposed: list[tuple[Generator, tuple[str, int, int], Target, int]] = [
+        *((learned, case, Target.parse(case[0], z=case[2]), 2048) for case in LEARNED[:limit]),
+        (TemplateGenerator(library, volume), TEMPLATED, of_templates, 1024),
+        (MetricLearningGenerator(library, volume), TEMPLATED, of_templates, 1024),
+    ]
+    for generator, case, target, n in proposed:
+        per_second = _proposals_per_second(generator, target, n, seed)
+        size = f"-{target.z * target.n_atoms}" if target.z else ""
+        key = f"generation.{generator.name}.{target.formula}{size}"
+        yield f"{key}.per_second", per_second
+        yield f"{key}.ratio_to_pyxtal", per_second / pyxtal[case]
 
 
 def _proposals_per_second(generator: Generator, target: Target, n: int, seed: int) -> float:
@@ -75,12 +84,15 @@ def _proposals_per_second(generator: Generator, target: Target, n: int, seed: in
         torch.set_num_threads(threads)
 
 
-def energies(relaxer: str, device: torch.device, limit: int | None, seed: int) -> Rates:
-    """Energies, forces and stress, and relaxation steps, a second, by atoms per cell.
+def energies(name: str, device: torch.device, limit: int | None, seed: int) -> Rates:
+    """Energies with forces and stress, energies alone, and relaxation steps, a second, by atoms per cell.
 
-    The reference is the package's own calculator called for one crystal after the other.
+    The reference is the package's own calculator called for one crystal after the other, for a model of ours
+    that of CHGNet, which it stands in for.
     """
-    model, reference = load_potential(relaxer, device), _reference(relaxer, device)
+    model = load_model(name, device)
+    package = "chgnet" if is_ours(name) else "package"
+    reference = _reference("chgnet" if is_ours(name) else name, device)
     for repeat in REPEATS[:limit]:
         crystals = _perovskites(repeat, ATOMS_AT_ONCE[device.type], seed).to(device)
         n, n_atoms = len(crystals), int(crystals.n_atoms[0])
@@ -89,7 +101,9 @@ def energies(relaxer: str, device: torch.device, limit: int | None, seed: int) -
             (rate,) = energy_rate(model, reference, crystals, (n,), rounds=2)
         key = f"energy.{model.name}.{n_atoms}_atoms"
         yield f"{key}.per_second", 1 / rate.model
-        yield f"{key}.ratio_to_package", rate.ratio
+        yield f"{key}.ratio_to_{package}", rate.ratio
+        seconds, _ = _timed(partial(model.evaluate, crystals))
+        yield f"{key}.without_forces_per_second", n / seconds
         seconds, _ = _timed(partial(relax, crystals, model, max_steps=STEPS, max_force=1e-9))
         yield f"relaxation.{model.name}.{n_atoms}_atoms.steps_per_second", n * STEPS / seconds
 
@@ -132,19 +146,20 @@ def _perovskites(repeat: tuple[int, int, int], n_atoms: int, seed: int) -> Cryst
     return Crystals.from_atoms(supercells)
 
 
-def _reference(relaxer: str, device: torch.device) -> BaseCalculator:
+def _reference(potential: str, device: torch.device) -> BaseCalculator:
     """The calculator that the potential's own package gives."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if relaxer == "chgnet":
+        if potential == "chgnet":
             from chgnet.model import CHGNet
             from chgnet.model.dynamics import CHGNetCalculator
 
-            network = CHGNet.load(use_device=device.type, verbose=False)
-            return CHGNetCalculator(network, use_device=device.type, on_isolated_atoms="ignore")
-        if Path(relaxer).is_dir():
+            with redirect_stdout(StringIO()):  # it says which device it runs on, and its size
+                network = CHGNet.load(use_device=device.type, verbose=False)
+                return CHGNetCalculator(network, use_device=device.type, on_isolated_atoms="ignore")
+        if Path(potential).is_dir():
             import matgl
             from matgl.ext.ase import PESCalculator
 
-            return PESCalculator(matgl.load_model(relaxer), stress_unit="eV/A3")
-    raise InputError(f"There is no reference for {relaxer!r}; measure chgnet or a folder of matgl's.")
+            return PESCalculator(matgl.load_model(potential), stress_unit="eV/A3")
+    raise InputError(f"There is no reference for {potential!r}; measure chgnet or a folder of matgl's.")
