@@ -12,6 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from csp.errors import InputError
+
 __all__ = ["app"]
 
 app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
@@ -54,8 +56,11 @@ def recovery(
         str, typer.Option(help="Potential that finishes and ranks; none: no other")
     ] = "chgnet",
     only: Annotated[str | None, typer.Option(help="Only these targets, by file name: GaAs,ZnO")] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Out folder of another such run, whose ranks stand beside")
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER, the out folder of another such run, whose ranks stand beside; repeatable"
+        ),
     ] = None,
     limit: Limit = None,
     seed: Seed = 0,
@@ -72,7 +77,7 @@ def recovery(
         library=library,
         budget=budget,
         relaxer=relaxer,
-        baseline=baseline,
+        beside=_named(beside or []),
         seed=seed,
         **{name: value for name, value in given.items() if value is not None},
     )
@@ -344,6 +349,14 @@ def _progress(name: str) -> Any:
         console.print(f"{name}: {stage} {done}/{total}" + " " * 20, end="\r")
 
     return show
+
+
+def _named(folders: list[str]) -> tuple[tuple[str, Path], ...]:
+    """NAME=FOLDER; raises InputError for anything else."""
+    named = [text.partition("=")[::2] for text in folders]
+    if not all(map(all, named)):
+        raise InputError("--beside: write a name and a folder, for example random=out/random.")
+    return tuple((name, Path(folder)) for name, folder in named)
 
 
 def _say(summary: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -77,10 +77,11 @@ class RecoverySettings(BaseModel):
         title="Relaxer",
         description="Potential that finishes and ranks; none: the surrogate does all",
     )
-    baseline: Path | None = Field(
-        None,
-        title="Baseline",
-        description="Out folder of the same benchmark with other generators, to stand beside this one",
+    beside: tuple[tuple[str, Path], ...] = Field(
+        (),
+        title="Beside",
+        description="By a name each, out folders of the same benchmark with other generators or models, to "
+        "stand beside this one",
     )
     seed: int = Field(0, ge=0, le=2**31 - 2, title="Seed", description="Same seed, same result")
 
@@ -112,7 +113,7 @@ class RecoverySettings(BaseModel):
 
     def record(self) -> dict[str, Any]:
         """As JSON values, the budget spelt out; folders by name alone, they may move."""
-        values = self.model_dump(mode="json", exclude={"baseline"})  # no part of what is measured
+        values = self.model_dump(mode="json", exclude={"beside"})  # no part of what is measured
         values["targets"] = self.targets.name
         values["library"] = self.library.name if self.library else None
         return {**values, "budget": {"name": self.budget, **BUDGETS[self.budget].as_dict()}}
@@ -142,7 +143,7 @@ class Recovery:
         that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
         benchmark = cls(settings, read_truths(settings.targets), out.absolute(), device)
-        benchmark.library, benchmark.models, benchmark.baseline  # noqa: B018  what is missing is told now
+        benchmark.library, benchmark.models, benchmark.beside  # noqa: B018  what is missing is told now
         path, record = out / SETTINGS_FILE, settings.record()
         if path.is_file():
             if not resume:
@@ -167,8 +168,8 @@ class Recovery:
         return [load_model(name, resolve_device(self.device)) for name in names]
 
     @cached_property
-    def baseline(self) -> list[Outcome]:
-        return read_outcomes(self.settings.baseline) if self.settings.baseline else []
+    def beside(self) -> dict[str, list[Outcome]]:
+        return {name: read_outcomes(folder) for name, folder in self.settings.beside}
 
     def outcomes(self) -> list[Outcome]:
         """Of the targets that are finished, in the order of the truths."""
@@ -200,10 +201,10 @@ class Recovery:
                 "targets": [outcome.model_dump(mode="json") for outcome in outcomes],
             },
         )
-        write_text(self.out / "table.md", table(outcomes, settings, problems, self.baseline))
+        write_text(self.out / "table.md", table(outcomes, settings, problems, self.beside))
         plot(outcomes, self.out / "recovery.png")
         summary = {
-            **summarise(outcomes, self.baseline),
+            **summarise(outcomes, self.beside),
             "problems": len(problems),
             "budget": self.settings.budget,
             "seed": self.settings.seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.leaks import Leak
@@ -16,11 +16,13 @@ __all__ = ["generators_of", "published_totals", "summarise"]
 WHOLE_TABLE = 35  # targets whose published totals are quoted
 
 
-def summarise(outcomes: Sequence[Outcome], baseline: Sequence[Outcome] = ()) -> dict[str, Any]:
+def summarise(
+    outcomes: Sequence[Outcome], beside: Mapping[str, Sequence[Outcome]] | None = None
+) -> dict[str, Any]:
     """Flat counts over the targets. `found_at_k_by_energy` is of the order by energy alone,
     `found_at_k.GENERATOR` ranks what that generator alone led to; `*.any` are of all generators together;
-    `chance.*` is the rate at which random crystals match; `baseline.*` is what another run found of the
-    same targets."""
+    `chance.*` is the rate at which random crystals match; `beside.RUN.*` is what another run found of the
+    same targets, by its name."""
     generators = generators_of(outcomes)
     summary: dict[str, Any] = {"n": len(outcomes)}
     for tolerance in TOLERANCES:
@@ -42,7 +44,9 @@ def summarise(outcomes: Sequence[Outcome], baseline: Sequence[Outcome] = ()) -> 
         summary[f"relaxed{suffix}.any"] = sum(bool(f and f.relaxed_to) for f in found)
         summary |= _chance(outcomes, tolerance)
     summary |= {f"misses.{reason}": sum(o.miss == reason for o in outcomes) for reason in Miss}
-    summary |= _baseline(outcomes, baseline) | _leaks(outcomes)
+    summary |= _leaks(outcomes)
+    for name, others in (beside or {}).items():
+        summary |= {f"beside.{name}.{key}": value for key, value in _of_same(outcomes, others).items()}
     summary |= {f"published.{method}": total for method, total in published_totals(outcomes).items()}
     seconds = Counter[str]()
     for outcome in outcomes:
@@ -77,22 +81,26 @@ def _chance(outcomes: Sequence[Outcome], tolerance: str) -> dict[str, float]:
     }
 
 
-def _baseline(outcomes: Sequence[Outcome], baseline: Sequence[Outcome]) -> dict[str, int]:
+def _of_same(outcomes: Sequence[Outcome], others: Sequence[Outcome]) -> dict[str, int]:
+    """What another run found of the targets of this one."""
     names = {outcome.name for outcome in outcomes}
-    both = [outcome for outcome in baseline if outcome.name in names]
-    if not both:
-        return {}
-    found = {f"baseline.found_at_{k}": sum(o.within(k) for o in both) for k in RANKS}
-    return {"baseline.n": len(both)} | found
+    both = [outcome for outcome in others if outcome.name in names]
+    found = {f"found_at_{k}": sum(o.within(k) for o in both) for k in RANKS}
+    return {"n": len(both)} | found | _clean(both)
+
+
+def _clean(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """The targets that no model of the run has seen for certain."""
+    clean = [o for o in outcomes if o.leak and set(o.leak.values()) == {Leak.CLEAN}]
+    return {"n_clean": len(clean), f"found_at_{HIT}_clean": sum(o.found for o in clean)}
 
 
 def _leaks(outcomes: Sequence[Outcome]) -> dict[str, int]:
-    """Per model, and the targets that no model of the run has seen for certain."""
+    """Per model, and together."""
     models = dict.fromkeys(model for outcome in outcomes for model in outcome.leak)
     counts = {
         f"leak.{model}.{kind}": sum(outcome.leak.get(model) == kind for outcome in outcomes)
         for model in models
         for kind in Leak
     }
-    clean = [o for o in outcomes if o.leak and set(o.leak.values()) == {Leak.CLEAN}]
-    return {**counts, "n_clean": len(clean), f"found_at_{HIT}_clean": sum(o.found for o in clean)}
+    return counts | _clean(outcomes)

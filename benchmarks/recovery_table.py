@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks.outcome import Outcome
@@ -28,21 +28,21 @@ def table(
     outcomes: Sequence[Outcome],
     settings: dict[str, Any],
     problems: dict[str, str],
-    baseline: Sequence[Outcome] = (),
+    beside: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> str:
     """The targets in the paper's order, the published marks beside ours, and what they add up to.
 
-    baseline: outcomes of another run, whose ranks stand beside.
+    beside: outcomes of other runs by their names, whose ranks stand beside.
     """
-    generators, summary = generators_of(outcomes), summarise(outcomes, baseline)
-    beside = {o.name: _dash(o.rank) for o in baseline} if "baseline.n" in summary else None
+    generators, summary = generators_of(outcomes), summarise(outcomes, beside)
+    ranks = {name: {o.name: _dash(o.rank) for o in others} for name, others in (beside or {}).items()}
     header = [
         "composition",
         *PUBLISHED_METHODS.values(),
         "rank",
         "by energy",
         *generators,
-        *(["baseline"] if beside is not None else []),
+        *ranks,
         "rank, loose",
         "rms",
         "V/V₀",
@@ -52,8 +52,8 @@ def table(
         "s",
     ]
     lines = [_row(header), "|---" * len(header) + "|"]
-    lines += [_row(_cells(outcome, generators, beside)) for outcome in outcomes]
-    lines += [_row(_totals(summary, outcomes, generators, len(header)))]
+    lines += [_row(_cells(outcome, generators, list(ranks.values()))) for outcome in outcomes]
+    lines += [_row(_totals(summary, outcomes, generators, [*ranks], len(header)))]
     budget = ", ".join(f"{name} {value}" for name, value in settings["budget"].items())
     notes = [
         f"Budget: {budget}. Surrogate: {settings['surrogate']}. Relaxer: {settings['relaxer']}. Library: "
@@ -62,18 +62,18 @@ def table(
         *NOTES,
     ]
     notes += [f"Left out: {name}: {why}." for name, why in problems.items()]
-    return "\n".join([*lines, "", *_sums(outcomes, summary), "", *(note + "\n" for note in notes)])
+    return "\n".join([*lines, "", *_sums(outcomes, summary, [*ranks]), "", *(note + "\n" for note in notes)])
 
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cells(outcome: Outcome, generators: Sequence[str], beside: dict[str, str] | None) -> list[str]:
+def _cells(outcome: Outcome, generators: Sequence[str], beside: Sequence[dict[str, str]]) -> list[str]:
     published = [{1: "✓", 0: "·"}.get(outcome.published.get(m, -1), "") for m in PUBLISHED_METHODS]
     seconds = f"{sum(outcome.seconds.values()):.0f}"
     if outcome.score is None:
-        blanks = [""] * (len(generators) + (beside is not None) + 7)
+        blanks = [""] * (len(generators) + len(beside) + 7)
         return [outcome.name, *published, "–", *blanks, f"refused: {outcome.refused}", seconds]
     found, above = outcome.score.default, outcome.best_above_truth
     true, matched = outcome.space_groups_true["0.1"], found.space_groups.get("0.1")
@@ -83,7 +83,7 @@ def _cells(outcome: Outcome, generators: Sequence[str], beside: dict[str, str] |
         f"**{found.rank}**" if outcome.found else _dash(found.rank),
         _dash(found.rank_energy),
         *(_dash(found.rank_of.get(name)) for name in generators),
-        *([] if beside is None else [beside.get(outcome.name, "")]),
+        *(of_run.get(outcome.name, "") for of_run in beside),
         _dash(outcome.score.loose.rank),
         "" if found.rms is None else f"{found.rms:.3f}",
         "" if found.volume_ratio is None else f"{found.volume_ratio:.3f}",
@@ -99,7 +99,11 @@ def _dash(rank: int | None) -> str:
 
 
 def _totals(
-    summary: dict[str, Any], outcomes: Sequence[Outcome], generators: Sequence[str], width: int
+    summary: dict[str, Any],
+    outcomes: Sequence[Outcome],
+    generators: Sequence[str],
+    beside: Sequence[str],
+    width: int,
 ) -> list[str]:
     totals = published_totals(outcomes)
     cells = [
@@ -108,15 +112,15 @@ def _totals(
         f"**{summary[f'found_at_{HIT}']}**",
         str(summary[f"found_at_{HIT}_by_energy"]),
         *(str(summary[f"found_at_{HIT}.{name}"]) for name in generators),
-        *([str(summary[f"baseline.found_at_{HIT}"])] if "baseline.n" in summary else []),
+        *(str(summary[f"beside.{name}.found_at_{HIT}"]) for name in beside),
         str(summary[f"found_at_{HIT}_loose"]),
     ]
     return cells + [""] * (width - len(cells) - 1) + [f"{summary['seconds']:.0f}"]
 
 
-def _sums(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> list[str]:
+def _sums(outcomes: Sequence[Outcome], summary: dict[str, Any], beside: Sequence[str]) -> list[str]:
     def share(key: str) -> str:
-        n = summary["baseline.n" if key.startswith("baseline.") else "n"]
+        n = summary[f"{key.rpartition('.')[0]}.n" if key.startswith("beside.") else "n"]
         low, high = wilson(summary[key], n)
         return f"{summary[key]}/{n} [{100 * low:.0f}–{100 * high:.0f} %]"
 
@@ -131,8 +135,9 @@ def _sums(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> list[str]:
         ("chosen for relaxation", "screened.any", "screened_loose.any"),
         ("relaxed to", "relaxed.any", "relaxed_loose.any"),
     ]
-    if f"baseline.found_at_{HIT}" in summary:
-        rows += [(f"baseline, among the first {HIT}", f"baseline.found_at_{HIT}", "")]
+    rows += [
+        (f"{name}, among the first {k}", f"beside.{name}.found_at_{k}", "") for name in beside for k in RANKS
+    ]
     lines = [_row(["truth", "default tolerances [95 %]", "loose"]), "|---|---|---|"]
     lines += [_row([name, share(key), share(loose) if loose else ""]) for name, key, loose in rows]
     lines += [
@@ -156,5 +161,9 @@ def _sums(outcomes: Sequence[Outcome], summary: dict[str, Any]) -> list[str]:
         "Compositions in a model's training data: "
         + (", ".join(f"{k.replace('.', ' ')} {v}" for k, v in leaks.items()) or "none searched")
         + "; found by models that have seen none of them: "
-        + f"{summary[f'found_at_{HIT}_clean']} of {summary['n_clean']}.",
+        + ", ".join(
+            f"{summary[f'{of_run}found_at_{HIT}_clean']} of {summary[f'{of_run}n_clean']}{name}"
+            for of_run, name in (("", ""), *((f"beside.{name}.", f" ({name})") for name in beside))
+        )
+        + ".",
     ]

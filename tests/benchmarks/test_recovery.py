@@ -163,13 +163,14 @@ def test_the_relaxed_truth_is_a_minimum() -> None:
 def test_command_and_compare(targets: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.cli.console", Console(quiet=True))
     arguments = (
-        f"recovery --targets {targets} --out {undisturbed} --budget small --baseline {undisturbed} --resume "
+        f"recovery --targets {targets} --out {undisturbed} --budget small --beside again={undisturbed} --resume "
         "--limit 1"
     )
     assert CliRunner().invoke(app, arguments.split()).exit_code == 0
     summary = json.loads((undisturbed / "summary.json").read_text())
-    assert (summary["baseline.n"], summary["baseline.found_at_1"]) == (2, summary["found_at_1"])
-    assert "| baseline |" in (undisturbed / "table.md").read_text()
+    assert (summary["beside.again.n"], summary["beside.again.found_at_1"]) == (2, summary["found_at_1"])
+    assert "| again |" in (undisturbed / "table.md").read_text()
+    assert CliRunner().invoke(app, [*arguments.split(), "--beside", "nameless"]).exit_code != 0
     Recovery.begin(settings(targets), undisturbed, resume=True).write()
     result = CliRunner().invoke(app, ["compare", str(undisturbed), str(undisturbed)])
     assert "n 2, won 0, lost 0" in result.output

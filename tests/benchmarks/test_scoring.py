@@ -166,7 +166,7 @@ def test_energy_above_the_truth() -> None:
 
 
 def test_table_and_plot(tmp_path: Path) -> None:
-    outcomes, baseline = [outcome("a", FOUND), outcome("b", LOST)], [outcome("a", LOST)]
+    outcomes, other = [outcome("a", FOUND), outcome("b", LOST)], [outcome("a", LOST), outcome("c", FOUND)]
     settings = {
         "budget": {"name": "small"},
         "surrogate": "none",
@@ -174,7 +174,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
         "library": None,
         "seed": 0,
     }
-    text = table(outcomes, settings, {"x": "y"}, baseline)
+    text = table(outcomes, settings, {"x": "y"}, {"other": other})
     rows = [line for line in text.splitlines() if line.startswith("|")]
     assert len({row.count("|") for row in rows[:5]}) == 1
     assert "| a |" in rows[2]
@@ -182,6 +182,7 @@ def test_table_and_plot(tmp_path: Path) -> None:
     assert "225 → 225 | +20.0 |" in rows[2]
     assert "not proposed" in rows[3]
     assert "found of 2" in rows[4]
+    assert "| other, among the first 10 | 0/1 " in text
     assert "Left out: x: y." in text
     plot(outcomes, tmp_path / "recovery.png")
     assert (tmp_path / "recovery.png").read_bytes().startswith(b"\x89PNG")
