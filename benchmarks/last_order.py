@@ -1,6 +1,6 @@
 """Does the order by probability find more than the order by energy, and is the probability right?
 
-From the searches of a finished recovery benchmark over compositions that no training has seen
+From the searches of a finished recovery benchmark over compositions that no generator's training has seen
 (`csp benchmark heldout` writes such a folder). They are halved so that no prototype of an answer is in
 both halves; each half is judged with weights fitted on the other.
 """

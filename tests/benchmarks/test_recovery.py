@@ -163,8 +163,8 @@ def test_the_relaxed_truth_is_a_minimum() -> None:
 def test_command_and_compare(targets: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.cli.console", Console(quiet=True))
     arguments = (
-        f"recovery --targets {targets} --out {undisturbed} --budget small --beside again={undisturbed} --resume "
-        "--limit 1"
+        f"recovery --targets {targets} --out {undisturbed} --budget small --resume --limit 1 "
+        f"--beside again={undisturbed}"
     )
     assert CliRunner().invoke(app, arguments.split()).exit_code == 0
     summary = json.loads((undisturbed / "summary.json").read_text())
