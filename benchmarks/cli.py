@@ -184,7 +184,7 @@ def heldout(
     ] = 2,
     seed: Seed = 0,
 ) -> None:
-    """Write the answers of compositions that no training uses as CIFs: targets for the recovery benchmark."""
+    """Write answers of compositions that no generator has learned from as CIFs: targets for recovery."""
     from benchmarks.files import write_json
     from benchmarks.generators import write_held_out
 
