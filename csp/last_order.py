@@ -9,7 +9,8 @@ other and against the event that the answer is none of them:
 
 "The answer" is what the weights were fitted to find: the crystal of lowest formation energy that the
 Materials Project has of a composition, for compositions of which it has several and no generator's training
-has seen any (that of `xs` has seen most of them, and CHGNet's probably did). (Where it has one, that was often the only one ever computed, and to be lowest means nothing.)
+has seen any (that of `xs` has seen most of them, and CHGNet's probably did). (Where it has one, that was
+often the only one ever computed, and to be lowest means nothing.)
 """
 
 from __future__ import annotations
