@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from csp.citations import citations
 from csp.errors import InputError, MissingError
 from csp.last_order import LastOrder
 from csp.library import Library
@@ -29,7 +30,7 @@ from generators.space_group import SpaceGroupGenerator
 from generators.template import TemplateGenerator
 from surrogates.labellers import load_labeller
 from surrogates.learner import TransferLearner
-from surrogates.zoo import load_model
+from surrogates.zoo import is_ours, load_model
 
 __all__ = ["build", "predict", "resolve_device"]
 
@@ -91,6 +92,7 @@ def build(
         checkpoints={model.name: str(model.label) for model in models} | labelled,
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
+        citations=citations(["engine", *_parts(settings), *sorted(set(library.origin[0].tolist()))]),
     )
     # What the ranking depends on; where the files lie and which device of a kind is used do not matter,
     # and a hull can be asked for later.
@@ -117,6 +119,12 @@ def build(
         settings, generators, models, volume_per_atom, store, progress, learner, references, last_order
     )
     return search, record
+
+
+def _parts(settings: SearchSettings) -> list[str]:
+    """What has energies, as `csp.citations` knows it."""
+    models = ["ours" if is_ours(name) else name for name in settings.models]
+    return models if settings.labeller == "none" else [*models, settings.labeller]
 
 
 def _advice(target: Target) -> str:

@@ -1,0 +1,37 @@
+"""What to cite for the parts that a search used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+__all__ = ["citations"]
+
+MATERIALS_PROJECT = "Materials Project: A. Jain et al., APL Mater. 1, 011002 (2013)."
+CITED: dict[str, tuple[str, ...]] = {
+    "engine": (
+        "pymatgen: S. P. Ong et al., Comput. Mater. Sci. 68, 314 (2013).",
+        "spglib: A. Togo et al., Sci. Technol. Adv. Mater. Meth. 4, 2384822 (2024).",
+    ),
+    "ours": (
+        MATERIALS_PROJECT,
+        "Formation energies of the Materials Project of 2018: C. Chen et al., Chem. Mater. 31, 3564 (2019).",
+    ),
+    "chgnet": ("CHGNet: B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).",),
+    "MatPES": ("MatPES: A. D. Kaplan et al., arXiv:2503.04070 (2025).",),
+    "TensorNet": ("TensorNet: G. Simeon and G. De Fabritiis, Adv. Neural Inf. Process. Syst. 36 (2023).",),
+    "Materials Project": (MATERIALS_PROJECT,),
+    "AFLOW": (
+        "AFLOW prototypes: M. J. Mehl et al., Comput. Mater. Sci. 136, S1 (2017); D. Hicks et al., "
+        "Comput. Mater. Sci. 161, S1 (2019).",
+    ),
+    "gpaw": ("GPAW: J. J. Mortensen et al., J. Chem. Phys. 160, 092503 (2024).",),
+    "vasp": ("VASP: G. Kresse and J. Furthmüller, Phys. Rev. B 54, 11169 (1996).",),
+    "espresso": ("Quantum ESPRESSO: P. Giannozzi et al., J. Phys.: Condens. Matter 29, 465901 (2017).",),
+}
+"""By a word in the name of a part: a model, a labeller, the source of a library."""
+
+
+def citations(parts: Iterable[str]) -> tuple[str, ...]:
+    """Each once, in the order of the parts; nothing for what is not known."""
+    cited = (text for part in parts for word, texts in CITED.items() if word in part for text in texts)
+    return tuple(dict.fromkeys(cited))
