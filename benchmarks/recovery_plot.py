@@ -40,17 +40,14 @@ def plot(outcomes: Sequence[Outcome], path: Path) -> None:
 
 
 def _stages(axes: Axes, outcomes: Sequence[Outcome]) -> None:
-    columns = [*PUBLISHED_METHODS.values(), *STAGES]
+    methods = PUBLISHED_METHODS if any(outcome.published for outcome in outcomes) else {}
+    columns = [*methods.values(), *STAGES]
     gap = 0.6  # between what is published and ours
-    places = [x + (gap if x >= len(PUBLISHED_METHODS) else 0.0) for x in range(len(columns))]
+    places = [x + (gap if x >= len(methods) else 0.0) for x in range(len(columns))]
     for y, outcome in enumerate(outcomes):
-        states = [outcome.published.get(method) for method in PUBLISHED_METHODS] + list(_kept(outcome))
+        states = [outcome.published.get(method) for method in methods] + list(_kept(outcome))
         for k, state in enumerate(states):
-            colour = (
-                NOTHING
-                if state is None
-                else (ABSENT, MARKED if k < len(PUBLISHED_METHODS) else PRESENT)[state]
-            )
+            colour = NOTHING if state is None else (ABSENT, MARKED if k < len(methods) else PRESENT)[state]
             axes.barh(y, 0.9, 0.84, left=places[k] - 0.45, color=colour)
         if outcome.rank is not None:
             colour = "white" if outcome.found else "black"
@@ -62,7 +59,8 @@ def _stages(axes: Axes, outcomes: Sequence[Outcome]) -> None:
     axes.set_xlim(-0.6, places[-1] + 0.6)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    axes.set_xlabel("published (grey) and ours (blue): is the truth there? Number: its rank", fontsize=8)
+    whose = "published (grey) and ours (blue): is" if methods else "is"
+    axes.set_xlabel(f"{whose} the truth there? Number: its rank", fontsize=8)
 
 
 def _kept(outcome: Outcome) -> tuple[int, ...]:
