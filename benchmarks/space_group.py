@@ -34,7 +34,7 @@ __all__ = [
 
 TOP = (1, 10, 30)
 AT_ONCE = 1024
-MAX_ATOMS = 40  # in the cells of what the model, and so the plain network, is trained on
+MAX_ATOMS = 64  # in the cells of what the model, and so the plain network, is trained on
 
 
 @dataclass(frozen=True, slots=True)

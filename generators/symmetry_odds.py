@@ -1,7 +1,7 @@
 """How probable a space group and a number of formula units are: by a library's frequencies, and by the model.
 
 The model knows formula units of few atoms better than any table, large ones hardly (it is trained on cells of
-at most 40 atoms); the table of what the library's crystals with the same amounts have is the other way round.
+at most 64 atoms); the table of what the library's crystals with the same amounts have is the other way round.
 Their linear opinion pool (Stone, Ann. Math. Stat. 32, 1339 (1961)) has the weight of the model fall with the
 size of the formula unit.
 """
@@ -18,7 +18,7 @@ __all__ = ["SMOOTHING", "frequencies", "model_share"]
 
 # of the largest likelihood of the 1,863 answers in the validation fold of the Materials Project, rounded
 SMOOTHING = 3.0  # entries' worth of the frequencies over all groups
-EVEN = 15.0  # atoms in a formula unit for which model and frequencies count the same
+EVEN = 20.0  # atoms in a formula unit for which model and frequencies count the same
 STEEPNESS = 3.0
 MANY = 3000.0  # entries of a library that is half believed
 
