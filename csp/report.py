@@ -63,6 +63,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     symbol = "H" if pressed else "E"
     uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
     spread = ("σ",) if uncertain else ()
+    unfinished = any(result.status != Status.CONVERGED for result in prediction.results[:top])
     hull, probable = prediction.has_hull, prediction.has_probability
     absolute = not (hull or probable)  # for 80 columns to be enough
     for name in (
@@ -76,7 +77,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         "atoms",
         "Å³/at",
         "from",
-        "",
+        *(("",) if unfinished else ()),
     ):
         left = name in ("space group", "from")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
@@ -92,7 +93,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
             _shortened(result.template_id or result.generator),
-            "" if result.status == Status.CONVERGED else "*",
+            *(("" if result.status == Status.CONVERGED else "*",) if unfinished else ()),
         )
     notes = [prediction.who_did_what] if prediction.models else []
     if probable:
@@ -100,7 +101,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     notes.append(f"ordered by {prediction.order}")
     if hull:
         notes.append("hull: meV/at above it")
-    if any(result.status != Status.CONVERGED for result in prediction.results[:top]):
+    if unfinished:
         notes.append("* not relaxed to the end")
     table.caption = "; ".join(notes)
     return table
