@@ -23,7 +23,7 @@ from benchmarks.files import write_json
 from benchmarks.machine import machine
 from csp.errors import CspError, InputError, MissingError
 from csp.settings import SearchSettings
-from flows.home import Up, home, reach, runs
+from flows.home import Up, home, reach
 
 __all__ = ["measure"]
 
@@ -154,12 +154,12 @@ def _dealt_out(settings: SearchSettings, device: str) -> Iterator[tuple[str, flo
     rankings = []
     for n in (1, 2):
         with LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None) as cluster:
-            asked = submit(settings, device=device, runner=cluster.scheduler_address, folder=None)
+            folder = home() / f"dask_{n}"
+            asked = submit(settings, device=device, runner=cluster.scheduler_address, folder=folder)
             run = _ended([asked.id])[0]
         if not run.state.is_completed():
             raise CspError(f"{asked.name} by {n} Dask workers ended as {run.state.name}: {run.state.message}")
         yield f"dask_{n}_s", (run.end_time - run.start_time).total_seconds()
-        folder = runs() / f"{settings.target().formula}-{str(asked.id)[:8]}"
         rankings.append((folder / "ranked.json").read_bytes())
     yield "dask_same_ranking", rankings[0] == rankings[1]
 
