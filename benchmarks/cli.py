@@ -314,6 +314,76 @@ def surrogate(
 
 
 @app.command()
+def dft(
+    out: Out,
+    structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    formulas: Annotated[str, typer.Option(help="Compositions, a,b")] = "Si,GaAs,MgO",
+    model: Annotated[str, typer.Option(help="Surrogate to adapt: its name or weights file")] = "xs",
+    potential: Annotated[
+        list[str] | None, typer.Option(help="Potential to judge beside it, by name or folder; repeatable")
+    ] = None,
+    labeller: Annotated[str, typer.Option(help="gpaw, vasp, espresso or a potential")] = "gpaw",
+    labels: Annotated[int, typer.Option(min=2, help="To learn from, of each formula")] = 20,
+    test: Annotated[int, typer.Option(min=2, help="More labels, to judge by")] = 60,
+    max_atoms: Annotated[int, typer.Option(min=1, help="In a cell")] = 6,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """What do a few DFT energies of a composition's own virtual crystals buy?"""
+    from benchmarks.dft import DftBenchmark
+
+    benchmark = DftBenchmark.begin(
+        structures,
+        out,
+        model=model,
+        potentials=potential or [],
+        labeller=labeller,
+        labels=labels,
+        test=test,
+        max_atoms=max_atoms,
+        seed=seed,
+        device=device,
+    )
+    benchmark.run(formulas.split(","), console.print)
+    print((out / "table.md").read_text(encoding="utf-8"), end="")
+
+
+@app.command()
+def ablations(
+    out: Out,
+    structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
+    energies: KnownEnergies,
+    virtual: Annotated[Path, typer.Option(help="Folder of virtual crystals (csp train labels)")],
+    teacher_energies: Annotated[
+        Path, typer.Option(help="Folder of the same, labelled by the teacher alone (--no-anchored)")
+    ],
+    pools: Annotated[Path, typer.Option(help="Folder pools of csp benchmark surrogate; filled if need be")],
+    variants: Annotated[str | None, typer.Option(help="Only these, a,b; default: all")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each network")] = 2000,
+    seeds: Annotated[int, typer.Option(min=1, help="Networks of each variant")] = 3,
+    limit: Limit = None,
+    device: Device = "auto",
+) -> None:
+    """What attention, its heads, three-body terms and the labels are worth to the surrogate."""
+    from benchmarks.ablations import Ablations
+
+    benchmark = Ablations.begin(
+        structures,
+        energies,
+        {"anchored": virtual, "teacher": teacher_energies},
+        out,
+        pools=pools,
+        steps=steps,
+        seeds=seeds,
+        limit=limit,
+        variants=variants.split(",") if variants else None,
+        device=device,
+    )
+    benchmark.run(console.print)
+    print((out / "table.md").read_text(encoding="utf-8"), end="")
+
+
+@app.command()
 def transfer(
     out: Out,
     structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],

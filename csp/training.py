@@ -45,6 +45,13 @@ def labels(
         Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
     ] = None,
     teacher: Annotated[str, typer.Option(help="Potential that labels them")] = "chgnet",
+    anchored: Annotated[
+        bool,
+        typer.Option(
+            help="Labels are the teacher's differences to each composition's DFT crystal, added to that"
+            " crystal's energy; or, to compare with, the teacher's own energies"
+        ),
+    ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """Virtual crystals for the surrogate, labelled by a universal potential and anchored to DFT."""
@@ -53,7 +60,7 @@ def labels(
     from csp.volume import VolumePrior
     from generators.random_symmetric import RandomGenerator
     from surrogates.potentials import load_potential
-    from surrogates.virtual import label
+    from surrogates.virtual import VirtualRecipe, label
 
     label(
         structures,
@@ -64,6 +71,7 @@ def labels(
         exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
         symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
         teacher=load_potential(teacher, resolve_device(device)),
+        recipe=VirtualRecipe(anchored=anchored),
     )
 
 

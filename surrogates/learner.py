@@ -17,13 +17,16 @@ from surrogates.shipping import keep
 from surrogates.surrogate import Surrogate
 from surrogates.transfer import Adapted, adapt
 
-__all__ = ["TransferLearner", "choose", "farthest"]
+__all__ = ["WINDOW", "TransferLearner", "choose", "farthest"]
 
 # shares of the labels of a later round: lowest in energy; most uncertain of the lower ones; most unlike what
 # is labelled; the rest at random, a test that no choice has biased
 LOWEST, UNCERTAIN, SPREAD = 0.4, 0.25, 0.15
 LOWER = 0.3  # of the candidates, by energy, that the uncertain ones are sought among
 FIRST_AMONG = 0.6  # of the candidates, by energy, that the first labels are spread over
+# eV/atom over the lowest; none above is labelled while there are others. The surrogate has learned from no
+# crystal above, no search relaxes one, and one such label turns the slope of a linear correction
+WINDOW = 2.0
 
 
 class TransferLearner:
@@ -92,6 +95,8 @@ def choose(
     features = (features - features.mean(0)) / features.std(0, correction=0).clamp(min=1e-6)
     allowed = set(among) - set(taken)
     by_energy = [k for k in torch.argsort(energy, stable=True).tolist() if k in allowed]
+    near = [k for k in by_energy if energy[k] - energy[by_energy[0]] <= WINDOW]
+    by_energy = near if len(near) >= n else by_energy[:n]
     if not taken:
         lower = by_energy[: max(n, round(FIRST_AMONG * len(by_energy)))]
         return farthest(features, lower, lower[:1], n)

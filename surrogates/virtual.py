@@ -11,7 +11,8 @@ The label of crystal x is
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
 
 both differences per formula unit: element references, corrections and most of the teacher's own
-error cancel. It is a label of its own: it is neither DFT nor the teacher. Shard k depends on (seed, k)
+error cancel. It is a label of its own: it is neither DFT nor the teacher. For comparison the teacher's
+energies themselves may be the labels (`VirtualRecipe.anchored`). Shard k depends on (seed, k)
 alone, so that shards can be made in any order, anywhere, and resumed.
 """
 
@@ -54,6 +55,7 @@ class VirtualRecipe:
     volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
     max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
     anchor_force   eV/Å: the teacher must find the anchor this well relaxed
+    anchored       False: the labels are T(x) instead of E(x)
     """
 
     max_atoms: int = 12
@@ -70,6 +72,7 @@ class VirtualRecipe:
     max_force: float = 20.0
     max_above: float = 2.0
     anchor_force: float = 0.3
+    anchored: bool = True
     seed: int = 0
 
 
@@ -269,8 +272,10 @@ def make_shard(
     low = per_atom - torch.tensor(lowest_teacher, dtype=torch.float64)[owner] <= recipe.max_above
     dropped["force too large"] = int((~weak).sum())
     dropped["energy too high"] = int((weak & ~low).sum())
-    energy = (per_atom + torch.tensor(offsets, dtype=torch.float64)[owner]) * labelled.crystals.n_atoms
-    return replace(labelled, energy=energy)[weak & low], dropped
+    if recipe.anchored:
+        energy = (per_atom + torch.tensor(offsets, dtype=torch.float64)[owner]) * labelled.crystals.n_atoms
+        labelled = replace(labelled, energy=energy)
+    return labelled[weak & low], dropped
 
 
 def _evaluated(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:

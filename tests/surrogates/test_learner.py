@@ -13,7 +13,7 @@ from csp.search import Search
 from csp.settings import SearchSettings
 from csp.store import Store
 from surrogates.labellers import Potential
-from surrogates.learner import TransferLearner, farthest
+from surrogates.learner import WINDOW, TransferLearner, choose, farthest
 from surrogates.surrogate import Surrogate
 from surrogates.zoo import load_surrogate, read_card
 from tests.csp.test_search import Interrupting, Strained
@@ -117,6 +117,17 @@ def test_later_labels_go_where_they_decide(tmp_path: Path) -> None:
     assert chosen[:8] == lowest
     assert learner.choose(adapted, crystals, per_atom, range(10), 20, 1) != chosen  # the random share
     assert len(learner.choose(adapted, crystals, per_atom, range(10), 100, 0)) == 50
+
+
+def test_nothing_far_above_the_lowest_is_labelled_while_there_is_something_lower() -> None:
+    features = torch.randn(12, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    energy = torch.cat([torch.linspace(0.0, WINDOW, 8), torch.linspace(WINDOW + 0.1, 9.0, 4)]).double()
+    for taken in ([], [0, 5]):
+        n = 8 - len(taken)
+        assert sorted(choose(features, energy, None, range(12), taken, n, 0)) == sorted(
+            set(range(8)) - set(taken)
+        )
+        assert len(choose(features, energy, None, range(12), taken, n + 2, 0)) == n + 2
 
 
 def test_cells_too_large_for_the_labeller_are_not_chosen(tmp_path: Path) -> None:

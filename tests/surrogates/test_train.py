@@ -260,7 +260,7 @@ def symmetric() -> RandomGenerator:
     return RandomGenerator(Library.open(), VolumePrior.load())
 
 
-def shard() -> tuple[Labelled, Anchors, LennardJones]:
+def shard(anchored: bool = True) -> tuple[Labelled, Anchors, LennardJones]:
     teacher = LennardJones()
     known = Crystals.cat(
         [rocksalt(3, 9, 5.2), rocksalt(11, 17, 5.2), caesium_chloride(11, 17, 3.2), rocksalt(12, 8, 5.2)]
@@ -273,7 +273,7 @@ def shard() -> tuple[Labelled, Anchors, LennardJones]:
         Prototypes(known, 12),
         symmetric(),
         teacher,
-        VirtualRecipe(groups=2, per_anchor=30, max_above=50.0),
+        VirtualRecipe(groups=2, per_anchor=30, max_above=50.0, anchored=anchored),
     )
     return found, anchors, teacher
 
@@ -290,6 +290,12 @@ def test_virtual_labels_are_anchored_differences() -> None:
         expected = energy - float(teacher.evaluate(anchor).energy)
         formula_units = found.crystals.n_atoms[rows] / 2
         assert torch.allclose(offset[rows], expected * formula_units.double(), atol=1e-6)
+
+
+def test_virtual_labels_may_be_the_teachers_energies() -> None:
+    found, _, teacher = shard(anchored=False)
+    assert found.ids == shard()[0].ids
+    assert torch.allclose(found.energy, teacher.evaluate(found.crystals).energy, atol=1e-6)
 
 
 def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
