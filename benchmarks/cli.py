@@ -325,7 +325,7 @@ def dft(
     labeller: Annotated[str, typer.Option(help="gpaw, vasp, espresso or a potential")] = "gpaw",
     labels: Annotated[int, typer.Option(min=2, help="To learn from, of each formula")] = 20,
     test: Annotated[int, typer.Option(min=2, help="More labels, to judge by")] = 60,
-    max_atoms: Annotated[int, typer.Option(min=1, help="In a cell")] = 6,
+    max_atoms: Annotated[int, typer.Option(min=1, help="In a cell")] = 4,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:

@@ -83,7 +83,7 @@ class DftBenchmark:
         labeller: str = "gpaw",
         labels: int = 20,
         test: int = 60,
-        max_atoms: int = 6,
+        max_atoms: int = 4,
         seed: int = 0,
         device: str = "auto",
     ) -> DftBenchmark:
