@@ -114,14 +114,15 @@ def unique(
     *,
     energies: Tensor | None = None,
     tolerance: float = SAME_STRUCTURE,
+    energy_tolerance: float = math.inf,
     scale: bool = False,
 ) -> Tensor:
     """int64 [B]: for each crystal the index of the one that stands for it.
 
     Crystals are taken in their order, or by ascending `energies` [B] (NaN last, ties in order). One
-    whose fingerprint lies within `tolerance` of an earlier representative joins the first such; any
-    other becomes a representative and is marked with its own index: `unique(c) == arange(len(c))`
-    selects the distinct crystals in their order.
+    whose fingerprint lies within `tolerance` of an earlier representative, and whose energy within
+    `energy_tolerance`, joins the first such; any other becomes a representative and is marked with its own
+    index: `unique(c) == arange(len(c))` selects the distinct crystals in their order.
     """
     from scipy.spatial import cKDTree
 
@@ -137,13 +138,15 @@ def unique(
     full = points.cpu().numpy()
     tree = cKDTree(projected)
 
-    order = np.arange(n) if energies is None else np.argsort(energies.detach().cpu().numpy(), kind="stable")
+    energy = np.zeros(n) if energies is None else energies.detach().cpu().numpy()
+    order = np.argsort(energy, kind="stable")
     representative = np.full(n, -1)
     for leader in order.tolist():
         if representative[leader] >= 0:
             continue
         near = np.asarray(tree.query_ball_point(projected[leader], tolerance * (1.0 + 1e-9)))
         near = near[representative[near] < 0]
+        near = near[~(np.abs(energy[near] - energy[leader]) > energy_tolerance)]
         same = near[np.linalg.norm(full[near] - full[leader], axis=1) <= tolerance]
         representative[same] = leader
         representative[leader] = leader

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
@@ -11,7 +13,7 @@ from csp.dedup import unique
 from csp.matcher import Matcher
 from csp.relax import Status
 
-__all__ = ["RANKED", "gain", "same_crystal", "without_idle_children"]
+__all__ = ["RANKED", "gain", "same_crystal", "simplest", "without_idle_children"]
 
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 SAME_ENERGY = 1e-3  # eV/atom
@@ -21,20 +23,42 @@ REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal 
 def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
     """int64 [B]: the lowest of the crystals that each of them is again.
 
-    Near-identical ones are one by their fingerprints; wider apart, when StructureMatcher takes them for
-    one and their energies differ by no more than relaxations of one crystal do.
+    Those are one whose fingerprints are close and whose energies differ by no more than two relaxations of
+    one crystal do; those for which only one of both holds, if StructureMatcher takes them for one. (Orders of
+    cations and stackings of layers may be told apart by nothing but a few meV/atom.)
     """
-    group = unique(crystals, energies=per_atom)
+    close = unique(crystals, energies=per_atom).tolist()
+    group = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY)
     leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
     for place, leader in enumerate(leaders):
         if int(group[leader]) != leader:
             continue
-        near = [k for k in leaders[place + 1 :] if float(per_atom[k] - per_atom[leader]) < SAME_ENERGY]
-        near = [k for k in near if int(group[k]) == k]
+        others = [k for k in leaders[place + 1 :] if int(group[k]) == k]
+        near = [
+            k
+            for k in others
+            if close[k] == close[leader] or float(per_atom[k] - per_atom[leader]) < SAME_ENERGY
+        ]
         for k, same in zip(near, Matcher.DEFAULT.fits(crystals[leader], crystals[near]), strict=True):
             if bool(same):
                 group[group == k] = leader
     return group
+
+
+def simplest(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
+    """int64 [B]: groups of alike crystals, each by its smallest cell whose energy is as good as the lowest.
+
+    group [B] is equal for alike ones. Stackings and orders of layers that differ little in structure and by
+    less than two relaxations in energy are alike; the shortest period of them is the likeliest to be known.
+    """
+    groups, energy = group.cpu().numpy(), per_atom.cpu().numpy()
+    _, member = np.unique(groups, return_inverse=True)
+    lowest = np.full(member.max(initial=-1) + 1, np.inf)
+    np.minimum.at(lowest, member, energy)
+    as_good = energy - lowest[member] <= SAME_ENERGY
+    first_best = np.lexsort((energy, n_atoms.cpu().numpy(), ~as_good, member))
+    starts = np.unique(member[first_best], return_index=True)[1]
+    return torch.from_numpy(first_best[starts][member]).to(group)
 
 
 def gain(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:

@@ -30,7 +30,7 @@ from csp.adaptation import Adaptation, labelling
 from csp.answer import Answer
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.ends import RANKED, same_crystal
+from csp.ends import RANKED, same_crystal, simplest
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.last_order import LastOrder
@@ -279,7 +279,7 @@ class Search:
         good = [k for k, status in enumerate(ends.status) if status in RANKED]
         crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
         known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
-        same = unique(crystals, energies=per_atom).tolist()
+        same = simplest(same_crystal(crystals, per_atom), crystals.n_atoms, per_atom).tolist()
         provenance = together(same, [known[ids[k]] for k in good])
         kept = list(provenance)
         distinct = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
