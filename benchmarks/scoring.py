@@ -57,6 +57,7 @@ class Run:
     proposed    P crystals as the generators made them
     generators  of each of them [P]
     relaxed     bool [P]: was it chosen for relaxation by the model that ranks?
+    starts      what that model relaxed: the proposals, or what a surrogate made of them
     ends        all ends of relaxations that have an energy
     ranked      R crystals, best first
     energies    eV/atom [R]; the ranking may be by another measure
@@ -66,6 +67,7 @@ class Run:
     proposed: Crystals
     generators: Sequence[str]
     relaxed: Tensor
+    starts: Crystals
     ends: Crystals
     ranked: Crystals
     energies: Sequence[float]
@@ -89,6 +91,7 @@ class Run:
             proposed=candidates.crystals,
             generators=[p.generator for p in candidates.provenance],
             relaxed=torch.tensor([i in chosen for i in candidates.ids], dtype=torch.bool),
+            starts=begun.crystals,
             ends=Crystals.cat([ends, rattled.crystals[rattled_good]]),
             ranked=prediction.crystals,
             energies=[r.energy_ev_per_atom for r in prediction.results],
@@ -110,7 +113,7 @@ class Found(BaseModel):
     """The truth under one tolerance.
 
     proposed      matching proposals of each generator
-    relaxed_from  matching crystals among the starts of relaxations
+    relaxed_from  matching proposals among those relaxed; none: matching starts, which came of other proposals
     relaxed_to    matching crystals among their ends
     rank          of the best match, None if there is none
     rank_energy   the same in the order of energy
@@ -173,7 +176,7 @@ def _found(truth: Crystals, run: Run, generators: Sequence[str], matcher: Matche
     rank = _first(ranked)
     return Found(
         proposed=by_generator,
-        relaxed_from=int((proposed & run.relaxed).sum()),
+        relaxed_from=int((proposed & run.relaxed).sum()) or int(matcher.fits(truth, run.starts).sum()),
         relaxed_to=int(matcher.fits(truth, run.ends).sum()),
         rank=rank,
         rank_energy=_first([fit for _, fit in sorted(zip(run.energies, ranked, strict=True), key=_energy)]),

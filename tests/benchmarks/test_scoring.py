@@ -33,6 +33,7 @@ def run(proposed: list[Crystals], relaxed: list[bool], ends: list[Crystals], ran
         Crystals.cat(proposed),
         ["template"] * len(proposed),
         torch.tensor(relaxed),
+        Crystals.cat(proposed)[relaxed],
         Crystals.cat(ends),
         Crystals.cat(ranked),
         [-3.0 + 0.01 * k for k in range(len(ranked))],
@@ -92,9 +93,15 @@ def test_loose_tolerances_find_more() -> None:
     assert result.loose.rms == pytest.approx(0.4, abs=0.01)
 
 
+def test_what_a_surrogate_made_of_another_proposal_counts_as_relaxed() -> None:
+    made = run([SALT], [False], [], [])
+    assert score(SALT, made, BOTH).miss == Miss.SCREENED_OUT
+    assert score(SALT, replace(made, starts=SALT), BOTH).miss == Miss.RELAXED_AWAY
+
+
 def test_an_empty_run() -> None:
     empty = Crystals.empty()
-    made = Run(empty, [], torch.zeros(0, dtype=torch.bool), empty, empty, [], [])
+    made = Run(empty, [], torch.zeros(0, dtype=torch.bool), empty, empty, empty, [], [])
     result = score(SALT, made, BOTH)
     assert result.miss == Miss.NOT_PROPOSED
     assert result.best_ev_per_atom is None
