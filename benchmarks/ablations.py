@@ -23,6 +23,7 @@ from benchmarks.ranking import ordered
 from benchmarks.surrogate import TEACHER
 from benchmarks.surrogate_pool import Pools
 from benchmarks.unseen import benchmark_compositions, unseen
+from csp.checkpoints import checkpoints
 from csp.engine import resolve_device
 from csp.errors import InputError
 from csp.library import Library
@@ -99,15 +100,16 @@ class Ablations:
         device: str = "auto",
     ) -> Ablations:
         """Start, or go on with what is in `out`. Raises InputError for a variant that there is not and for
-        an out folder of another schedule."""
+        an out folder of another schedule or other pools."""
         chosen = list(VARIANTS) if variants is None else list(variants)
         if unknown := sorted(set(chosen) - VARIANTS.keys()):
             raise InputError(f"No variant is called {unknown[0]}; there are {', '.join(VARIANTS)}.")
-        settings = {"schema": SCHEMA, "steps": steps, "library": Library.open(structures).fingerprint}
+        limit = limit or len(unseen())
+        fingerprint = Library.open(structures).fingerprint
+        settings = {"schema": SCHEMA, "steps": steps, "limit": limit, "library": fingerprint}
         if different := changed(out / "ablations.json", settings):
             raise InputError(f"{out} holds networks trained with another {', another '.join(different)}.")
         write_json(out / "ablations.json", settings)
-        limit = limit or len(unseen())
         return cls(
             structures, energies, virtual, pools, out, steps, seeds, limit, chosen, resolve_device(device)
         )
@@ -151,7 +153,7 @@ class Ablations:
             max_atoms=MAX_ATOMS,
         )
         network = train(recipe, sources, [], folder, device=self.device)
-        weights = exported(max(folder.glob("step-*")), self.out / "models")
+        weights = exported(checkpoints(folder)[-1], self.out / "models")
         formation = load_model(weights, self.device, kind=FORMATION)
         ranker = load_model(weights, self.device, kind=ANCHORED) if variant.labels else formation
         orders = []

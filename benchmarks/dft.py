@@ -1,10 +1,9 @@
 """What do twenty DFT energies of a composition's own virtual crystals buy? READ `DftBenchmark.run` FIRST.
 
-For each formula there is a pool of virtual crystals, all that the model puts within 2 eV/atom of the lowest:
-no search relaxes the others. Some, drawn at random, are labelled to measure on and never learned from; others
-are chosen in two rounds as a search chooses them. All labels are kept in
-`labels/FORMULA.xyz`, so that a run goes on where it was stopped and what was labelled once is judged anew
-without the code that made it.
+For each formula there is a pool of virtual crystals, all that the model puts within 2 eV/atom of the lowest,
+as a search chooses its labels. Some, drawn at random, are labelled to measure on and never learned from;
+others are chosen in two rounds as a search chooses them. All labels are kept in `labels/FORMULA.xyz`, so that
+a run goes on where it was stopped and what was labelled once is judged anew without the code that made it.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from benchmarks.files import replacing, write_json, write_text
 from benchmarks.machine import machine
 from benchmarks.ranking import ordered
 from benchmarks.surrogate_pool import make_pool
+from csp.crystals import Crystals
 from csp.engine import resolve_device
 from csp.errors import InputError
 from csp.library import Library
@@ -124,19 +124,18 @@ class DftBenchmark:
         shuffled = np.random.default_rng(self.seed).permutation(len(crystals))
         kept = np.sort(shuffled[: self.test]).tolist()
         among = sorted(shuffled[self.test :].tolist())
-        model, taken = self.model, list[int]()
+        model, taken, energies = self.model, list[int](), torch.zeros(0, dtype=torch.float64)
         for role, n in (("round 1", self.labels // 2), ("round 2", self.labels - self.labels // 2)):
             energy = model.evaluate(crystals).energy / crystals.n_atoms
-            taken += choose(
-                model.features(crystals), energy, model.sigma(crystals), among, taken, n, self.seed
-            )
-            found, label = self._energies(target.formula, crystals, taken, origins, role, say)
-            good = [k for k, e in zip(taken, found.tolist(), strict=True) if np.isfinite(e)]
-            model = adapt(self.model, crystals[good], found[found.isfinite()], label).surrogate
+            new = choose(model.features(crystals), energy, model.sigma(crystals), among, taken, n, self.seed)
+            found, label = self._energies(target.formula, crystals, new, origins, role, say)
+            taken, energies = taken + new, torch.cat([energies, found])
+            good = [k for k, e in zip(taken, energies.tolist(), strict=True) if np.isfinite(e)]
+            model = adapt(self.model, crystals[good], energies[energies.isfinite()], label).surrogate
         self._energies(target.formula, crystals, kept, origins, "test", say)
 
     def _energies(
-        self, formula: str, crystals: Any, rows: Sequence[int], origins: list[str], role: str, say: Say
+        self, formula: str, crystals: Crystals, rows: Sequence[int], origins: list[str], role: str, say: Say
     ) -> tuple[Tensor, Label]:
         """float64 [N]: eV per cell of these rows, from the file or computed and put there; NaN: failed."""
         path = self._file(formula)
@@ -176,6 +175,9 @@ class DftBenchmark:
             order = small[torch.argsort(per_atom)]
             rows = order[[0, len(order) // 2, len(order) - 1]]
             found = Gpaw(TIGHT).compute(labelled.crystals[rows], self.out / "work" / f"{formula}-tight")
+            if found.failed:
+                self.failed.update({f"{formula}, tight: {why}": n for why, n in found.failed.items()})
+                return {f"converged_mev.{formula}": None}
             n_atoms = labelled.crystals.n_atoms[rows]
             usual = (labelled.energy[rows] / n_atoms).tolist()
             tight = (found.energy / n_atoms).tolist()
@@ -270,7 +272,7 @@ def _write(path: Path, frames: list[Atoms]) -> None:
         write(partial, frames, format="extxyz")
 
 
-def _frame(crystal: Any, energy: float, labeller: Labeller, name: str, origin: str, role: str) -> Atoms:
+def _frame(crystal: Crystals, energy: float, labeller: Labeller, name: str, origin: str, role: str) -> Atoms:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     atoms: Atoms = crystal.atoms()[0]

@@ -116,20 +116,22 @@ def unique(
     tolerance: float = SAME_STRUCTURE,
     energy_tolerance: float = math.inf,
     scale: bool = False,
+    points: Tensor | None = None,
 ) -> Tensor:
     """int64 [B]: for each crystal the index of the one that stands for it.
 
     Crystals are taken in their order, or by ascending `energies` [B] (NaN last, ties in order). One
     whose fingerprint lies within `tolerance` of an earlier representative, and whose energy within
     `energy_tolerance`, joins the first such; any other becomes a representative and is marked with its own
-    index: `unique(c) == arange(len(c))` selects the distinct crystals in their order.
+    index: `unique(c) == arange(len(c))` selects the distinct crystals in their order. `points` [B, F] are the
+    crystals' fingerprints, where they are known already.
     """
     from scipy.spatial import cKDTree
 
     n = len(crystals)
     if n == 0:
         return torch.zeros(0, dtype=torch.int64, device=crystals.device)
-    points = fingerprints(crystals, scale=scale)
+    points = fingerprints(crystals, scale=scale) if points is None else points
     # A projection on orthonormal axes never lengthens a distance: what is close is found among the
     # few that are close in the leading components, where a search tree still works.
     centred = points - points.mean(0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.dedup import unique
+from csp.dedup import fingerprints, unique
 from csp.matcher import Matcher
 from csp.relax import Status
 
@@ -27,8 +27,9 @@ def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
     one crystal do; those for which only one of both holds, if StructureMatcher takes them for one. (Orders of
     cations and stackings of layers may be told apart by nothing but a few meV/atom.)
     """
-    close = unique(crystals, energies=per_atom).tolist()
-    group = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY)
+    points = fingerprints(crystals)
+    close = unique(crystals, energies=per_atom, points=points).tolist()
+    group = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY, points=points)
     leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
     for place, leader in enumerate(leaders):
         if int(group[leader]) != leader:

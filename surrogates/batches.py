@@ -31,7 +31,7 @@ class NeighbourCache:
     def __init__(self, crystals: Crystals, cutoff: float, skin: float = 0.0) -> None:
         self.crystals, self.cutoff = crystals, cutoff
         js, vectors, counts = [], [], []
-        for start in range(0, max(len(crystals), 1), CRYSTALS_AT_ONCE):
+        for start in range(0, max(len(crystals), 1), CRYSTALS_AT_ONCE):  # once for no crystal, too
             part = crystals[start : start + CRYSTALS_AT_ONCE]
             pairs = neighbour_list(part, cutoff + skin)
             counts.append(torch.bincount(pairs.i, minlength=len(part.numbers)))

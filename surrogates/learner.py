@@ -25,7 +25,7 @@ LOWEST, UNCERTAIN, SPREAD = 0.4, 0.25, 0.15
 LOWER = 0.3  # of the candidates, by energy, that the uncertain ones are sought among
 FIRST_AMONG = 0.6  # of the candidates, by energy, that the first labels are spread over
 # eV/atom over the lowest; none above is labelled while there are others. The surrogate has learned from no
-# crystal above, no search relaxes one, and one such label turns the slope of a linear correction
+# crystal so far above an anchor, and one such label turns the slope of a linear correction
 WINDOW = 2.0
 
 
