@@ -52,6 +52,11 @@ def labels(
             " crystal's energy; or, to compare with, the teacher's own energies"
         ),
     ] = True,
+    walker: Annotated[
+        str | None,
+        typer.Option(help="Surrogate to be trained on: most crystals are those that it relaxes others to"),
+    ] = None,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Atoms in a cell at most")] = 12,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """Virtual crystals for the surrogate, labelled by a universal potential and anchored to DFT."""
@@ -61,7 +66,9 @@ def labels(
     from generators.random_symmetric import RandomGenerator
     from surrogates.potentials import load_potential
     from surrogates.virtual import VirtualRecipe, label
+    from surrogates.zoo import load_surrogate
 
+    recipe = VirtualRecipe.on_policy if walker else VirtualRecipe
     label(
         structures,
         energies,
@@ -71,7 +78,8 @@ def labels(
         exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
         symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
         teacher=load_potential(teacher, resolve_device(device)),
-        recipe=VirtualRecipe(anchored=anchored),
+        recipe=recipe(anchored=anchored, max_atoms=max_atoms),
+        walker=load_surrogate(walker, resolve_device(device)) if walker else None,
     )
 
 

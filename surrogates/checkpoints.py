@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from csp import checkpoints
 from csp.errors import InputError
 from surrogates.batches import Stream
 from surrogates.transformer import CrystalTransformer
 
-__all__ = ["State", "adopt", "restore", "save"]
+__all__ = ["State", "adopt", "restore", "save", "seen_by"]
 
 
 @dataclass(slots=True)
@@ -58,15 +60,32 @@ def restore(out: Path, state: State) -> None:
 def adopt(model: CrystalTransformer, path: Path, trained: set[int]) -> None:
     """Begin with the averaged weights and references of another training.
 
+    path: a checkpoint, or the weights file of a model with the same heads.
     trained: heads (columns) that this training has labels for; those that the other one had none for
     begin as its first head, with the references fitted here.
     """
-    weights = torch.load(path / "average.pt", weights_only=True, map_location="cpu")
+    weights = _weights(path)
     fitted = model.reference.clone()
-    model.load_state_dict(weights)
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
     with torch.no_grad():
         for column in range(len(model.reference)):
             if not bool(model.reference[column].any()) and column in trained:
                 model.reference[column] = fitted[column]
                 model.energy.weight[column] = model.energy.weight[0]
                 model.energy.bias[column] = model.energy.bias[0]
+
+
+def seen_by(path: Path) -> set[int]:
+    """Hashes of the compositions that a checkpoint or a model was trained on."""
+    if path.is_file():
+        return set(_weights(path)["seen"].tolist())
+    return set(json.loads((path / "about.json").read_text(encoding="utf-8"))["seen"])
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    if path.is_file():
+        from safetensors.torch import load_file  # not needed where checkpoints are gone on with
+
+        return load_file(path)
+    weights: dict[str, Tensor] = torch.load(path / "average.pt", weights_only=True, map_location="cpu")
+    return weights

@@ -115,7 +115,6 @@ def _export(
         rigidity,
         data=_data(virtual),
         split="MEGNet split of the Materials Project's formation energies; benchmark compositions left out",
-        parents=[],
         licence="Apache-2.0; trained on data of the Materials Project (CC BY 4.0)",
         code_version=metadata.version("csp-engine"),
     )

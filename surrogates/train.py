@@ -36,7 +36,7 @@ from csp.allocator import keep_freed_memory
 from csp.errors import InputError
 from csp.schedule import learning_rate
 from surrogates.batches import KINDS, Source, Stream
-from surrogates.checkpoints import State, adopt, restore, save
+from surrogates.checkpoints import State, adopt, restore, save, seen_by
 from surrogates.data import Labelled, compositions, hashed, read_formation_energies, read_shard
 from surrogates.losses import element_references, energy_loss, mean_error, slope_loss
 from surrogates.transformer import SIZES, Architecture, CrystalTransformer
@@ -139,8 +139,8 @@ def train(
     """Train to the end of the recipe, or until told to stop; returns the averaged model.
 
     Continues from the newest checkpoint in `out` as if never interrupted (same batches, same
-    directions). `start_from`: a checkpoint of another training whose weights to begin with. Sources
-    are on `device`. `tell` hears each line of `log.jsonl`.
+    directions). `start_from`: a checkpoint of another training, or a model's weights file, to begin with
+    the weights of. Sources are on `device`. `tell` hears each line of `log.jsonl`.
     """
     state = _begin(recipe, sources, start_from, device)
     out.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,11 @@ def train(
     about = {
         "recipe": asdict(recipe),
         "architecture": asdict(recipe.architecture()),
-        "seen": sorted({hashed(c) for s in sources for c in compositions(s.labelled.crystals)}),
+        "seen": sorted(
+            {hashed(c) for s in sources for c in compositions(s.labelled.crystals)}
+            | (seen_by(start_from) if start_from else set())
+        ),
+        "parents": [start_from.stem] if start_from else [],
         "elements": sorted({z for s in sources for z in s.labelled.crystals.numbers.unique().tolist()}),
         "crystals": {s.kind: len(s) for s in sources},
     }
@@ -274,7 +278,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="checkpoints and log; continued if they exist"
     )
-    parser.add_argument("--start-from", type=Path, help="checkpoint of another training to begin with")
+    parser.add_argument("--start-from", type=Path, help="checkpoint or model (.safetensors) to begin with")
     parser.add_argument("--virtual-share", type=float, default=0.5, help="of the steps, on virtual crystals")
     parser.add_argument(
         "--max-atoms", type=int, default=10**9, help="leave larger formation-energy cells out"

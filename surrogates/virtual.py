@@ -5,7 +5,8 @@
 For a composition with a DFT formation energy (its anchor, the lowest of its crystals), virtual
 crystals are made by rattling, straining, compressing and expanding its crystals, by putting its
 elements into the prototypes of other compositions, and at random in a space group; some of the latter
-two walk downhill for a few steps.
+two walk downhill for a few steps, or where a model to be trained on relaxes them to, so that the teacher
+tells it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
 The label of crystal x is
 
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
@@ -23,14 +24,18 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
+from csp.ends import RANKED
 from csp.geometry import distance_ratio
 from csp.protocols import EnergyModel, Generator
+from csp.relax import Status, relax
+from csp.symmetry import operations
 from csp.target import Target
 from surrogates.data import (
     Labelled,
@@ -51,11 +56,12 @@ class VirtualRecipe:
     max_atoms      largest cell
     per_anchor     virtual crystals of a composition in one shard
     groups         compositions in a shard
-    walk           downhill steps of every second substituted or random crystal; each step is a crystal
+    walk           steps of every second substituted or random crystal, its start with them; each is a crystal
     volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
     max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
     anchor_force   eV/Å: the teacher must find the anchor this well relaxed
     anchored       False: the labels are T(x) instead of E(x)
+    relaxing       steps of a walker, which relaxes all of them: where it is after so many more is a crystal
     """
 
     max_atoms: int = 12
@@ -73,7 +79,13 @@ class VirtualRecipe:
     max_above: float = 2.0
     anchor_force: float = 0.3
     anchored: bool = True
+    relaxing: tuple[int, ...] = (8, 24, 64)
     seed: int = 0
+
+    @classmethod
+    def on_policy(cls, **changes: Any) -> VirtualRecipe:
+        """For crystals that a model relaxes: hardly any but those that walk."""
+        return cls(rattle=0.04, volume=0.03, strain=0.03, substitute=0.45, random=0.45, **changes)
 
 
 class Prototypes:
@@ -229,8 +241,12 @@ def make_shard(
     symmetric: Generator,
     teacher: EnergyModel,
     recipe: VirtualRecipe,
+    walker: EnergyModel | None = None,
 ) -> tuple[Labelled, Counter[str]]:
-    """Shard `index`: labelled crystals, and how many were dropped for what reason."""
+    """Shard `index`: labelled crystals, and how many were dropped for what reason.
+
+    walker: relaxes what walks; None: the teacher takes cautious steps downhill.
+    """
     rng = np.random.default_rng([recipe.seed, index])
     dropped: Counter[str] = Counter()
     chosen = rng.choice(len(anchors), size=min(recipe.groups, len(anchors)), replace=False)
@@ -255,14 +271,13 @@ def make_shard(
     dropped["atoms too close"] = int((~apart).sum())
     ids = [how for how, kept in zip(ids, apart.tolist(), strict=True) if kept]
     rounds = [at_rest[relaxed], _evaluated(crystals[apart], ids, teacher)]
-    current = rounds[-1][[b for b, how in enumerate(ids) if how.startswith(("substitute", "random"))][::2]]
-    walkers = current.ids
-    for step in range(1, recipe.walk):
-        assert current.forces is not None
-        assert current.stress is not None
-        moved = downhill(current.crystals, current.forces.double(), current.stress.double())
-        current = _evaluated(moved, [f"walk{step}:{how}" for how in walkers], teacher)
-        rounds.append(current)
+    walk = [b for b, how in enumerate(ids) if how.startswith(("substitute", "random"))]
+    walkers = rounds[-1][walk[:: 1 if walker else 2]]
+    rounds += (
+        _steps_down(walkers, teacher, recipe)
+        if walker is None
+        else _relaxed(walkers, teacher, walker, recipe)
+    )
 
     labelled = Labelled.cat(rounds)
     place = {name: k for k, name in enumerate(names)}
@@ -276,6 +291,34 @@ def make_shard(
         energy = (per_atom + torch.tensor(offsets, dtype=torch.float64)[owner]) * labelled.crystals.n_atoms
         labelled = replace(labelled, energy=energy)
     return labelled[weak & low], dropped
+
+
+def _steps_down(walkers: Labelled, teacher: EnergyModel, recipe: VirtualRecipe) -> list[Labelled]:
+    """Each step of the teacher's walk."""
+    rounds = [walkers]
+    for step in range(1, recipe.walk):
+        last = rounds[-1]
+        assert last.forces is not None
+        assert last.stress is not None
+        moved = downhill(last.crystals, last.forces.double(), last.stress.double())
+        rounds.append(_evaluated(moved, [f"walk{step}:{how}" for how in walkers.ids], teacher))
+    return rounds[1:]
+
+
+def _relaxed(
+    walkers: Labelled, teacher: EnergyModel, walker: EnergyModel, recipe: VirtualRecipe
+) -> list[Labelled]:
+    """What the walker makes of them, keeping their symmetry as a search does, after so many steps each;
+    those that end early are there once."""
+    crystals, ids, rounds = walkers.crystals, walkers.ids, []
+    symmetry = operations(crystals)
+    for max_steps in recipe.relaxing:
+        ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
+        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
+        on = torch.tensor([status is Status.MAX_STEPS for status in ends.status]).nonzero().flatten()
+        crystals, ids, symmetry = ends.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
+    return rounds
 
 
 def _evaluated(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
@@ -303,6 +346,7 @@ def label(
     symmetric: Generator,
     teacher: EnergyModel,
     recipe: VirtualRecipe | None = None,
+    walker: EnergyModel | None = None,
 ) -> None:
     """Make the shards that are not yet in `out`, of the compositions of one split (train, val, test).
 
@@ -326,7 +370,7 @@ def label(
         if path.exists():
             continue
         started = time.monotonic()
-        shard, dropped = make_shard(index, anchors, prototypes, symmetric, teacher, recipe)
+        shard, dropped = make_shard(index, anchors, prototypes, symmetric, teacher, recipe, walker)
         write_shard(path, shard)
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
         seconds = time.monotonic() - started

@@ -182,7 +182,7 @@ def export(
     """Turn a training checkpoint's averaged weights into a model of the library.
 
     rigidity: kind → that of its head; a head without one gives no σ.
-    about: further fields of the card (data, split, licence, parents, code_version).
+    about: further fields of the card (data, split, licence, code_version).
     """
     state = json.loads((checkpoint / "about.json").read_text())
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
@@ -199,6 +199,7 @@ def export(
         elements=state["elements"],
         architecture={k: v for k, v in state["architecture"].items() if k != "kinds"},
         recipe=state["recipe"],
+        parents=state["parents"],
         metrics=metrics,
         **about,
     )

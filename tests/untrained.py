@@ -34,6 +34,7 @@ def checkpoint(folder: Path, *, virtual: bool = True, seen: tuple[str, ...] = ()
     about = {
         "architecture": asdict(network.architecture),
         "seen": [hashed(name) for name in seen],
+        "parents": [],
         "elements": list(range(1, 90)),
         "recipe": {},
         "crystals": {"formation": 3},

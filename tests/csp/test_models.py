@@ -37,7 +37,6 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         {"mae_test_mev": 41.5},
         data=["three made up crystals"],
         split="none",
-        parents=[],
         licence="Apache-2.0",
         code_version="0",
     )

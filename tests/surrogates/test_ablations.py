@@ -79,7 +79,7 @@ def test_ablation(changes: dict[str, int | bool], tables: list[str], tmp_path: P
     assert about["step"] == 4
     assert wanted.items() <= about["architecture"].items()
     assert about["recipe"]["seed"] == 1
-    zoo.export(checkpoint, "a", tmp_path, {}, data=[], split="", parents=[], licence="", code_version="")
+    zoo.export(checkpoint, "a", tmp_path, {}, data=[], split="", licence="", code_version="")
     model = zoo.load_model(tmp_path / "a.safetensors", kind="formation")
     assert model.evaluate(
         Crystals.from_arrays([4 * torch.eye(3)], [[[0, 0, 0], [0.5] * 3]], [[3, 9]])

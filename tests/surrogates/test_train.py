@@ -130,6 +130,28 @@ def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> No
     assert bool(begun.reference[1].any())
 
 
+def test_another_training_starts_from_a_model(tmp_path: Path) -> None:
+    """As from the checkpoint that it was made of; what that had seen counts as seen."""
+    train(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
+    checkpoint = checkpoints(tmp_path / "first")[-1]
+    zoo.export(checkpoint, "first", tmp_path, {}, data=[], split="", licence="", code_version="")
+    other = source("formation", 20, seed=1)
+    for name, start in (("checkpoint", checkpoint), ("model", tmp_path / "first.safetensors")):
+        train(recipe(steps=2), [other], [], tmp_path / name, device=CPU, start_from=start)
+    begun, again = (
+        torch.load(checkpoints(tmp_path / name)[-1] / "average.pt", weights_only=True)
+        for name in ("checkpoint", "model")
+    )
+    assert all(torch.equal(begun[name], again[name]) for name in begun)
+    zoo.export(
+        checkpoints(tmp_path / "model")[-1], "m", tmp_path, {}, data=[], split="", licence="", code_version=""
+    )
+    assert zoo.seen_compositions(tmp_path / "m.safetensors") > zoo.seen_compositions(
+        tmp_path / "first.safetensors"
+    )
+    assert zoo.read_card(tmp_path / "m.safetensors").parents == ["first"]
+
+
 def test_training_needs_torch_numpy_and_pyarrow_only() -> None:
     code = (
         "import sys, surrogates.train; "
@@ -260,21 +282,19 @@ def symmetric() -> RandomGenerator:
     return RandomGenerator(Library.open(), VolumePrior.load())
 
 
-def shard(anchored: bool = True) -> tuple[Labelled, Anchors, LennardJones]:
+RECIPE = VirtualRecipe(groups=2, per_anchor=30, max_above=50.0)
+
+
+def shard(
+    recipe: VirtualRecipe = RECIPE, walker: LennardJones | None = None
+) -> tuple[Labelled, Anchors, LennardJones]:
     teacher = LennardJones()
     known = Crystals.cat(
         [rocksalt(3, 9, 5.2), rocksalt(11, 17, 5.2), caesium_chloride(11, 17, 3.2), rocksalt(12, 8, 5.2)]
     )
     data = Labelled(known, ["LiF", "NaCl", "NaCl-2", "MgO"], torch.tensor([-1.0, -2.0, -1.8, -3.0]).double())
     anchors = Anchors(data, {"8:1 12:1"}, max_atoms=12)
-    found, _ = make_shard(
-        0,
-        anchors,
-        Prototypes(known, 12),
-        symmetric(),
-        teacher,
-        VirtualRecipe(groups=2, per_anchor=30, max_above=50.0, anchored=anchored),
-    )
+    found, _ = make_shard(0, anchors, Prototypes(known, 12), symmetric(), teacher, recipe, walker)
     return found, anchors, teacher
 
 
@@ -293,7 +313,7 @@ def test_virtual_labels_are_anchored_differences() -> None:
 
 
 def test_virtual_labels_may_be_the_teachers_energies() -> None:
-    found, _, teacher = shard(anchored=False)
+    found, _, teacher = shard(replace(RECIPE, anchored=False))
     assert found.ids == shard()[0].ids
     assert torch.allclose(found.energy, teacher.evaluate(found.crystals).energy, atol=1e-6)
 
@@ -329,6 +349,23 @@ def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
     }
 
 
+def test_a_walker_leads_to_where_it_relaxes_to() -> None:
+    """Where the walker is the teacher, what it relaxed to the end is at rest by the labels too."""
+
+    def at_rest(*relaxing: int) -> torch.Tensor:
+        recipe = VirtualRecipe.on_policy(groups=2, per_anchor=30, max_above=50.0, relaxing=relaxing)
+        found, _, teacher = shard(recipe, walker=LennardJones())
+        ends = found[[k for k, name in enumerate(found.ids) if name.startswith(f"{teacher.name}:")]]
+        assert ends.forces is not None
+        largest = torch.zeros(len(ends))
+        return largest.scatter_reduce_(0, ends.crystals.batch, ends.forces.norm(dim=1), "amax") < 0.05
+
+    once, twice = at_rest(300), at_rest(3, 300)
+    assert once.float().mean() > 0.8
+    assert len(once) < len(twice) <= 2 * len(once)  # what was at rest after three steps is there once
+    assert twice.sum() >= once.sum()
+
+
 def test_virtual_crystals_walk_downhill() -> None:
     found, _, _ = shard()
     energy = dict(zip(found.ids, (found.energy / found.crystals.n_atoms).tolist(), strict=True))
@@ -350,7 +387,6 @@ def exported(tmp_path: Path) -> Path:
         {"val_mae": 1.0},
         data=["made up"],
         split="none",
-        parents=[],
         licence="Apache-2.0",
         code_version="0",
     )
@@ -403,7 +439,7 @@ def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
     features = model.features(data.labelled.crystals)
     errors = (model.evaluate(data.labelled.crystals).energy - data.labelled.energy) / 4.0
     rigidity = Rigidity.fit(features, features, errors)
-    about = {"data": [], "split": "", "parents": [], "licence": "", "code_version": ""}
+    about = {"data": [], "split": "", "licence": "", "code_version": ""}
     checkpoint = checkpoints(tmp_path / "run")[-1]
     zoo.export(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
     found = zoo.load_model(path, kind="formation").evaluate(data.labelled.crystals)
