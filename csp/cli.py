@@ -57,6 +57,7 @@ STAGES = {
     "screen": "screening",
     "label": "labelling",
     "relax": "relaxing",
+    "judge": "judging",
     "finish": "finishing",
     "rattle": "rattling the best",
     "hull": "relaxing references",

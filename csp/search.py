@@ -1,11 +1,11 @@
 """The whole algorithm: from a target to ranked crystals. Read this first.
 
-    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ finished ─▶ rattled ─▶ ranked
-                                                                             references ─▶ hull ──┘
+    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ judged ─▶ finished ─▶ rattled
+                                                                        references ─▶ hull ─▶ ranked ◀┘
 
-With one model, it does everything and nothing is left to finish. With two, the first (a fast surrogate)
-screens and relaxes; the second (a slower potential) finishes the best of what came out, and the
-ranking is by its energies alone. With a learner, some candidates are labelled after the screening, the
+With one model, it does everything and nothing is left to judge or finish. With two, the first (a fast
+surrogate) screens and relaxes; the second (a slower potential) judges what came out by single points,
+finishes the best of it, and the ranking is by its energies alone. With a learner, some candidates are labelled after the screening, the
 first model is adapted to the labels, and the candidates are screened again with it. With references, known
 crystals that the target could decompose into, the last model relaxes them too, and what is ranked gets
 its energy above their convex hull.
@@ -50,10 +50,11 @@ __all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
 
 PROPOSAL_SHARD = 256
 # crystals in one shard: what a kill may cost
-MODEL_SHARD = {"screen": 256, "label": 1, "relax": 16, "finish": 8, "rattle": 8, "hull": 1}
+MODEL_SHARD = {"screen": 256, "label": 1, "relax": 16, "judge": 32, "finish": 8, "rattle": 8, "hull": 1}
 ON_GPU = 32  # times as many
+JUDGED = 4  # times as many as are finished, at most; a single point costs about a fiftieth of finishing
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
-STAGES = ("propose", "screen", "label", "relax", "finish", "rattle", "hull")
+STAGES = ("propose", "screen", "label", "relax", "judge", "finish", "rattle", "hull")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -157,6 +158,19 @@ class Search:
         chosen = self.pool.take(self._chosen())
         max_force = self.settings.max_force
         self._relax_in_shards("relax", self.first, chosen.ids, chosen.crystals, max_force, share)
+
+    def judge(self, share: Share = WHOLE) -> None:
+        """Single points by the last model of what the first relaxed, unless all of it is finished anyway."""
+        if len(self.models) == 1:
+            return
+        judged, model = self._judged(), self.model
+        written = self.store.done("judge")
+        for shard, part in _shards(len(judged.ids), _shard_size("judge", model), share):
+            self.progress("judge", part.start, len(judged.ids))
+            if shard not in written:
+                some = judged.crystals[part.start : part.stop]
+                self.store.write_energies("judge", shard, some.ids(), model.evaluate(some))
+        self.progress("judge", len(judged.ids), len(judged.ids))
 
     def finish(self, share: Share = WHOLE) -> None:
         """Relax the best of what the first model relaxed on with the last model, if that is another."""
@@ -273,17 +287,43 @@ class Search:
         )
         return [known[b] for b in chosen]
 
+    def _distinct(self) -> tuple[Pool, list[float]]:
+        """Distinct ends of the first model, with the ids of their candidates, and its eV/atom."""
+        ids, ends = self.store.relaxed("relax", self.first.label)
+        if len(ids) not in self._ends:
+            good = [k for k, status in enumerate(ends.status) if status in RANKED]
+            crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
+            known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
+            same = simplest(same_crystal(crystals, per_atom), crystals.n_atoms, per_atom).tolist()
+            provenance = together(same, [known[ids[k]] for k in good])
+            kept = list(provenance)
+            pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
+            self._ends[len(ids)] = pool, per_atom[kept].tolist()
+        return self._ends[len(ids)]
+
+    @cached_property
+    def _ends(self) -> dict[int, tuple[Pool, list[float]]]:
+        """What `_distinct` found, by the number of stored ends, which only grows."""
+        return {}
+
+    def _judged(self) -> Pool:
+        """The distinct ends that the last model judges; none if it finishes them all."""
+        distinct, per_atom = self._distinct()
+        if len(distinct.ids) <= self.settings.finished:
+            return distinct.take([])
+        return distinct.take(both_ways(distinct, per_atom, JUDGED * self.settings.finished))
+
     def _finishing(self) -> Pool:
         """What the last model is to relax on: ends of the first model, with the ids of their candidates."""
-        ids, ends = self.store.relaxed("relax", self.first.label)
-        good = [k for k, status in enumerate(ends.status) if status in RANKED]
-        crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
-        known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
-        same = simplest(same_crystal(crystals, per_atom), crystals.n_atoms, per_atom).tolist()
-        provenance = together(same, [known[ids[k]] for k in good])
-        kept = list(provenance)
-        distinct = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
-        return distinct.take(both_ways(distinct, per_atom[kept].tolist(), self.settings.finished))
+        judged = self._judged()
+        if not judged.ids:
+            return self._distinct()[0]
+        ids, evaluation = self.store.energies("judge", self.model.label)
+        energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
+        crystals = judged.crystals
+        energies = torch.tensor([energy.get(i, math.nan) for i in crystals.ids()], dtype=torch.float64)
+        per_atom = enthalpy(energies, crystals.volumes, self.settings.pressure) / crystals.n_atoms
+        return judged.take(both_ways(judged, per_atom.tolist(), self.settings.finished))
 
     def _best(self, relaxed: Relaxed) -> list[int]:
         """The lowest distinct crystals, which are rattled."""

@@ -192,6 +192,13 @@ def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> N
     starts = run.store.relaxed("relax", Softer.label)[0]
     assert set(candidates) <= set(starts)
     assert len(ends.crystals) == len(set(candidates)) == 3
+    # those that the last model judges lowest are finished, of each generator
+    ids, judged = run.store.energies("judge", LennardJones.label)
+    assert len(ids) > 3
+    per_atom = [
+        float(e) / run.store.relaxed("relax", Softer.label)[1].crystals.n_atoms[0] for e in judged.energy
+    ]
+    assert ids[int(np.argmin(per_atom))] in run.starts.crystals.ids()
 
 
 def test_the_last_order_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models:
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
-    idle = {"label", *(["finish"] if models == 1 else []), *([] if hull else ["hull"])}
+    idle = {"label", *(["judge", "finish"] if models == 1 else []), *([] if hull else ["hull"])}
     assert set(STAGES) - idle == set(parts) - {"filter"}
 
 

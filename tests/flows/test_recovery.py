@@ -22,7 +22,13 @@ from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
-STAGES = ("proposing", "screening", "relaxing", "finishing", "rattling")  # as the progress says
+STAGES = (
+    "proposing",
+    "screening",
+    "relaxing",
+    "finishing",
+    "rattling",
+)  # as the progress says; judging is short
 SEARCH = {"screened": 40, "relaxed": 20, "finished": 8, "rattled": 2, "max_steps": 6, "max_atoms": 8}
 OPTIONS = [word for name, n in SEARCH.items() for word in (f"--{name.replace('_', '-')}", str(n))]
 CANDIDATES = 300
