@@ -15,7 +15,7 @@ from csp.errors import InputError
 from surrogates.batches import Stream
 from surrogates.transformer import CrystalTransformer
 
-__all__ = ["State", "adopt", "restore", "save", "seen_by"]
+__all__ = ["State", "adopt", "parents", "restore", "save", "seen_by"]
 
 
 @dataclass(slots=True)
@@ -75,11 +75,21 @@ def adopt(model: CrystalTransformer, path: Path, trained: set[int]) -> None:
                 model.energy.bias[column] = model.energy.bias[0]
 
 
+def parents(path: Path) -> list[str]:
+    """Names of the models that a training from a checkpoint or a model begins with."""
+    return [path.stem] if path.is_file() else list(_about(path)["parents"])
+
+
 def seen_by(path: Path) -> set[int]:
     """Hashes of the compositions that a checkpoint or a model was trained on."""
     if path.is_file():
         return set(_weights(path)["seen"].tolist())
-    return set(json.loads((path / "about.json").read_text(encoding="utf-8"))["seen"])
+    return set(_about(path)["seen"])
+
+
+def _about(checkpoint: Path) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    return about
 
 
 def _weights(path: Path) -> dict[str, Tensor]:

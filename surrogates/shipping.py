@@ -150,8 +150,12 @@ def _known(labelled: Labelled, elements: Sequence[int]) -> Labelled:
 def _data(virtual: Path | None) -> list[str]:
     data = ["DFT formation energies of the Materials Project (MEGNet's 2018 snapshot)"]
     if virtual is not None:
-        n = len(list(virtual.glob("train-*.npz")))
+        shards = [read_shard(path).ids for path in sorted(virtual.glob("train-*.npz"))]
+        made = {how.split("(")[0].split(":")[0] for ids in shards for how in ids if ":" in how.split("(")[0]}
+        walkers = sorted(name for name in made if not name.startswith("walk"))
+        where = f", many of them where {' and '.join(walkers)} relaxes to" if walkers else ""
         data.append(
-            f"{n} shards of virtual crystals labelled by CHGNet, anchored to those (csp train labels)"
+            f"{len(shards)} shards of virtual crystals{where}, labelled by CHGNet, anchored to those"
+            " (csp train labels)"
         )
     return data

@@ -36,7 +36,7 @@ from csp.allocator import keep_freed_memory
 from csp.errors import InputError
 from csp.schedule import learning_rate
 from surrogates.batches import KINDS, Source, Stream
-from surrogates.checkpoints import State, adopt, restore, save, seen_by
+from surrogates.checkpoints import State, adopt, parents, restore, save, seen_by
 from surrogates.data import Labelled, compositions, hashed, read_formation_energies, read_shard
 from surrogates.losses import element_references, energy_loss, mean_error, slope_loss
 from surrogates.transformer import SIZES, Architecture, CrystalTransformer
@@ -152,7 +152,7 @@ def train(
             {hashed(c) for s in sources for c in compositions(s.labelled.crystals)}
             | (seen_by(start_from) if start_from else set())
         ),
-        "parents": [start_from.stem] if start_from else [],
+        "parents": parents(start_from) if start_from else [],
         "elements": sorted({z for s in sources for z in s.labelled.crystals.numbers.unique().tolist()}),
         "crystals": {s.kind: len(s) for s in sources},
     }
