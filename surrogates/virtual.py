@@ -263,23 +263,21 @@ def make_shard(
 
     parts, ids = [], []
     for name in names:
-        made, how = propose(name, anchors, prototypes, symmetric, recipe, rng)
-        parts += made
+        proposed, how = propose(name, anchors, prototypes, symmetric, recipe, rng)
+        parts += proposed
         ids += how
     crystals = Crystals.cat(parts)
     apart = distance_ratio(crystals, limit=1.0) >= recipe.min_distance
     dropped["atoms too close"] = int((~apart).sum())
     ids = [how for how, kept in zip(ids, apart.tolist(), strict=True) if kept]
-    rounds = [at_rest[relaxed], _evaluated(crystals[apart], ids, teacher)]
+    made = _evaluated(crystals[apart], ids, teacher)
     walk = [b for b, how in enumerate(ids) if how.startswith(("substitute", "random"))]
-    walkers = rounds[-1][walk[:: 1 if walker else 2]]
-    rounds += (
-        _steps_down(walkers, teacher, recipe)
-        if walker is None
-        else _relaxed(walkers, teacher, walker, recipe)
-    )
+    if walker is None:
+        walked = _steps_down(made[walk[::2]], teacher, recipe)
+    else:
+        walked = _relaxed(made[walk], teacher, walker, recipe)
 
-    labelled = Labelled.cat(rounds)
+    labelled = Labelled.cat([at_rest[relaxed], made, *walked])
     place = {name: k for k, name in enumerate(names)}
     owner = torch.tensor([place[name] for name in compositions(labelled.crystals)])
     per_atom = labelled.energy / labelled.crystals.n_atoms
@@ -313,6 +311,8 @@ def _relaxed(
     crystals, ids, rounds = walkers.crystals, walkers.ids, []
     symmetry = operations(crystals)
     for max_steps in recipe.relaxing:
+        if not ids:
+            break
         ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
         good = [k for k, status in enumerate(ends.status) if status in RANKED]
         rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
