@@ -114,7 +114,6 @@ def exported(checkpoint: Path, folder: Path) -> Path:
         {},
         data=[f"{n} crystals, {kind}" for kind, n in about["crystals"].items()],
         split=f"checkpoint at step {about['step']}",
-        parents=[],
         licence="",
         code_version=metadata.version("csp-engine"),
     )

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.dedup import unique
 from csp.ends import RANKED
 from csp.matcher import Matcher
 from csp.prediction import Prediction
@@ -61,7 +60,7 @@ class Run:
     ends        all ends of relaxations that have an energy
     ranked      R crystals, best first
     energies    eV/atom [R]; the ranking may be by another measure
-    reached     generators whose candidates relaxed to each of them [R]
+    reached     generators whose candidates relaxed to each of them or a duplicate [R]
     """
 
     proposed: Crystals
@@ -78,9 +77,6 @@ class Run:
         """From a finished search and its whole ranking."""
         candidates = search.store.candidates()
         begun = search.starts
-        generators = {
-            i: {p.generator for p in own} for i, own in zip(begun.ids, begun.provenance, strict=True)
-        }
         starts, relaxed = search.relaxed()
         rattled = search.store.relaxed("rattle", search.model.label)[1]
         good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
@@ -95,18 +91,8 @@ class Run:
             ends=Crystals.cat([ends, rattled.crystals[rattled_good]]),
             ranked=prediction.crystals,
             energies=[r.energy_ev_per_atom for r in prediction.results],
-            reached=_reached(prediction, ends, [generators[starts[k]] for k in good]),
+            reached=[frozenset(r.proposed_by.split()) for r in prediction.results],
         )
-
-
-def _reached(prediction: Prediction, ends: Crystals, generators: Sequence[set[str]]) -> list[frozenset[str]]:
-    """A ranked crystal stands for all its duplicates, which may be of other generators."""
-    found = [{result.generator} for result in prediction.results]
-    representative = unique(Crystals.cat([prediction.crystals, ends])).tolist()[len(found) :]
-    for k, names in zip(representative, generators, strict=True):
-        if k < len(found):
-            found[k] |= names
-    return [frozenset(names) for names in found]
 
 
 class Found(BaseModel):

@@ -123,14 +123,19 @@ class Answer:
         order = self.search.last_order
         return None if order is None else order.probabilities(self._features())
 
+    @cached_property
+    def _proposed(self) -> list[tuple[Provenance, ...]]:
+        """Where each ranked crystal and its duplicates come from, lowest first."""
+        starts = self.search.starts
+        known = dict(zip(starts.ids, starts.provenance, strict=True))
+        of_good = [known[self._ends.candidate[k]] for k in self._good]
+        proposed = together(self._ranking.stands_for.tolist(), of_good)
+        return [proposed[k] for k in self._ranking.chosen.tolist()]
+
     def _features(self) -> Tensor:
         """float64 [R, F], of the ranked crystals, lowest first."""
-        starts, ends, chosen = self.search.starts, self._ends, self._ranking.chosen
-        known = dict(zip(starts.ids, starts.provenance, strict=True))
-        of_good = [known[ends.candidate[k]] for k in self._good]
-        proposed = together(self._ranking.stands_for.tolist(), of_good)
-        per_atom = self.search.per_atom(ends.relaxed)[self._good][chosen]
-        return features(per_atom, [proposed[k] for k in chosen.tolist()])
+        per_atom = self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
+        return features(per_atom, self._proposed)
 
     # -- what is told -----------------------------------------------------------------------------
 
@@ -208,6 +213,7 @@ class Answer:
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
+                proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]

@@ -34,6 +34,7 @@ class Result:
     volume_per_atom       Å³
     status                how its relaxation ended (`csp.relax.Status`)
     generator, template_id, wyckoff   where the candidate came from (`csp.protocols.Provenance`)
+    proposed_by           all generators that proposed it or a duplicate of it, separated by spaces
     n_duplicates          other relaxed crystals that are this one again
     lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
                           ≥ 0; None where it was not tried
@@ -66,6 +67,7 @@ class Result:
     rank_energy: int | None = None
     rank_probability: int | None = None
     probability: float | None = None
+    proposed_by: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}

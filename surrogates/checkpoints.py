@@ -77,7 +77,7 @@ def adopt(model: CrystalTransformer, path: Path, trained: set[int]) -> None:
 
 def parents(path: Path) -> list[str]:
     """Names of the models that a training from a checkpoint or a model begins with."""
-    return [path.stem] if path.is_file() else list(_about(path)["parents"])
+    return [path.stem] if path.is_file() else list(_about(path).get("parents", []))
 
 
 def seen_by(path: Path) -> set[int]:

@@ -199,7 +199,7 @@ def export(
         elements=state["elements"],
         architecture={k: v for k, v in state["architecture"].items() if k != "kinds"},
         recipe=state["recipe"],
-        parents=state["parents"],
+        parents=state.get("parents", []),
         metrics=metrics,
         **about,
     )

@@ -198,6 +198,23 @@ def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> N
     assert ids[int(judged.energy.argmin())] in run.starts.crystals.ids()  # all have two atoms
 
 
+def test_what_several_generators_proposed_is_told(tmp_path: Path) -> None:
+    """The other proposes rock salt alone, under other strains."""
+
+    class RockSalt(Strained):
+        name = "metric_learning"
+
+        def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+            made = super().propose(target, 3 * n, seed=seed + 7, start=3 * start)
+            of_rock_salt = [k for k, p in enumerate(made.provenance) if p.space_group == 225]
+            provenance = [replace(made.provenance[k], index=k) for k in of_rock_salt]
+            return Proposals(made.crystals[of_rock_salt], provenance, n, Counter())
+
+    run = replace(search(tmp_path), generators=[Strained(), RockSalt()])
+    proposed_by = {r.spacegroup_number: r.proposed_by for r in run.run().results}
+    assert proposed_by == {225: "metric_learning template", 221: "template", 216: "template"}
+
+
 def test_the_last_order_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:
     """Weights that believe in what was proposed first, whatever its energy."""
     run = replace(search(tmp_path), last_order=LastOrder((0.0, 1.0, 0.0), none=-2.0))
