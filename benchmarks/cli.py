@@ -156,19 +156,27 @@ def generators(
     library: Known,
     targets: Targets = "heldout",
     energies: Energies = None,
+    model: Annotated[
+        str, typer.Option(help="What relaxes proposals for at most 50 steps too; none: nothing is relaxed")
+    ] = "none",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """How early do the template generators propose known crystals, nothing relaxed?"""
+    """How early do the template generators propose known crystals?"""
     from benchmarks.generators import ARMS, KS, measure
     from csp.engine import resolve_device
+    from surrogates.zoo import load_model
 
-    resolve_device(device)
-    found, name = measure(targets, library, energies, out, limit, seed, console.print)
-    for arm in ARMS:
-        counts = "  ".join(f"@{k} {found[f'recall_at_{k}.{arm}.{name}']}" for k in KS)
-        console.print(f"{arm:16} {counts}")
+    on = resolve_device(device)
+    relaxer = None if model == "none" else load_model(model, on)
+    found, name = measure(
+        targets, library, energies, out, model=relaxer, limit=limit, seed=seed, say=console.print
+    )
+    for kind in ("", "_relaxed") if relaxer else ("",):
+        for arm in ARMS:
+            counts = "  ".join(f"@{k} {found[f'recall_at_{k}{kind}.{arm}.{name}']}" for k in KS)
+            console.print(f"{arm + kind.replace('_', ' '):24} {counts}")
     _say(found, (f"ceiling.{name}", f"n.{name}"))
 
 

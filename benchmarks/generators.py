@@ -1,4 +1,4 @@
-"""How early the template generators propose the truth, nothing relaxed.
+"""How early the template generators propose the truth: as proposed, and after short relaxations.
 
 Three rankings of the same library: `template`, `metric_learning`, and `plain`, the reference: nearest
 elements first.
@@ -22,8 +22,9 @@ from csp.errors import InputError
 from csp.heldout import HELD_OUT, composition_name, fold, hashed
 from csp.library import Library
 from csp.matcher import Matcher
-from csp.protocols import Generator
-from csp.symmetry import primitive
+from csp.protocols import EnergyModel, Generator
+from csp.relax import relax
+from csp.symmetry import operations, primitive
 from csp.target import Target
 from csp.volume import VolumePrior
 from generators.candidates import Assignments
@@ -52,6 +53,7 @@ BATCHES = (10, 100)  # proposals are built and compared up to the first, then up
 HELD_OUT_TARGETS = 2000
 MAX_ATOMS = 100
 SYMPREC = 0.05
+MAX_STEPS = 50  # of a relaxation
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,14 @@ class Placed:
     """Where the answer for a target is.
 
     rank       arm → place of the first of 100 proposals that matches it, None if none does
+    relaxed    the same of the proposals after at most 50 steps of relaxation; empty where none was asked for
     reachable  does any entry with any assignment match it?
     templates  entries of its ratio
     """
 
     formula: str
     rank: dict[str, int | None]
+    relaxed: dict[str, int | None]
     reachable: bool
     templates: int
 
@@ -115,13 +119,16 @@ def measure(
     library: Path,
     energies: Path | None,
     out: Path,
+    *,
+    model: EnergyModel | None,
     limit: int | None,
     seed: int,
     say: Callable[[str], None],
 ) -> tuple[dict[str, Any], str]:
     """Place the answers of a set; write `summary.json` and `generators.json` after every target.
 
-    targets: a folder of CIFs, or "heldout". Returns the summary and the name of the set.
+    targets: a folder of CIFs, or "heldout"; model: what relaxes, None: nothing is relaxed.
+    Returns the summary and the name of the set.
     """
     opened = Library.open(library)
     if targets == "heldout":
@@ -132,12 +139,13 @@ def measure(
     if not known:
         raise InputError(f"There is no target in {targets}.")
     arms = {arm: make(opened, VolumePrior.load()) for arm, make in ARMS.items()}
+    told = {} if model is None else {"model": str(model.label)}
     placed: list[Placed] = []
     for k, one in enumerate(known, start=1):
-        placed.append(place(one, opened, arms))
-        ranks = "  ".join(f"{arm} {rank or '-'}" for arm, rank in placed[-1].rank.items())
+        placed.append(place(one, opened, arms, model))
+        ranks = "  ".join(f"{arm} {_places(placed[-1], arm)}" for arm in arms)
         say(f"{k:4d}/{len(known)}  {placed[-1].formula:20} {ranks}")
-        counts = {"seed": seed, "library": opened.fingerprint, **summary(placed, name)}
+        counts = {"seed": seed, "library": opened.fingerprint, **told, **summary(placed, name)}
         write_json(out / "summary.json", counts)
         write_json(out / "generators.json", {"targets": [asdict(p) for p in placed]})
     return counts, name
@@ -194,34 +202,52 @@ def write_held_out(
     return len(known)
 
 
-def place(known: Known, library: Library, arms: Mapping[str, Generator]) -> Placed:
+def place(
+    known: Known, library: Library, arms: Mapping[str, Generator], model: EnergyModel | None = None
+) -> Placed:
     """Ask every arm for the target."""
     rank = {name: _rank(known, generator) for name, generator in arms.items()}
+    relaxed = {name: _rank(known, generator, model) for name, generator in arms.items() if model}
     found = any(r is not None for r in rank.values()) or reachable(known, library)
-    return Placed(known.target.formula, rank, found, len(library.rows(known.target.anonymous)))
+    return Placed(known.target.formula, rank, relaxed, found, len(library.rows(known.target.anonymous)))
 
 
 def summary(placed: Iterable[Placed], name: str) -> dict[str, Any]:
     """Flat counts of a set of this name."""
     listed = list(placed)
+    kinds = {"": [p.rank for p in listed], "_relaxed": [p.relaxed for p in listed if p.relaxed]}
     found = {
-        f"recall_at_{k}.{arm}.{name}": sum((p.rank[arm] or KS[-1] + 1) <= k for p in listed)
+        f"recall_at_{k}{kind}.{arm}.{name}": sum((rank[arm] or KS[-1] + 1) <= k for rank in ranks)
+        for kind, ranks in kinds.items()
+        if ranks
         for arm in ARMS
         for k in KS
     }
     return found | {f"ceiling.{name}": sum(p.reachable for p in listed), f"n.{name}": len(listed)}
 
 
-def _rank(known: Known, generator: Generator) -> int | None:
-    """Place of the first of 100 proposals that matches (default StructureMatcher)."""
+def _places(placed: Placed, arm: str) -> str:
+    kinds = (placed.rank, placed.relaxed) if placed.relaxed else (placed.rank,)
+    return "/".join(str(ranks[arm] or "-") for ranks in kinds)
+
+
+def _rank(known: Known, generator: Generator, model: EnergyModel | None = None) -> int | None:
+    """Place of the first of 100 proposals that matches (default StructureMatcher), relaxed if by a model."""
     start = 0
     for end in BATCHES:
         proposals = generator.propose(known.target, end - start, seed=0, start=start)
-        hits = Matcher.DEFAULT.fits(known.crystal, proposals.crystals).nonzero().flatten()
+        crystals = proposals.crystals if model is None else _relaxed(proposals.crystals, model)
+        hits = Matcher.DEFAULT.fits(known.crystal, crystals).nonzero().flatten()
         if len(hits):
             return proposals.provenance[int(hits[0])].index + 1
         start = end
     return None
+
+
+def _relaxed(crystals: Crystals, model: EnergyModel) -> Crystals:
+    """The ends of short relaxations that keep the symmetry."""
+    symmetry = operations(crystals).to(model.device)
+    return relax(crystals.to(model.device), model, max_steps=MAX_STEPS, symmetry=symmetry).crystals.to("cpu")
 
 
 def reachable(known: Known, library: Library) -> bool:

@@ -1,10 +1,12 @@
 """The generators' benchmark: its held-out rule, its answers, its counts."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.generators import ARMS, Known, Placed, _answer, held_out, place, summary, write_held_out
 from benchmarks.truths import read_truths
@@ -12,9 +14,11 @@ from csp.crystals import Crystals
 from csp.heldout import HELD_OUT, composition_name, fold
 from csp.library import Library
 from csp.matcher import Matcher
+from csp.protocols import Proposals, Provenance
 from csp.symmetry import primitive
 from csp.target import Target
 from csp.volume import VolumePrior
+from surrogates.zoo import load_model
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +72,42 @@ def test_every_arm_finds_rock_salt_and_what_is_nowhere_is_unreachable(library: L
     assert missed.templates == len(library.rows((1, 1)))
 
 
+class Stretched:
+    """Proposes one crystal, rock salt pulled along an axis."""
+
+    name = "stretched"
+
+    def __init__(self, salt: Crystals) -> None:
+        cell = salt.cell.clone()
+        cell[..., 2] *= 1.4
+        self.crystals = replace(salt, cell=cell)
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+        kept = self.crystals[range(int(start == 0))]
+        return Proposals(kept, [Provenance(self.name, 0, seed, 139)][: len(kept)], n, Counter())
+
+
+def test_a_proposal_that_relaxes_to_the_answer_counts_once_relaxed(library: Library) -> None:
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b")
+    salt = primitive(library.crystals([int(row)]))
+    model = load_model("xs", torch.device("cpu"))
+    found = place(Known(Target.parse("NaCl"), salt), library, {"stretched": Stretched(salt)}, model)
+    assert found.rank == {"stretched": None}
+    assert found.relaxed == {"stretched": 1}
+
+
 def test_summary_counts() -> None:
     placed = [
-        Placed("A", {"template": 1, "metric_learning": 6, "plain": None}, True, 5),
-        Placed("B", {"template": None, "metric_learning": 100, "plain": None}, True, 5),
-        Placed("C", {"template": None, "metric_learning": None, "plain": None}, False, 5),
+        Placed("A", {"template": 1, "metric_learning": 6, "plain": None}, {}, True, 5),
+        Placed("B", {"template": None, "metric_learning": 100, "plain": None}, {}, True, 5),
+        Placed("C", {"template": None, "metric_learning": None, "plain": None}, {}, False, 5),
     ]
     found = summary(placed, "mine")
+    assert not any("relaxed" in key for key in found)
     assert (found["n.mine"], found["ceiling.mine"]) == (3, 2)
     assert [found[f"recall_at_{k}.metric_learning.mine"] for k in (1, 5, 10, 20, 100)] == [0, 0, 1, 1, 2]
     assert [found[f"recall_at_{k}.template.mine"] for k in (1, 100)] == [1, 1]
     assert found["recall_at_100.plain.mine"] == 0
+    relaxed = [replace(p, relaxed=dict.fromkeys(p.rank, 10)) for p in placed]
+    assert summary(relaxed, "mine")["recall_at_10_relaxed.plain.mine"] == 3
+    assert summary(relaxed, "mine")["recall_at_5_relaxed.plain.mine"] == 0
