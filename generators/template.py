@@ -21,7 +21,9 @@ from generators.substitution import Substitution
 __all__ = ["TemplateGenerator"]
 
 LIKE_CHARGES = 0.5
-"""Added to ln p of an entry whose elements and those that replace them balance with like charges."""
+"""Added to ln p of an entry whose elements and those that replace them balance with like charges. Of 0, 1/4,
+1/2, 1 and 2 the likeliest on 600 held-out compositions, by 0.02 of the mean ln p against none: a substitution
+that was mined seldom changes the charge, and the answers' places hardly move."""
 
 
 class TemplateGenerator:
