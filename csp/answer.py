@@ -148,6 +148,7 @@ class Answer:
             "plausible": len(search.plausible),
             "unique": len(search.pool.ids),
             **({"labelled": len(labels)} if search.learner else {}),
+            "improved": len(search.store.relaxed("improve", search.first.label)[0]),
             "relaxed": len(search.store.relaxed("relax", search.first.label)[0]),
             **({"finished": len(ids)} if len(search.models) > 1 else {}),
             "converged": sum(status == Status.CONVERGED for status in relaxed.status),

@@ -56,6 +56,7 @@ STAGES = {
     "filter": "filtering",
     "screen": "screening",
     "label": "labelling",
+    "improve": "improving",
     "relax": "relaxing",
     "judge": "judging",
     "finish": "finishing",

@@ -13,7 +13,7 @@ from csp.dedup import fingerprints, unique
 from csp.matcher import Matcher
 from csp.relax import Status
 
-__all__ = ["RANKED", "gain", "same_crystal", "simplest", "without_idle_children"]
+__all__ = ["RANKED", "SAME_ENERGY", "gain", "same_crystal", "simplest", "without_idle_children"]
 
 RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 SAME_ENERGY = 1e-3  # eV/atom

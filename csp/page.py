@@ -25,6 +25,7 @@ STAGES = {
     "unique": "distinct",
     "screened": "screened by energy",
     "labelled": "labelled to learn from",
+    "improved": "drawn ones taken a few steps downhill",
     "relaxed": "relaxed",
     "finished": "relaxed on by the last model",
     "converged": "converged",

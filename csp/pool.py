@@ -13,7 +13,7 @@ from csp.crystals import Crystals
 from csp.protocols import Provenance
 from csp.rank import order
 
-__all__ = ["Pool", "both_ways", "by_score", "interleave", "together"]
+__all__ = ["Pool", "all_ways", "by_score", "interleave", "together"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class Pool:
         return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
 
 
-def both_ways(pool: Pool, per_atom: Sequence[float], n: int) -> list[int]:
-    """The first n of a pool with energies, eV/atom (NaN: none).
+def all_ways(pool: Pool, n: int, *energies: Sequence[float]) -> list[int]:
+    """The first n of a pool with energies of one or more kinds, eV/atom (NaN: none).
 
     Each generator's lowest energies take turns with the generator's own order, where it has one:
     its scores know the chemistry, the energies of unrelaxed crystals know the geometry, and each
@@ -41,12 +41,17 @@ def both_ways(pool: Pool, per_atom: Sequence[float], n: int) -> list[int]:
     """
     lists: list[list[int]] = []
     for name, members in by_score(pool).items():
-        known = [k for k in members if math.isfinite(per_atom[k])]
-        energies = torch.tensor([per_atom[k] for k in known], dtype=torch.float64)
-        by_energy = [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
+        by_energy = [_lowest_first(pool, members, per_atom) for per_atom in energies]
         scored = len({_own(pool.provenance[k], name).score for k in members}) > 1
-        lists += [by_energy, members] if scored or not known else [by_energy]
+        lists += [*by_energy, members] if scored or not any(by_energy) else by_energy
     return interleave(lists, n)
+
+
+def _lowest_first(pool: Pool, members: Sequence[int], per_atom: Sequence[float]) -> list[int]:
+    """Those of the members that have an energy."""
+    known = [k for k in members if math.isfinite(per_atom[k])]
+    energies = torch.tensor([per_atom[k] for k in known], dtype=torch.float64)
+    return [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
 
 
 def by_score(pool: Pool) -> dict[str, list[int]]:

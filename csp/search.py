@@ -1,9 +1,11 @@
 """The whole algorithm: from a target to ranked crystals. Read this first.
 
-    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ relaxed ─▶ judged ─▶ finished ─▶ rattled
-                                                                        references ─▶ hull ─▶ ranked ◀┘
+    generators ─▶ candidates ─▶ plausible ─▶ unique ─▶ screened ─▶ improved ─▶ relaxed ─▶ judged ─▶ finished
+                                                              references ─▶ hull ─▶ ranked ◀─ rattled ◀┘
 
-With one model, it does everything and nothing is left to judge or finish. With two, the first (a fast
+What no template vouches for is improved: a few steps downhill before it is chosen or not, because single
+points of drawn coordinates say little. With one model, it does everything and nothing is left to judge or
+finish. With two, the first (a fast
 surrogate) screens and relaxes; the second (a slower potential) judges what came out by single points,
 finishes the best of it, and the ranking is by its energies alone. With a learner, some candidates are
 labelled after the screening, the first model is adapted to the labels, and the candidates are screened
@@ -30,11 +32,11 @@ from csp.adaptation import Adaptation, labelling
 from csp.answer import Answer
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.ends import RANKED, same_crystal, simplest
+from csp.ends import RANKED, SAME_ENERGY, same_crystal, simplest
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.last_order import LastOrder
-from csp.pool import Pool, both_ways, by_score, interleave, together
+from csp.pool import Pool, all_ways, by_score, interleave, together
 from csp.prediction import Prediction
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner
 from csp.rank import Ranking, enthalpy, rank
@@ -50,11 +52,22 @@ __all__ = ["STAGES", "WHOLE", "Progress", "Search", "Share", "check_elements"]
 
 PROPOSAL_SHARD = 256
 # crystals in one shard: what a kill may cost; 40 relax a quarter to a third faster than 16 at a time
-MODEL_SHARD = {"screen": 256, "label": 1, "relax": 40, "judge": 40, "finish": 10, "rattle": 8, "hull": 1}
+MODEL_SHARD = {
+    "screen": 256,
+    "label": 1,
+    "improve": 40,
+    "relax": 40,
+    "judge": 40,
+    "finish": 10,
+    "rattle": 8,
+    "hull": 1,
+}
 ON_GPU = 32  # times as many
 JUDGED = 4  # times as many as are finished, at most; a single point costs about a fiftieth of finishing
+IMPROVED = 3  # times as many as are relaxed, at most
+IMPROVING_STEPS = 20
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
-STAGES = ("propose", "screen", "label", "relax", "judge", "finish", "rattle", "hull")
+STAGES = ("propose", "screen", "label", "improve", "relax", "judge", "finish", "rattle", "hull")
 
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
@@ -153,10 +166,16 @@ class Search:
             self._screen(done + 1, WHOLE)
         self.progress("label", self.settings.labels, self.settings.labels)
 
+    def improve(self, share: Share = WHOLE) -> None:
+        """Relax screened candidates without a template for a few steps, keeping their symmetry."""
+        drawn, max_force = self._drawn(), self.settings.max_force
+        self._relax_in_shards(
+            "improve", self.first, drawn.ids, drawn.crystals, max_force, share, max_steps=IMPROVING_STEPS
+        )
+
     def relax(self, share: Share = WHOLE) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
-        chosen = self.pool.take(self._chosen())
-        max_force = self.settings.max_force
+        chosen, max_force = self._chosen(), self.settings.max_force
         self._relax_in_shards("relax", self.first, chosen.ids, chosen.crystals, max_force, share)
 
     def judge(self, share: Share = WHOLE) -> None:
@@ -217,7 +236,7 @@ class Search:
     @property
     def starts(self) -> Pool:
         """What the last model relaxes keeping symmetry, by the ids that `relaxed` gives their ends."""
-        return self._finishing() if len(self.models) > 1 else self.pool.take(self._chosen())
+        return self._finishing() if len(self.models) > 1 else self._chosen()
 
     @cached_property
     def pool(self) -> Pool:
@@ -260,16 +279,55 @@ class Search:
             self.progress("screen", len(index), len(index))
 
     def _energies(self, rounds: int) -> list[float]:
-        """eV/atom of the pool's members by the first model after so many rounds; NaN if not screened."""
+        """Enthalpies, eV/atom, of the pool's members by the first model after so many rounds; NaN if not
+        screened."""
         ids, evaluation = self.store.energies(_screening(rounds), self._adapted(rounds).label)
-        energy = dict(zip(ids, evaluation.energy.tolist(), strict=True))
-        n_atoms = self.pool.crystals.n_atoms.tolist()
-        return [energy.get(i, math.nan) / n for i, n in zip(self.pool.ids, n_atoms, strict=True)]
+        known = dict(zip(ids, evaluation.energy.tolist(), strict=True))
+        energy = torch.tensor([known.get(i, math.nan) for i in self.pool.ids], dtype=torch.float64)
+        crystals = self.pool.crystals
+        return (enthalpy(energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms).tolist()
 
-    def _chosen(self) -> list[int]:
-        """Members of the pool that are relaxed."""
-        rounds = self.settings.rounds if self.learner else 0
-        return both_ways(self.pool, self._energies(rounds), self.settings.relaxed)
+    @cached_property
+    def _screened_energies(self) -> list[float]:
+        """As `_energies` after all rounds. Read when all are stored."""
+        return self._energies(self.settings.rounds if self.learner else 0)
+
+    def _drawn(self) -> Pool:
+        """Screened candidates without a template, as many as are improved."""
+        per_atom = self._screened_energies
+        index = [
+            k
+            for k, proposed in enumerate(self.pool.provenance)
+            if math.isfinite(per_atom[k]) and not any(one.template_id for one in proposed)
+        ]
+        drawn = self.pool.take(index)
+        return drawn.take(all_ways(drawn, IMPROVED * self.settings.relaxed, [per_atom[k] for k in index]))
+
+    def _chosen(self) -> Pool:
+        """What the first model relaxes: candidates, the improved as they are now, ends that meet once.
+
+        The improved ones compete by the energies that they had and by those that they have: many a wrong
+        crystal relaxes to a lower energy than an answer that was drawn right.
+        """
+        ids, ends = self.store.relaxed("improve", self.first.label)
+        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
+        of_pool = {i: k for k, i in enumerate(self.pool.ids)}
+        improved = [of_pool[ids[k]] for k in good]
+        same = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY).tolist()
+        provenance = together(same, [self.pool.provenance[k] for k in improved])
+        kept, left = list(provenance), sorted(set(of_pool.values()) - set(improved))
+        pool = Pool(
+            [self.pool.ids[k] for k in left] + [ids[good[k]] for k in kept],
+            Crystals.cat([self.pool.crystals[left], crystals[kept]]),
+            [self.pool.provenance[k] for k in left] + list(provenance.values()),
+        )
+        before = dict.fromkeys(kept, math.inf)
+        for stands, k in zip(same, improved, strict=True):
+            before[stands] = min(before[stands], self._screened_energies[k])
+        screened = [self._screened_energies[k] for k in left] + list(before.values())
+        now = [math.nan] * len(left) + per_atom[kept].tolist()
+        return pool.take(all_ways(pool, self.settings.relaxed, screened, now))
 
     def _to_label(self, done: int) -> list[int]:
         """Members of the pool that are labelled after so many rounds; the labels are shared out evenly."""
@@ -311,7 +369,7 @@ class Search:
         distinct, per_atom = self._distinct()
         if len(distinct.ids) <= self.settings.finished:
             return distinct.take([])
-        return distinct.take(both_ways(distinct, per_atom, JUDGED * self.settings.finished))
+        return distinct.take(all_ways(distinct, JUDGED * self.settings.finished, per_atom))
 
     def _finishing(self) -> Pool:
         """What the last model is to relax on: ends of the first model, with the ids of their candidates."""
@@ -323,7 +381,7 @@ class Search:
         crystals = judged.crystals
         energies = torch.tensor([energy.get(i, math.nan) for i in crystals.ids()], dtype=torch.float64)
         per_atom = enthalpy(energies, crystals.volumes, self.settings.pressure) / crystals.n_atoms
-        return judged.take(both_ways(judged, per_atom.tolist(), self.settings.finished))
+        return judged.take(all_ways(judged, self.settings.finished, per_atom.tolist()))
 
     def _best(self, relaxed: Relaxed) -> list[int]:
         """The lowest distinct crystals, which are rattled."""
@@ -350,9 +408,20 @@ class Search:
         return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
 
     def _relax_in_shards(
-        self, stage: str, model: EnergyModel, ids: list[str], starts: Crystals, max_force: float, share: Share
+        self,
+        stage: str,
+        model: EnergyModel,
+        ids: list[str],
+        starts: Crystals,
+        max_force: float,
+        share: Share,
+        max_steps: int | None = None,
     ) -> bool:
-        """Relax and store what is not yet stored; whether the whole stage is stored now."""
+        """Relax and store what is not yet stored; whether the whole stage is stored now.
+
+        max_steps: at most, less where the settings say less; None: as they say.
+        """
+        max_steps = min(max_steps or self.settings.max_steps, self.settings.max_steps)
         written, size = self.store.done(stage), _shard_size(stage, model)
         self.progress(stage, 0, len(ids))
         for shard, part in _shards(len(ids), size, share):
@@ -366,7 +435,7 @@ class Search:
             ends = relax(
                 crystals.to(model.device),
                 model,
-                max_steps=self.settings.max_steps,
+                max_steps=max_steps,
                 max_force=max_force,
                 pressure=self.settings.pressure,
                 symmetry=None if stage == "rattle" else operations(crystals).to(model.device),

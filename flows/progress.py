@@ -17,6 +17,7 @@ WORDS = {
     "filter": "dropping what is crowded or there twice",
     "screen": "screening",
     "label": "labelling",
+    "improve": "improving what was drawn",
     "relax": "relaxing",
     "judge": "judging",
     "finish": "finishing",
@@ -26,8 +27,17 @@ WORDS = {
 }
 # Shares of the time that the stages take, of 100: the ten compositions in benchmarks/results. With two
 # models relaxing is parted between them; into what is a guess.
-ONE_MODEL = {"propose": 9, "filter": 1, "screen": 12, "relax": 65, "rattle": 13}
-TWO_MODELS = {"propose": 9, "filter": 1, "screen": 4, "relax": 20, "judge": 4, "finish": 43, "rattle": 19}
+ONE_MODEL = {"propose": 9, "filter": 1, "screen": 12, "improve": 25, "relax": 40, "rattle": 13}
+TWO_MODELS = {
+    "propose": 10,
+    "filter": 1,
+    "screen": 5,
+    "improve": 24,
+    "relax": 24,
+    "judge": 4,
+    "finish": 25,
+    "rattle": 7,
+}
 LABELLING = 40  # of 100, where candidates are labelled; a guess
 HULL = 50  # of 100, where a hull is asked for; a guess, much less where its references are known
 SHOWN_EVERY = 3.0  # seconds

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ON_DEVICE", "one_at_a_time", "turn"]
 
-ON_DEVICE = ("screen", "relax", "judge", "finish", "rattle", "hull")  # stages whose work is the models'
+ON_DEVICE = ("screen", "improve", "relax", "judge", "finish", "rattle", "hull")  # stages of the models
 GIVEN_BACK = 60.0  # seconds after which a killed process' turn is over, the least that Prefect allows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from csp.crystals import Crystals
-from csp.pool import Pool, both_ways, by_score, interleave, together
+from csp.pool import Pool, all_ways, by_score, interleave, together
 from csp.protocols import Provenance
 
 
@@ -44,5 +44,7 @@ def test_energies_and_scores_take_turns() -> None:
     )
     energies = [3.0, 2.0, 1.0, 0.5, float("nan")]
     # a by energy: 2, 1, 0; a by score: 0, 1, 2; b, which has no scores, by energy: 3, 2
-    assert both_ways(members, energies, 4) == [2, 0, 3, 1]
+    assert all_ways(members, 4, energies) == [2, 0, 3, 1]
+    # b by the other energies: 4, 3; a has none of that kind
+    assert all_ways(members, 4, energies, [float("nan")] * 3 + [2.0, 1.0]) == [2, 0, 3, 4]
     assert interleave([[2, 1, 0], [0, 1, 2], [3, 2]], 9) == [2, 0, 3, 1]

@@ -110,11 +110,13 @@ def test_finds_the_densest_packing_first(undisturbed: Prediction) -> None:
 
 def test_the_funnel_counts_everything(undisturbed: Prediction) -> None:
     funnel = undisturbed.funnel
-    assert list(funnel) == ["proposed", "built", "plausible", "unique", "relaxed", "converged", "ranked"]
+    stages = ["proposed", "built", "plausible", "unique", "improved", "relaxed", "converged", "ranked"]
+    assert list(funnel) == stages
     assert funnel["proposed"] == 12
     assert funnel["built"] == 11
     assert "unlucky" in undisturbed.warnings[0]
-    assert funnel["relaxed"] == 9
+    assert funnel["improved"] == 9
+    assert funnel["relaxed"] == 3  # the ends that did not meet
     assert sum(r.n_duplicates + 1 for r in undisturbed.results) >= funnel["converged"]
 
 
@@ -177,13 +179,39 @@ def test_same_seed_same_answer_other_seed_other(tmp_path: Path, undisturbed: Pre
     assert search(tmp_path / "b", settings=other).run().crystals.ids() != undisturbed.crystals.ids()
 
 
+class HalfKnown(Strained):
+    """Every second candidate comes from a template."""
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+        proposals = super().propose(target, n, seed=seed, start=start)
+        named = [replace(p, template_id=f"mp-{p.index}" * (p.index % 2)) for p in proposals.provenance]
+        return replace(proposals, provenance=named)
+
+
+def test_what_no_template_vouches_for_is_relaxed_from_where_it_was_improved_to(tmp_path: Path) -> None:
+    run = search(tmp_path)
+    run = replace(run, generators=[HalfKnown()])
+    run.run()
+    ids, ends = run.store.relaxed("improve", LennardJones.label)
+    drawn = [i for i, one in zip(run.pool.ids, run.pool.provenance, strict=True) if not one[0].template_id]
+    assert sorted(ids) == sorted(drawn)
+    assert 0 < len(drawn) < len(run.pool.ids)
+    by_id = dict(zip(run.pool.ids, run.pool.crystals.ids(), strict=True))
+    improved = dict(zip(ids, ends.crystals.ids(), strict=True))
+    for i, start in zip(run.starts.ids, run.starts.crystals.ids(), strict=True):
+        assert start == improved.get(i, by_id[i])
+    screened, evaluation = run.store.energies("screen", LennardJones.label)
+    before = dict(zip(screened, evaluation.energy.tolist(), strict=True))
+    assert all(float(e) <= before[i] for i, e in zip(ids, ends.energy, strict=True))
+
+
 def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"finished": 2})
     run = search(tmp_path, settings=settings, surrogate=Softer())
     prediction = run.run()
     assert prediction.label == LennardJones.label
     funnel = prediction.funnel
-    assert (funnel["relaxed"], funnel["finished"]) == (9, 2)
+    assert (funnel["relaxed"], funnel["finished"]) == (3, 2)
     energy = LennardJones().evaluate(prediction.crystals).energy / prediction.crystals.n_atoms
     np.testing.assert_allclose([r.energy_ev_per_atom for r in prediction.results], energy, atol=1e-9)
     assert prediction.results[0].spacegroup_number == 221
