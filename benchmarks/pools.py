@@ -1,11 +1,14 @@
 """Does a pool of virtual crystals hold the answer: the learned space-group generator against chance.
 
-No template is used. A pool is screened by single points of a surrogate, its best distinct crystals are
-relaxed shortly; the answer counts as proposed under loose tolerances, as found under the default ones.
+No template is used. As in a search, the distinct crystals of a pool get single points of a surrogate and go a
+few steps downhill, and the lowest before and after are relaxed; the answer counts as proposed under loose
+tolerances, as found under the default ones.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, islice
@@ -16,18 +19,20 @@ import torch
 
 from benchmarks import space_group
 from benchmarks.exactness import Exact, exact
-from benchmarks.files import read_energies, write_json
+from benchmarks.files import changed, read_energies, write_json
 from benchmarks.generators import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.ends import RANKED
+from csp.ends import RANKED, SAME_ENERGY
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.library import Library
 from csp.matcher import Matcher
+from csp.pool import interleave
 from csp.protocols import EnergyModel, Generator
 from csp.rank import order
 from csp.relax import relax
+from csp.search import IMPROVING_STEPS
 from csp.symmetry import operations
 from csp.volume import VolumePrior
 from generators.cards import shipped
@@ -38,8 +43,9 @@ __all__ = ["ARMS", "Pooled", "measure", "pooled", "summary"]
 
 SMALL, LARGEST = 20, 40  # atoms in the primitive cell: of a held-out answer, of what is drawn for it
 HELD_OUT_TARGETS, NEW_PROTOTYPES = 100, 50
+AT_ONCE = 64  # relaxed in a batch
 RELAXED = 50  # best distinct crystals of a pool
-MAX_STEPS = 30
+MAX_STEPS = 30  # of a relaxation, those downhill before included
 
 ARMS: Mapping[str, Callable[[Library, VolumePrior, Path | None], Generator]] = {
     "learned": SpaceGroupGenerator,
@@ -78,25 +84,31 @@ def measure(
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Pools of `size` crystals; `summary.json` and `pools.json` are written after every target.
+    """Pools of `size` crystals; `summary.json` and `pools.json` are written after every target, and targets
+    that are there already are not done again.
 
     targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
     atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
     other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each.
-    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target.
+    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target
+    and for a folder of other pools.
     """
     opened, known = _targets(targets, Library.open(library), energies, limit, seed)
     volume = VolumePrior.load()
     found: dict[str, Any] = {"seed": seed, "library": opened.fingerprint, "pool": size}
-    found["model"] = str(model.label)
+    found |= {"model": str(model.label), "generator": _sha256(weights or shipped("space_group"))}
+    if changed(out / "summary.json", found):
+        raise InputError(f"{out} holds pools of other settings or models; choose another folder.")
+    rows = _done(out / "pools.json")
     if targets == "heldout":
         of_entries = read_energies(energies) if energies else {}
         found |= space_group.measure(
             Library.open(library), of_entries, weights or shipped("space_group"), seed
         )
     arms = {arm: make(opened, volume, weights) for arm, make in ARMS.items()}
-    rows: list[dict[str, Any]] = []
     for name, one in known:
+        if any((row["set"], row["formula"]) == (name, one.target.formula) for row in rows):
+            continue
         per_atom = volume.predict(one.target.numbers, one.target.counts) / one.target.n_atoms
         pools = {arm: pooled(one, generator, model, size, per_atom, seed) for arm, generator in arms.items()}
         rows.append({"set": name, "formula": one.target.formula} | {a: asdict(p) for a, p in pools.items()})
@@ -119,12 +131,12 @@ def pooled(
     proposed = int(Matcher.LOOSE.fits(known.crystal, built).sum())
     distinct = built[plausible(built, volume_per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
-    best = distinct[_by_energy(distinct, model.evaluate(distinct).energy)[:RELAXED]]
-    ends = relax(
-        best.to(model.device), model, max_steps=MAX_STEPS, symmetry=operations(best).to(model.device)
-    )
-    good = [k for k, status in enumerate(ends.status) if status in RANKED]
-    crystals, energy = ends.crystals[good].to("cpu"), ends.energy[good].cpu()
+    screened = model.evaluate(distinct).energy.cpu()
+    improved, energy, good = _relaxed(distinct, model, IMPROVING_STEPS)
+    met = unique(improved, energies=energy / improved.n_atoms, energy_tolerance=SAME_ENERGY).tolist()
+    ways = _by_energy(distinct[good], screened[good]), _by_energy(improved, energy)
+    best = interleave([list(dict.fromkeys(met[k] for k in way)) for way in ways], RELAXED)
+    crystals, energy, _ = _relaxed(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
     ranked = crystals[_by_energy(crystals, energy)]
     ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
     hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()
@@ -176,6 +188,25 @@ def _both_sets(library: Library, small: Iterator[Known], limit: int | None) -> I
         yield "new_prototype", one
 
 
-def _by_energy(crystals: Crystals, energy: torch.Tensor) -> torch.Tensor:
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _done(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text(encoding="utf-8"))["targets"] if path.is_file() else []
+
+
+def _relaxed(starts: Crystals, model: EnergyModel, steps: int) -> tuple[Crystals, torch.Tensor, list[int]]:
+    """Ends that keep the symmetry, eV per cell, and whose ends they are; failed ones are left out."""
+    parts = [
+        relax(part.to(model.device), model, max_steps=steps, symmetry=operations(part).to(model.device))
+        for part in (starts[k : k + AT_ONCE] for k in range(0, len(starts), AT_ONCE))
+    ]
+    good = [k for k, status in enumerate(s for part in parts for s in part.status) if status in RANKED]
+    crystals = Crystals.cat([part.crystals.to("cpu") for part in parts])[good]
+    return crystals, torch.cat([part.energy.cpu() for part in parts])[good], good
+
+
+def _by_energy(crystals: Crystals, energy: torch.Tensor) -> list[int]:
     """The order of the crystals by energy per atom; energies [B] in eV per cell."""
-    return order(energy / crystals.n_atoms, crystals.ids())
+    return order(energy / crystals.n_atoms, crystals.ids()).tolist()
