@@ -55,7 +55,7 @@ PROPOSAL_SHARD = 256
 MODEL_SHARD = {
     "screen": 256,
     "label": 1,
-    "improve": 40,
+    "improve": 120,
     "relax": 40,
     "judge": 40,
     "finish": 10,
