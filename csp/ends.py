@@ -12,6 +12,7 @@ from csp.crystals import Crystals
 from csp.dedup import fingerprints, unique
 from csp.matcher import Matcher
 from csp.relax import Status
+from csp.symmetry import primitive_sites
 
 __all__ = ["RANKED", "SAME_ENERGY", "gain", "same_crystal", "simplest", "without_idle_children"]
 
@@ -25,11 +26,14 @@ def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
 
     Those are one whose fingerprints are close and whose energies differ by no more than two relaxations of
     one crystal do; those for which only one of both holds, if StructureMatcher takes them for one. (Orders of
-    cations and stackings of layers may be told apart by nothing but a few meV/atom.)
+    cations and stackings of layers may be told apart by nothing but a few meV/atom.) Of those for which both
+    hold the ones with the fewest inequivalent sites are one only if StructureMatcher says so, too: the others
+    are orders and stackings with faults, these may be two crystals known by different names.
     """
     points = fingerprints(crystals)
     close = unique(crystals, energies=per_atom, points=points).tolist()
     group = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY, points=points)
+    group = _simple_ones_apart(crystals, per_atom, group)
     leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
     for place, leader in enumerate(leaders):
         if int(group[leader]) != leader:
@@ -43,6 +47,30 @@ def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
         for k, same in zip(near, Matcher.DEFAULT.fits(crystals[leader], crystals[near]), strict=True):
             if bool(same):
                 group[group == k] = leader
+    return group
+
+
+def _simple_ones_apart(crystals: Crystals, per_atom: Tensor, group: Tensor) -> Tensor:
+    """The groups int64 [B], each by its lowest, without those of the fewest inequivalent sites that
+    StructureMatcher parts from the lowest; these are groups of their own."""
+    group = group.clone()
+    for leader in set(group.tolist()):
+        members = (group == leader).nonzero().flatten().tolist()
+        if len(members) == 1:
+            continue
+        n_sites = [len(sites) or math.inf for sites in primitive_sites(crystals[members])[1]]
+        simple = [k for k, n in zip(members, n_sites, strict=True) if n == min(n_sites) and k != leader]
+        simple.sort(key=lambda k: float(per_atom[k]))
+        stands = leader
+        while simple:
+            same = Matcher.DEFAULT.fits(crystals[stands], crystals[simple]).tolist()
+            for k, fits in zip(simple, same, strict=True):
+                if fits:
+                    group[k] = stands
+            simple = [k for k, fits in zip(simple, same, strict=True) if not fits]
+            if simple:
+                stands = simple.pop(0)
+                group[stands] = stands
     return group
 
 

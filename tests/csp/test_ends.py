@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from pymatgen.core import Lattice, Structure
 
 from csp.crystals import Crystals
+from csp.dedup import unique
 from csp.ends import same_crystal, simplest
+from csp.symmetry import primitive
 
 
 def test_the_smallest_cell_stands_for_what_is_alike_and_as_low() -> None:
@@ -45,6 +48,26 @@ def test_polytypes_are_one_only_while_nothing_tells_them_apart() -> None:
     same_energy = torch.tensor([0.0, 0.0004], dtype=torch.float64)
     assert same_crystal(crystals, same_energy).tolist() == [0, 0]
     assert same_crystal(crystals, 10 * same_energy).tolist() == [0, 1]
+
+
+def test_layered_and_spinel_like_orders_are_two_crystals_however_equal_their_energies() -> None:
+    """LiCoO2: each cation sees the same neighbours at the same distances in both orders of rock salt."""
+    a = 4.0  # of rock salt
+    hexagonal, cubic = Lattice.hexagonal(a / 2**0.5, 2 * 3**0.5 * a), Lattice.cubic(2 * a)
+    quarter = [0.25, 0.25, 0.25]
+    layered = Structure.from_spacegroup(
+        "R-3m", hexagonal, ["Li", "Co", "O"], [[0, 0, 0], [0, 0, 0.5], [0, 0, 0.25]]
+    )
+    spinel = Structure.from_spacegroup(
+        "Fd-3m:2", cubic, ["Li", "Co", "O"], [[0, 0, 0], [0.5, 0.5, 0.5], quarter]
+    )
+    crystals = primitive(Crystals.from_structures([layered, spinel]))
+    assert crystals.n_atoms.tolist() == [4, 16]
+    assert unique(crystals).tolist() == [0, 0]
+    energy = torch.tensor([0.0, 0.0004], dtype=torch.float64)
+    assert same_crystal(crystals, energy).tolist() == [0, 1]
+    doubles = Crystals.cat([crystals, crystals])
+    assert same_crystal(doubles, energy.repeat(2)).tolist() == [0, 1, 0, 1]
 
 
 def test_one_structure_is_one_crystal_however_well_it_is_relaxed() -> None:
