@@ -149,13 +149,13 @@ def test_labelling_takes_its_share_of_the_progress() -> None:
     pace = Pace(shares(1, labels=True))
     assert sum(pace.shares.values()) == pytest.approx(100)
     assert list(pace.shares) == ["propose", "filter", "screen", "label", "improve", "relax", "rattle"]
-    assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(0.6 * 22 + 20)
+    assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(0.6 * 13 + 20)
 
 
 def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
     pace = Pace(shares(1, labels=False))
     pace.at("relax", 90, 100, now=0.0)
-    assert "about 8 min left" in pace.at("relax", 91, 100, now=11.5)[1]  # 11.5 s for 0.40 %, 16.6 % left
+    assert "about 8 min left" in pace.at("relax", 91, 100, now=15.0)[1]  # 15.0 s for 0.26 %, 8.34 % left
 
 
 @pytest.mark.parametrize(
