@@ -40,8 +40,8 @@ def test_the_files(run: Path) -> None:
     assert ranked["formula"] == "NaCl"
     assert ranked["label"].startswith("PBE+U/MP2020/chgnet-0.3.0")
     assert list(ranked["funnel"]) == [
-        "proposed", "built", "plausible", "unique", "relaxed", "finished", "converged",
-        "ranked",
+        "proposed", "built", "plausible", "unique", "improved", "relaxed", "finished",
+        "converged", "ranked",
     ]  # fmt: skip
     assert {
         "rank", "id", "file", "n_atoms", "spacegroup", "spacegroup_number", "energy_ev_per_atom",
