@@ -23,7 +23,8 @@ from benchmarks.files import changed, read_energies, write_json
 from benchmarks.generators import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
 from csp.dedup import unique
-from csp.ends import RANKED, SAME_ENERGY
+from csp.downhill import downhill
+from csp.ends import SAME_ENERGY
 from csp.errors import InputError
 from csp.geometry import plausible
 from csp.library import Library
@@ -31,9 +32,7 @@ from csp.matcher import Matcher
 from csp.pool import interleave
 from csp.protocols import EnergyModel, Generator
 from csp.rank import order
-from csp.relax import relax
 from csp.search import IMPROVING_STEPS
-from csp.symmetry import operations
 from csp.volume import VolumePrior
 from generators.cards import shipped
 from generators.random_symmetric import RandomGenerator
@@ -43,7 +42,6 @@ __all__ = ["ARMS", "Pooled", "measure", "pooled", "summary"]
 
 SMALL, LARGEST = 20, 40  # atoms in the primitive cell: of a held-out answer, of what is drawn for it
 HELD_OUT_TARGETS, NEW_PROTOTYPES = 100, 50
-AT_ONCE = 64  # relaxed in a batch
 RELAXED = 50  # best distinct crystals of a pool
 MAX_STEPS = 30  # of a relaxation, those downhill before included
 
@@ -132,11 +130,11 @@ def pooled(
     distinct = built[plausible(built, volume_per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
     screened = model.evaluate(distinct).energy.cpu()
-    improved, energy, good = _relaxed(distinct, model, IMPROVING_STEPS)
+    improved, energy, good = downhill(distinct, model, IMPROVING_STEPS)
     met = unique(improved, energies=energy / improved.n_atoms, energy_tolerance=SAME_ENERGY).tolist()
     ways = _by_energy(distinct[good], screened[good]), _by_energy(improved, energy)
     best = interleave([list(dict.fromkeys(met[k] for k in way)) for way in ways], RELAXED)
-    crystals, energy, _ = _relaxed(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
+    crystals, energy, _ = downhill(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
     ranked = crystals[_by_energy(crystals, energy)]
     ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
     hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()
@@ -194,17 +192,6 @@ def _sha256(path: Path) -> str:
 
 def _done(path: Path) -> list[dict[str, Any]]:
     return json.loads(path.read_text(encoding="utf-8"))["targets"] if path.is_file() else []
-
-
-def _relaxed(starts: Crystals, model: EnergyModel, steps: int) -> tuple[Crystals, torch.Tensor, list[int]]:
-    """Ends that keep the symmetry, eV per cell, and whose ends they are; failed ones are left out."""
-    parts = [
-        relax(part.to(model.device), model, max_steps=steps, symmetry=operations(part).to(model.device))
-        for part in (starts[k : k + AT_ONCE] for k in range(0, len(starts), AT_ONCE))
-    ]
-    good = [k for k, status in enumerate(s for part in parts for s in part.status) if status in RANKED]
-    crystals = Crystals.cat([part.crystals.to("cpu") for part in parts])[good]
-    return crystals, torch.cat([part.energy.cpu() for part in parts])[good], good
 
 
 def _by_energy(crystals: Crystals, energy: torch.Tensor) -> list[int]:

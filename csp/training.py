@@ -196,10 +196,59 @@ def space_group_data(
     typer.echo(f"{out}: {dict(total)}")
 
 
+@app.command("space-group-expert")
+def space_group_expert(
+    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
+    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the space-group model; default: what ships")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Energy model that screens and relaxes")] = "xs",
+    compositions: Annotated[int, typer.Option(min=1, help="How many, of the training folds")] = 1000,
+    drawn: Annotated[int, typer.Option(min=1, help="Candidates for each")] = 100,
+    window: Annotated[float, typer.Option(min=0.0, help="eV/atom over the lowest, of what is kept")] = 0.05,
+    exclude: Annotated[
+        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same crystals")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+) -> None:
+    """Low crystals that the space-group model drew itself, for it to learn from beside the library's."""
+    from csp.engine import resolve_device
+    from csp.library import Library
+    from csp.volume import VolumePrior
+    from generators.cards import load_weights, shipped
+    from generators.expert_iteration import Expert, build
+    from generators.space_group import SpaceGroupGenerator
+    from surrogates.zoo import load_model
+
+    library, weights = Library.open(structures), weights or shipped("space_group")
+    total = build(
+        library,
+        SpaceGroupGenerator(library, VolumePrior.load(), weights),
+        load_model(model, resolve_device(device)),
+        out,
+        compositions=compositions,
+        exclude=_lines(exclude),
+        expert=Expert(drawn=drawn, window=window, seed=seed),
+        origin={"drawn by": load_weights(weights)[1].sha256},
+        report=typer.echo,
+    )
+    typer.echo(f"{out}: {dict(total)}")
+
+
 @app.command("space-group")
 def space_group(
-    data: Annotated[Path, typer.Option(help="Folder that `csp train space-group-data` made")],
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder that `csp train space-group-data`, or space-group-expert, made; may be repeated"
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")],
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights file (.safetensors) of a model to begin with")
+    ] = None,
     exclude: Annotated[
         Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
     ] = None,
@@ -223,12 +272,12 @@ def space_group(
 
     from csp.engine import resolve_device
     from generators.space_group_model import Architecture
-    from generators.train_space_group import Recipe, train_on_table
+    from generators.train_space_group import Recipe, train_on_tables
 
     if threads:
         torch.set_num_threads(threads)
     torch.set_flush_denormal(True)
-    card = train_on_table(
+    card = train_on_tables(
         data,
         out,
         exclude=_lines(exclude),
@@ -243,6 +292,7 @@ def space_group(
             architecture=Architecture(width=width, layers=layers),
         ),
         device=resolve_device(device),
+        start_from=start_from,
         stop_after_minutes=minutes or math.inf,
     )
     typer.echo(f"{out}/{card.name}.safetensors: {card.metrics}")

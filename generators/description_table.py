@@ -10,17 +10,18 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from csp.crystals import ranges
+from csp.crystals import Crystals, ranges
 from csp.errors import InputError, MissingError
 from csp.heldout import composition_name
 from csp.library import Library
@@ -28,7 +29,17 @@ from csp.wyckoff import wyckoff_table
 from generators.completion import allowed, begin, step
 from generators.descriptions import Descriptions
 
-__all__ = ["MAX_ATOMS", "MAX_ORBITS", "Table", "build_table", "read_table"]
+__all__ = [
+    "MAX_ATOMS",
+    "MAX_ORBITS",
+    "Table",
+    "build_table",
+    "described",
+    "origin_is",
+    "origins",
+    "read_table",
+    "write_shard",
+]
 
 SHARD = 4096  # crystals of the library
 MAX_ATOMS = 64  # in the primitive cell
@@ -80,7 +91,7 @@ def build_table(
     """
     library = Library.open(structures)
     out.mkdir(parents=True, exist_ok=True)
-    _check_origin(out, {"library": library.fingerprint, "symprec": symprec})
+    origin_is(out, {"library": library.fingerprint, "symprec": symprec})
     rows = library.all_rows()
     total: Counter[str] = Counter()
     for shard in shards or range(-(-len(rows) // SHARD)):
@@ -88,7 +99,7 @@ def build_table(
         began = time.process_time()
         if not path.exists():
             own = rows[shard * SHARD : (shard + 1) * SHARD]
-            _write(path, *_describe_rows(library, own, symprec))
+            write_shard(path, *described(library.crystals(own), library.material_id[own], symprec))
         with np.load(path, allow_pickle=False) as stored:
             counts = Counter(json.loads(str(stored["counts"])))
         total += counts
@@ -97,11 +108,13 @@ def build_table(
     return total
 
 
-def read_table(folder: Path) -> Table:
-    """All shards of a folder; MissingError where there is none."""
-    paths = sorted(folder.glob("shard-*.npz"))
-    if not paths:
-        raise MissingError(f"There is no table in {folder}; make one with `csp train space-group-data`.")
+def read_table(*folders: Path) -> Table:
+    """All shards of the folders; MissingError where one has none."""
+    paths = []
+    for folder in folders:
+        paths += (own := sorted(folder.glob("shard-*.npz")))
+        if not own:
+            raise MissingError(f"There is no table in {folder}; make one with `csp train space-group-data`.")
     tables = [_read(path) for path in paths]
     return Table(
         Descriptions.cat([t.descriptions for t in tables]),
@@ -127,21 +140,23 @@ def letters_allowed(descriptions: Descriptions) -> Tensor:
     return torch.tensor(bits, dtype=torch.int64)
 
 
-def _describe_rows(library: Library, rows: NDArray[np.int64], symprec: float) -> tuple[Table, Counter[str]]:
+def described(crystals: Crystals, ids: NDArray[Any], symprec: float) -> tuple[Table, Counter[str]]:
+    """The crystals, named `ids` [B], that have a description of a size that is kept, and what became of all;
+    see `build_table`."""
     from generators.canonical import describe
 
-    found, kept, counts = describe(library.crystals(rows), symprec)
+    found, kept, counts = describe(crystals, symprec)
     large, many = found.n_atoms > MAX_ATOMS, found.n_orbits > MAX_ORBITS
     counts["large"] += int(large.sum())
     counts["many orbits"] += int((many & ~large).sum())
     chosen = (~large & ~many).nonzero().flatten()
     counts["described"] += len(chosen)
     found = found[chosen]
-    ids = library.material_id[rows[kept[chosen.numpy()]]].astype(np.str_)
-    return Table(found, letters_allowed(found), ids), counts
+    return Table(found, letters_allowed(found), ids[kept[chosen.numpy()]].astype(np.str_)), counts
 
 
-def _write(path: Path, table: Table, counts: Counter[str]) -> None:
+def write_shard(path: Path, table: Table, counts: Counter[str]) -> None:
+    """Whole or not at all; counts: what became of the crystals that it was made from."""
     columns = {f.name: getattr(table.descriptions, f.name).numpy() for f in fields(Descriptions)}
     columns = {name: values.astype(SMALL.get(name, values.dtype)) for name, values in columns.items()}
     columns |= {"allowed": table.allowed.numpy().astype(np.uint32), "ids": table.ids}
@@ -163,12 +178,20 @@ def _read(path: Path) -> Table:
     return Table(descriptions, tensor("allowed"), raw["ids"])
 
 
-def _check_origin(out: Path, origin: dict[str, object]) -> None:
-    """One folder holds the table of one library; InputError for another."""
+def origin_is(out: Path, origin: Mapping[str, object]) -> None:
+    """One folder holds one table: note what it follows from; InputError if one is there of another origin."""
     path = out / "origin.json"
     if not path.exists():
         part = path.with_suffix(".part")
         part.write_text(json.dumps(origin), encoding="utf-8")
         os.replace(part, path)
     elif json.loads(path.read_text(encoding="utf-8")) != origin:
-        raise InputError(f"The table in {out} is of another library or tolerance; choose another folder.")
+        raise InputError(
+            f"The table in {out} is of another library or other settings; choose another folder."
+        )
+
+
+def origins(folder: Path) -> dict[str, Any]:
+    """What a table follows from."""
+    told: dict[str, Any] = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+    return told

@@ -1,6 +1,6 @@
 """Training of the space-group model: resumable to the step, on one CPU core or a GPU.
 
-Imports torch and numpy; the data is the table that `generators.description_table` made.
+Imports torch and numpy; the data are tables that `generators.description_table` made.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,13 @@ from csp.heldout import FOLDS, HELD_OUT, VALIDATION, fold, hashed
 from csp.record import versions
 from csp.schedule import learning_rate
 from csp.volume import VolumePrior
-from generators.cards import Card, export
-from generators.description_table import Table, read_table
+from generators.cards import Card, export, load_weights, seen_compositions
+from generators.description_table import Table, origins, read_table
 from generators.space_group_batches import Batch, batches, expected_volumes, lengths
 from generators.space_group_loss import PARTS, negative_log_likelihood
 from generators.space_group_model import Architecture, SpaceGroupModel
 
-__all__ = ["Recipe", "Trainable", "train", "train_on_table", "validate"]
+__all__ = ["Recipe", "Trainable", "train", "train_on_tables", "validate"]
 
 VALIDATED = 2000  # crystals
 TOP = (1, 10, 30)
@@ -90,22 +90,24 @@ class Trainable:
         return Batch.of(self.table[chosen], self.expected[chosen]), self.weight[chosen]
 
 
-def train_on_table(
-    folder: Path,
+def train_on_tables(
+    folders: Sequence[Path],
     out: Path,
     *,
     exclude: set[str],
     exclude_ids: set[str],
     recipe: Recipe,
     device: torch.device,
+    start_from: Path | None = None,
     stop_after_minutes: float = math.inf,
 ) -> Card:
-    """Train on a table of descriptions, or go on, and export what there is to `out`.
+    """Train on tables of descriptions, or go on, and export what there is to `out`.
 
     exclude: compositions, as `csp.heldout.composition_name` writes them, and exclude_ids: crystals, of which
     nothing is used. Nor is anything of the held-out fold; the validation fold is only validated on.
+    start_from: the weights file of a model to begin with, which may have seen more.
     """
-    table = read_table(folder)
+    table = read_table(*folders)
     names = np.array(table.compositions())
     folds = np.array([fold(name) for name in names])
     small = (table.descriptions.n_atoms <= recipe.max_atoms) & (
@@ -118,20 +120,30 @@ def train_on_table(
     rows = np.flatnonzero(used & (folds == VALIDATION))[:VALIDATED]
     validation = Trainable.of(table[torch.from_numpy(rows)], recipe.crowd)
     model, step = train(
-        recipe, training, validation, out, device=device, stop_after_minutes=stop_after_minutes
+        recipe,
+        training,
+        validation,
+        out,
+        device=device,
+        start_from=start_from,
+        stop_after_minutes=stop_after_minutes,
     )
-    origin = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+    seen = {hashed(name) for name in training.table.compositions()}
+    told = [f"{len(training)} crystals described from {json.dumps([origins(folder) for folder in folders])}"]
+    if start_from is not None:
+        seen |= seen_compositions(start_from)
+        told.append(f"begun with the weights {load_weights(start_from)[1].sha256[:12]}")
     shipped = model.half()
     metrics = validate(copy.deepcopy(shipped).float(), validation, recipe)  # of the rounded weights
     return export(
         shipped,
         out / "space_group.safetensors",
         property="space group, Wyckoff positions, cell and coordinates from the composition",
-        seen={hashed(name) for name in training.table.compositions()},
+        seen=seen,
         elements=set(training.table.descriptions.number.unique().tolist()),
         recipe=asdict(recipe) | {"done": step},
         metrics={name: round(value, 4) for name, value in metrics.items()},
-        data=[f"{len(training)} crystals of the library with fingerprint {origin['library']}"],
+        data=told,
         split=f"fold {HELD_OUT} of {FOLDS} held out, fold {VALIDATION} for validation (csp.heldout.fold)",
         licence="Weights Apache-2.0; data of the Materials Project, CC BY 4.0",
         code_version=versions().get("csp-engine", ""),
@@ -145,6 +157,7 @@ def train(
     out: Path,
     *,
     device: torch.device,
+    start_from: Path | None = None,
     minutes_between_checkpoints: float = 5.0,
     steps_between_validations: int = 2000,
     stop_after_minutes: float = math.inf,
@@ -154,14 +167,17 @@ def train(
     Continues from the newest checkpoint in `out` as if never interrupted: the batches are a function of the
     recipe, the data and the step.
     """
-    torch.manual_seed(recipe.seed)
-    model = SpaceGroupModel(recipe.architecture).to(device)
+    model = _begun(recipe.architecture, recipe.seed, start_from).to(device)
     average = copy.deepcopy(model).requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
     state = _State(model, average, optimiser)
-    training = {"recipe": asdict(recipe), "crystals": hashed("\n".join(data.table.ids.tolist()))}
+    training = {
+        "recipe": asdict(recipe),
+        "crystals": hashed("\n".join(data.table.ids.tolist())),
+        "begun": load_weights(start_from)[1].sha256 if start_from else "",
+    }
     _restore(out, state, training)
     out.mkdir(parents=True, exist_ok=True)
     log = _Log(out / "log.jsonl")
@@ -182,6 +198,18 @@ def train(
             _save(out, state, training)
             saved = now
     return average.eval(), state.step
+
+
+def _begun(architecture: Architecture, seed: int, start_from: Path | None) -> SpaceGroupModel:
+    """A new model, or one with the weights of a file. Raises InputError for those of another architecture."""
+    torch.manual_seed(seed)
+    model = SpaceGroupModel(architecture)
+    if start_from is not None:
+        weights, card = load_weights(start_from)
+        if card.architecture != asdict(architecture):
+            raise InputError(f"{start_from} is of another architecture: {card.architecture}.")
+        model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return model
 
 
 def _stream(recipe: Recipe, data: Trainable, state: _State) -> Iterator[Tensor]:

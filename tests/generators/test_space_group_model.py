@@ -308,6 +308,19 @@ def test_training_learns_and_goes_on_exactly(data, tmp_path, capsys):
     assert "letters" in capsys.readouterr().out
 
 
+def test_training_begins_with_another_model(model, weights, data, tmp_path, capsys):
+    recipe = Recipe(steps=1, tokens=300, lr=1e-6, warmup=1, architecture=TINY)
+    cpu = torch.device("cpu")
+    begun, _ = train(recipe, data, data, tmp_path / "begun", device=cpu, start_from=weights)
+    for name, own in begun.state_dict().items():
+        torch.testing.assert_close(own, model.state_dict()[name], rtol=0.0, atol=1e-4)
+    with pytest.raises(InputError, match="another recipe"):
+        train(recipe, data, data, tmp_path / "begun", device=cpu)
+    wider = replace(recipe, architecture=replace(TINY, width=48))
+    with pytest.raises(InputError, match="another architecture"):
+        train(wider, data, data, tmp_path / "wider", device=cpu, start_from=weights)
+
+
 # -- what ships -----------------------------------------------------------------------------------
 
 
