@@ -5,12 +5,11 @@
 
 What no template vouches for is improved: a few steps downhill before it is chosen or not, because single
 points of drawn coordinates say little. With one model, it does everything and nothing is left to judge or
-finish. With two, the first (a fast
-surrogate) screens and relaxes; the second (a slower potential) judges what came out by single points,
-finishes the best of it, and the ranking is by its energies alone. With a learner, some candidates are
-labelled after the screening, the first model is adapted to the labels, and the candidates are screened
-again with it. With references, known crystals that the target could decompose into, the last model
-relaxes them too, and what is ranked gets its energy above their convex hull.
+finish. With two, the first (a fast surrogate) screens, improves and relaxes; the second (a slower potential)
+judges what came out by single points, finishes the best of it, and the ranking is by its energies alone. With
+a learner, some candidates are labelled after the screening, the first model is adapted to the labels, and the
+candidates are screened again with it. With references, known crystals that the target could decompose into,
+the last model relaxes them too, and what is ranked gets its energy above their convex hull.
 
 Each stage is a function of what the stages before it left in the store and works through its
 shards of fixed size, writing each in one transaction. A search that was killed and is started again
