@@ -194,11 +194,24 @@ def heldout(
 ) -> None:
     """Write answers of compositions that no generator has learned from as CIFs: targets for recovery."""
     from benchmarks.files import write_json
-    from benchmarks.generators import write_held_out
+    from benchmarks.targets import write_held_out
 
     written = write_held_out(library, energies, out, limit, max_atoms, entries, seed)
     write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "entries": entries, "seed": seed})
     console.print(f"{written} CIFs are in {out}.")
+
+
+@app.command()
+def alike(
+    out: Out,
+    library: Known,
+    targets: Annotated[Path, typer.Option(help="Folder of CIFs of known crystals")],
+) -> None:
+    """Name the library's crystals of a target's structure, for a training's --exclude-ids."""
+    from benchmarks.targets import write_alike
+
+    found = write_alike(library, targets, out, console.print)
+    console.print(f"{found['entries']} names are in {out}/ids.txt.")
 
 
 @app.command()

@@ -6,7 +6,7 @@ elements first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import read_energies, write_json, write_text
-from benchmarks.truths import read_truths
+from benchmarks.files import write_json
+from benchmarks.targets import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.heldout import HELD_OUT, composition_name, fold, hashed
 from csp.library import Library
 from csp.matcher import Matcher
 from csp.protocols import EnergyModel, Generator
 from csp.relax import relax
-from csp.symmetry import operations, primitive
+from csp.symmetry import operations
 from csp.target import Target
 from csp.volume import VolumePrior
 from generators.candidates import Assignments
@@ -34,34 +33,12 @@ from generators.scale import pettifor_scale
 from generators.substitution import Substitution
 from generators.template import TemplateGenerator
 
-__all__ = [
-    "ARMS",
-    "KS",
-    "Known",
-    "Placed",
-    "held_out",
-    "in_folder",
-    "measure",
-    "place",
-    "reachable",
-    "summary",
-    "write_held_out",
-]
+__all__ = ["ARMS", "KS", "Placed", "measure", "place", "summary"]
 
 KS = (1, 5, 10, 20, 100)
 BATCHES = (10, 100)  # proposals are built and compared up to the first, then up to the second
 HELD_OUT_TARGETS = 2000
-MAX_ATOMS = 100
-SYMPREC = 0.05
 MAX_STEPS = 50  # of a relaxation
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A target and its answer, a primitive cell."""
-
-    target: Target
-    crystal: Crystals
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,57 +128,6 @@ def measure(
     return counts, name
 
 
-def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Library, list[Known]]:
-    """The truths of a folder of CIFs, and the library without all their compositions."""
-    truths = read_truths(folder).truths
-    targets = [Target.parse(t.formula, max_atoms=max(MAX_ATOMS, int(t.crystal.n_atoms[0]))) for t in truths]
-    known = [Known(target, truth.crystal) for target, truth in zip(targets, truths, strict=True)]
-    return library.excluding(*targets), known[:limit]
-
-
-def held_out(
-    library: Library, energies: Path | None, seed: int, max_atoms: int = MAX_ATOMS, entries: int = 1
-) -> tuple[Library, Iterator[Known]]:
-    """Compositions of the held-out fold with their answers, and the library without any of the fold.
-
-    The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
-    composition with several entries and no energy has no answer and is no target. Targets come in the
-    order of the hash of their name and the seed; answers of more than `max_atoms` a cell and compositions
-    with fewer `entries` are left out.
-    """
-    rows = library.all_rows()
-    numbers, counts = library.compositions(rows)
-    names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
-    of_name: dict[str, list[int]] = {}
-    for row, name in zip(rows.tolist(), names, strict=True):
-        if fold(name) == HELD_OUT:
-            of_name.setdefault(name, []).append(row)
-    known_energy = read_energies(energies) if energies is not None else {}
-    hidden = np.array([row for members in of_name.values() for row in members])
-
-    def known() -> Iterator[Known]:
-        for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
-            answer = _answer(library, of_name[name], known_energy)
-            if answer is not None and len(of_name[name]) >= entries and library.n_atoms[answer] <= max_atoms:
-                crystal = primitive(library.crystals([answer]), SYMPREC)
-                formula = crystal.structures()[0].composition.reduced_formula
-                yield Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal)
-
-    return library.hiding(np.union1d(library.hidden, hidden)), known()
-
-
-def write_held_out(
-    library: Path | None, energies: Path | None, out: Path, n: int, max_atoms: int, entries: int, seed: int
-) -> int:
-    """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; their number."""
-    from pymatgen.io.cif import CifWriter
-
-    known = list(islice(held_out(Library.open(library), energies, seed, max_atoms, entries)[1], n))
-    for one in known:
-        write_text(out / f"{one.target.formula}.cif", str(CifWriter(one.crystal.structures()[0])))
-    return len(known)
-
-
 def place(
     known: Known, library: Library, arms: Mapping[str, Generator], model: EnergyModel | None = None
 ) -> Placed:
@@ -248,28 +174,3 @@ def _relaxed(crystals: Crystals, model: EnergyModel) -> Crystals:
     """The ends of short relaxations that keep the symmetry."""
     symmetry = operations(crystals).to(model.device)
     return relax(crystals.to(model.device), model, max_steps=MAX_STEPS, symmetry=symmetry).crystals.to("cpu")
-
-
-def reachable(known: Known, library: Library) -> bool:
-    """Is any entry of the target's ratio, with its elements in any order in its places, the answer?"""
-    anonymous = known.target.anonymous
-    rows = library.rows(anonymous)
-    fits = library.n_atoms[rows] % int(known.crystal.n_atoms[0]) == 0
-    rows, elements = rows[fits], library.elements(anonymous)[fits]
-    assignments = Assignments.of(known.target)
-    for numbers in assignments.elements[assignments.orders]:
-        entries = library.crystals(rows)
-        places = (entries.numbers.numpy()[:, None] == elements[entries.batch.numpy()]).argmax(1)
-        placed = Crystals(
-            entries.cell, entries.frac, entries.numbers.new_tensor(numbers[places]), entries.offsets
-        )
-        if bool(Matcher.DEFAULT.fits(known.crystal, placed).any()):
-            return True
-    return False
-
-
-def _answer(library: Library, rows: list[int], energies: Mapping[str, float]) -> int | None:
-    known = [(energies[name], row) for row in rows if (name := str(library.material_id[row])) in energies]
-    if known:
-        return min(known)[1]
-    return rows[0] if len(rows) == 1 else None

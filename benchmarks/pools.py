@@ -20,7 +20,7 @@ import torch
 from benchmarks import space_group
 from benchmarks.exactness import Exact, exact
 from benchmarks.files import changed, read_energies, write_json
-from benchmarks.generators import Known, held_out, in_folder, reachable
+from benchmarks.targets import Known, held_out, in_folder, reachable
 from csp.crystals import Crystals
 from csp.dedup import unique
 from csp.downhill import downhill

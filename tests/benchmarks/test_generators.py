@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.io.cif import CifWriter
 
-from benchmarks.generators import ARMS, Known, Placed, _answer, held_out, place, summary, write_held_out
+from benchmarks.generators import ARMS, Placed, place, summary
+from benchmarks.targets import Known, _answer, held_out, write_alike, write_held_out
 from benchmarks.truths import read_truths
 from csp.crystals import Crystals
 from csp.heldout import HELD_OUT, composition_name, fold
@@ -47,6 +50,25 @@ def test_answers_are_written_as_targets_that_can_be_read_again(library: Library,
     assert set(truths) == {one.target.formula for one in known[:2]}
     for one in known[:2]:
         assert bool(Matcher.DEFAULT.fits(one.crystal, truths[one.target.formula])[0])
+
+
+def test_alike_are_those_that_pymatgen_takes_for_one_structure(library: Library, tmp_path: Path) -> None:
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB3C_cP5_221_a_c_b")
+    perovskite = primitive(library.crystals([int(row)])).structures()[0]
+    rows = library.rows((1, 1, 3))
+    matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10.0)
+    alike = {
+        str(library.material_id[row])
+        for row in rows.tolist()
+        if matcher.fit_anonymous(perovskite, library.crystals([row]).structures()[0])
+    }
+    new = perovskite.copy()  # of a composition that no entry has
+    new.replace_species(dict(zip(new.composition.elements, ["Ra", "Po", "At"], strict=True)))
+    (tmp_path / "targets").mkdir()
+    CifWriter(new).write_file(tmp_path / "targets" / "new.cif")
+    found = write_alike(None, tmp_path / "targets", tmp_path / "out", lambda text: None)
+    assert set((tmp_path / "out" / "ids.txt").read_text().split()) == alike
+    assert 0 < found["entries"] == len(alike) < len(rows)
 
 
 def test_the_answer_has_the_lowest_energy(library: Library) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.exactness import Exact
-from benchmarks.generators import Known
 from benchmarks.pools import ARMS, pooled, summary
+from benchmarks.targets import Known
 from csp.crystals import Crystals
 from csp.library import Library
 from csp.symmetry import primitive
