@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,8 @@ def test_labels_are_made_once_and_judged_again_without_the_code(
     assert len(labelled) == 14
     assert str(label) == summary["label.KBr"]
     assert begun("a code that is not here").run(["KBr"]) == summary
+    other = replace(begun("a code that is not here"), seed=1)  # which would have chosen others
+    assert other.run(["KBr"])["mae_mev.KBr.after"] == summary["mae_mev.KBr.after"]
     with pytest.raises(InputError, match="cannot be adapted"):
         DftBenchmark.begin(tables[0], tmp_path, model="chgnet", device="cpu")
 
