@@ -116,8 +116,8 @@ class DftBenchmark:
     # -- labels -----------------------------------------------------------------------------------
 
     def _label(self, target: Target, say: Say) -> None:
-        """Bring `labels/FORMULA.xyz` up to the asked number of labels; enough of them stay, whichever model they
-        were chosen for."""
+        """Bring `labels/FORMULA.xyz` up to the asked number of labels; enough of them stay, whichever model
+        they were chosen for."""
         roles = [frame.info["role"] == "test" for frame in _frames(self._file(target.formula))]
         if sum(roles) >= self.test and len(roles) - sum(roles) >= self.labels:
             return
