@@ -240,6 +240,7 @@ def pools(
     weights: Annotated[
         Path | None, typer.Option(help="Weights of a space-group model; default: the one that ships")
     ] = None,
+    arms: Annotated[str, typer.Option(help="Generators of the pools, a,b")] = "learned,random",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -258,6 +259,7 @@ def pools(
         size=size,
         model=model,
         weights=weights,
+        arms=arms.split(","),
         limit=limit,
         seed=seed,
         say=console.print,

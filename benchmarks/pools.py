@@ -78,6 +78,7 @@ def measure(
     size: int,
     model: EnergyModel,
     weights: Path | None,
+    arms: Sequence[str] = tuple(ARMS),
     limit: int | None,
     seed: int,
     say: Callable[[str], None],
@@ -88,13 +89,16 @@ def measure(
     targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
     atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
     other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each.
-    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target
-    and for a folder of other pools.
+    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target,
+    an arm that is not in `ARMS` and a folder of other pools.
     """
+    if unknown := [arm for arm in arms if arm not in ARMS]:
+        raise InputError(f"No pools are drawn by {', '.join(unknown)!r}; choose among {', '.join(ARMS)}.")
     opened, known = _targets(targets, Library.open(library), energies, limit, seed)
     volume = VolumePrior.load()
     found: dict[str, Any] = {"seed": seed, "library": opened.fingerprint, "pool": size}
     found |= {"model": str(model.label), "generator": _sha256(weights or shipped("space_group"))}
+    found |= {"arms": ",".join(arms)}
     if changed(out / "summary.json", found):
         raise InputError(f"{out} holds pools of other settings or models; choose another folder.")
     rows = _done(out / "pools.json")
@@ -103,12 +107,12 @@ def measure(
         found |= space_group.measure(
             Library.open(library), of_entries, weights or shipped("space_group"), seed
         )
-    arms = {arm: make(opened, volume, weights) for arm, make in ARMS.items()}
+    generators = {arm: ARMS[arm](opened, volume, weights) for arm in arms}
     for name, one in known:
         if any((row["set"], row["formula"]) == (name, one.target.formula) for row in rows):
             continue
         per_atom = volume.predict(one.target.numbers, one.target.counts) / one.target.n_atoms
-        pools = {arm: pooled(one, generator, model, size, per_atom, seed) for arm, generator in arms.items()}
+        pools = {arm: pooled(one, made, model, size, per_atom, seed) for arm, made in generators.items()}
         rows.append({"set": name, "formula": one.target.formula} | {a: asdict(p) for a, p in pools.items()})
         told = "  ".join(f"{arm} {p.proposed} proposed, rank {p.rank or '-'}" for arm, p in pools.items())
         say(f"{len(rows):4d}  {name:14} {one.target.formula:20} {told}")
@@ -148,7 +152,7 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     counts: dict[str, float] = {}
     for name in dict.fromkeys(row["set"] for row in rows):
         own = [row for row in rows if row["set"] == name]
-        for arm in ARMS:
+        for arm in (arm for arm in ARMS if arm in own[0]):
             ranks = [row[arm]["rank"] for row in own]
             counts[f"proposed_in_pool.{arm}.{name}"] = sum(row[arm]["proposed"] > 0 for row in own)
             counts[f"found_in_pool.{arm}.{name}"] = sum(rank is not None for rank in ranks)

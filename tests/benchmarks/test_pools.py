@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.exactness import Exact
-from benchmarks.pools import ARMS, pooled, summary
+from benchmarks.pools import ARMS, measure, pooled, summary
 from benchmarks.targets import Known
 from csp.crystals import Crystals
+from csp.errors import InputError
 from csp.library import Library
 from csp.symmetry import primitive
 from csp.target import Target
@@ -73,3 +75,20 @@ def test_counts_by_set() -> None:
         "found_at_10.random.b": 1,
         "n.b": 1,
     }
+
+
+def test_an_arm_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"drawn by 'template'; choose among learned, random"):
+        measure(
+            "heldout",
+            tmp_path,
+            None,
+            tmp_path,
+            size=1,
+            model=LennardJones(),
+            weights=None,
+            arms=["learned", "template"],
+            limit=None,
+            seed=0,
+            say=print,
+        )
