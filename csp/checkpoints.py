@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from csp.errors import InputError
 
@@ -24,6 +25,12 @@ class Weights:
     model: nn.Module
     average: nn.Module
     optimiser: torch.optim.Optimizer
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move the average towards the model: average ← decay · average + (1 − decay) · model."""
+        blend = get_ema_multi_avg_fn(decay)
+        blend([*self.average.parameters()], [*self.model.parameters()], None)
 
 
 def save(out: Path, weights: Weights, step: int, about: dict[str, Any]) -> None:

@@ -65,11 +65,14 @@ class Architecture:
 
 class SpaceGroupModel(nn.Module):
     """The network: what goes in (`elements`, `condition`, `orbit`, `cell`, `site` make tokens), the `trunk`,
-    and what comes out (`composition` and `groups`, `formula_units`, `letters`, `cells`, `axis`)."""
+    and what comes out (`composition` and `groups`, `formula_units`, `letters`, `cells`, `axis`).
+
+    dropout: share of what each half of a layer adds that is left out while it is trained.
+    """
 
     features: Tensor
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: Architecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = a
         d = a.width
@@ -87,7 +90,7 @@ class SpaceGroupModel(nn.Module):
         self.cell_values = nn.Linear(2 * N_CELL, d)
         self.site_point = nn.Linear(12, d)
         self.next_site = nn.Linear(2 * d, d)
-        self.layers = nn.ModuleList(_Layer(d, a.heads) for _ in range(a.layers))
+        self.layers = nn.ModuleList(_Layer(d, a.heads, dropout) for _ in range(a.layers))
         self.norm = nn.LayerNorm(d)
         self.to_group = nn.Sequential(nn.Linear(d, d), nn.GELU(), nn.Linear(d, 231))
         self.to_units = nn.Sequential(nn.GELU(), nn.Linear(d, MAX_Z + 1))
@@ -228,9 +231,10 @@ class SpaceGroupModel(nn.Module):
 class _Layer(nn.Module):
     """Pre-norm attention and feed-forward."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
+        self.dropout = nn.Dropout(dropout)
         self.attention_norm, self.norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -244,8 +248,8 @@ class _Layer(nn.Module):
             k, v = torch.cat([past[0], k], 2), torch.cat([past[1], v], 2)
         seen = None if mask is None else mask[:, None]
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=seen)
-        x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(functional.gelu(self.up(self.norm(x)))), (k, v)
+        x = x + self.dropout(self.out(mixed.transpose(1, 2).flatten(2)))
+        return x + self.dropout(self.down(functional.gelu(self.up(self.norm(x))))), (k, v)
 
 
 def coordinates(row: Tensor, point: Tensor) -> Tensor:

@@ -45,6 +45,7 @@ class Recipe:
     tokens     of a batch, padding included; about 20 make a crystal
     lr         peak learning rate: linear warm-up, then a cosine to zero over the last `decay` of the steps
     ema        decay per step of the averaged weights, which are the ones shipped
+    dropout    see `SpaceGroupModel`
     max_atoms  in the primitive cell; larger crystals are left out
     max_orbits the same for orbits
     crowd      a composition with n crystals counts as n^(1 − crowd)
@@ -58,6 +59,7 @@ class Recipe:
     weight_decay: float = 0.02
     clip: float = 1.0
     ema: float = 0.999
+    dropout: float = 0.0
     max_atoms: int = 40
     max_orbits: int = 20
     crowd: float = 0.5
@@ -167,8 +169,8 @@ def train(
     Continues from the newest checkpoint in `out` as if never interrupted: the batches are a function of the
     recipe, the data and the step.
     """
-    model = _begun(recipe.architecture, recipe.seed, start_from).to(device)
-    average = copy.deepcopy(model).requires_grad_(False)
+    model = _begun(recipe, start_from).to(device)
+    average = copy.deepcopy(model).requires_grad_(False).eval()
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay, fused=True
     )
@@ -197,16 +199,16 @@ def train(
         if over or now - saved > 60.0 * minutes_between_checkpoints:
             _save(out, state, training)
             saved = now
-    return average.eval(), state.step
+    return average, state.step
 
 
-def _begun(architecture: Architecture, seed: int, start_from: Path | None) -> SpaceGroupModel:
+def _begun(recipe: Recipe, start_from: Path | None) -> SpaceGroupModel:
     """A new model, or one with the weights of a file. Raises InputError for those of another architecture."""
-    torch.manual_seed(seed)
-    model = SpaceGroupModel(architecture)
+    torch.manual_seed(recipe.seed)
+    model = SpaceGroupModel(recipe.architecture, recipe.dropout)
     if start_from is not None:
         weights, card = load_weights(start_from)
-        if card.architecture != asdict(architecture):
+        if card.architecture != asdict(recipe.architecture):
             raise InputError(f"{start_from} is of another architecture: {card.architecture}.")
         model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model
@@ -227,6 +229,7 @@ def _step(
     recipe: Recipe, state: _State, batch: Batch, weight: Tensor, device: torch.device
 ) -> tuple[float, dict[str, float]]:
     """One step of the optimiser; the norm of the gradient and the mean of each part of the loss."""
+    torch.manual_seed((recipe.seed << 32) + state.step)  # what is dropped out is the same after a restart
     parts = negative_log_likelihood(state.model, batch.to(device))
     weight = weight.to(device)
     loss = (sum(parts.values()) * weight).mean()
@@ -238,10 +241,7 @@ def _step(
     if math.isfinite(norm):
         state.optimiser.step()
     state.step += 1
-    decay = min(recipe.ema, state.step / (state.step + 10.0))
-    with torch.no_grad():
-        for slow, fast in zip(state.average.parameters(), state.model.parameters(), strict=True):
-            slow.lerp_(fast, 1.0 - decay)
+    state.follow(min(recipe.ema, state.step / (state.step + 10.0)))
     return norm, {name: float(part.detach().mean()) for name, part in parts.items()}
 
 

@@ -23,7 +23,7 @@ WINDOW = 64  # batches whose crystals are sorted by their number of neighbours
 
 
 class NeighbourCache:
-    """The neighbours of many crystals, found once and kept in memory (16 bytes each).
+    """The neighbours of many crystals, found once and kept where the crystals are (16 bytes each).
 
     skin   Å beyond the cutoff, so that slightly displaced atoms miss no neighbour
     """
@@ -41,16 +41,8 @@ class NeighbourCache:
         self.vector = torch.cat(vectors)  # [E, 3]
         self.counts = torch.cat(counts)  # [A]
         self.first = torch.cat([self.counts.new_zeros(1), torch.cumsum(self.counts, 0)])
-        self.width = torch.zeros(len(crystals), dtype=torch.int64)
+        self.width = self.counts.new_zeros(len(crystals))
         self.width.scatter_reduce_(0, crystals.batch, self.counts, "amax")  # [B]
-
-    def to(self, device: torch.device) -> NeighbourCache:
-        """Itself, moved: batches are put together where they are used."""
-        self.crystals = self.crystals.to(device)
-        self.j, self.vector = self.j.to(device), self.vector.to(device)
-        self.counts, self.first = self.counts.to(device), self.first.to(device)
-        self.width = self.width.to(device)
-        return self
 
     def environments(self, chosen: Tensor) -> Environments:
         """The chosen crystals' atoms and their neighbours; chosen int64 [b]."""
@@ -81,8 +73,8 @@ class Source:
     ) -> None:
         self.kind, self.column, self.share = kind, KINDS.index(kind), share
         skin = SKIN if labelled.forces is not None else 0.0
-        self.cache = NeighbourCache(labelled.crystals, cutoff, skin).to(torch.device(device))
         self.labelled = labelled.to(torch.device(device))
+        self.cache = NeighbourCache(self.labelled.crystals, cutoff, skin)
 
     def __len__(self) -> int:
         return len(self.labelled)

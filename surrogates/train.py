@@ -214,9 +214,7 @@ def _step(recipe: Recipe, sources: Sequence[Source], state: State, log: Log) -> 
         state.optimiser.step()
     else:
         log.skipped += 1
-    decay = min(recipe.ema, (state.step + 1) / (state.step + 10))
-    for averaged, current in zip(state.average.parameters(), state.model.parameters(), strict=True):
-        averaged.lerp_(current.detach(), 1.0 - decay)
+    state.follow(min(recipe.ema, (state.step + 1) / (state.step + 10)))
     state.step += 1
     log.add(source.kind, energy, slope)
 

@@ -285,7 +285,7 @@ def test_padding_does_not_count(model, data):
 
 
 def test_training_learns_and_goes_on_exactly(data, tmp_path, capsys):
-    recipe = Recipe(steps=12, tokens=300, lr=3e-3, warmup=2, architecture=TINY)
+    recipe = Recipe(steps=12, tokens=300, lr=3e-3, warmup=2, dropout=0.1, architecture=TINY)
     cpu = torch.device("cpu")
     before = validate(
         train(replace(recipe, steps=1), data, data, tmp_path / "one", device=cpu)[0], data, recipe
