@@ -4,7 +4,9 @@ The setting of the published method: a source that knows relaxed crystals only, 
 energies; a target that is truly another energy, a universal potential's on virtual crystals of compositions
 that the source has not seen. For each composition there is a pool; 200 of its crystals, drawn at random, are
 never labelled and are what is measured on. Labels are drawn at random from the others, or chosen in rounds as
-a search chooses them. "default" is the default's choice among the strategies that make a new last layer.
+a search chooses them. "last_layer" is the best, by left-out errors, of the strategies that make a new last
+layer; "default" is what `surrogates.transfer.adapt` takes, which from 20 labels on tries new weights, too, and
+is then measured for some of the compositions.
 """
 
 from __future__ import annotations
@@ -23,43 +25,38 @@ from torch import Tensor
 from benchmarks.contestants import exported
 from benchmarks.files import changed, write_json, write_text
 from benchmarks.machine import machine
+from benchmarks.published_recipe import GRID, Recipe, published
 from benchmarks.surrogate_pool import Pools, pool_hash
 from benchmarks.transfer_summary import Case, plot, summarise, table
 from benchmarks.unseen import target_of, unseen
 from csp.engine import resolve_device
 from csp.errors import InputError
 from csp.library import Library
-from csp.protocols import EnergyModel, Label
+from csp.protocols import EnergyModel
 from surrogates.batches import KINDS
 from surrogates.data import Labelled, hashed
-from surrogates.finetune import FROZEN, FULL, FineTuning, fine_tune
+from surrogates.finetune import FROZEN, FineTuning, fine_tune
 from surrogates.heads import HEADS, Head, fit_head
 from surrogates.learner import choose
 from surrogates.potentials import load_potential
 from surrogates.surrogate import Surrogate
-from surrogates.transfer import best, candidates, near_duplicates
+from surrogates.transfer import adapt, best, candidates, near_duplicates
 from surrogates.transformer import CrystalTransformer
 from surrogates.zoo import is_ours, load_model
 
 __all__ = ["TransferBenchmark"]
 
-SCHEMA = 1
+SCHEMA = 2
 SETTINGS_FILE = "benchmark.json"
 COMPOSITIONS = 10
 POOL = 1200
 TEST = 200
 LABELS = (5, 10, 20, 50, 100, 200, 500, 1000)
 ROUNDS = (10, 20, 50, 100, 200, 500, 1000)  # labels after each round of those that are chosen
-TUNED_LABELS = (50, 200)
-TUNINGS: dict[str, FineTuning] = {
-    "full": FULL,
-    "frozen": FROZEN,
-    # Adam, squared error, early stopping after 20 epochs, as ShotgunCSP fine-tunes; its grid is not searched
-    "published": FineTuning(
-        head_lr=4e-3, trunk_lr=4e-3, pull=0.0, epochs=100, patience=20, clip=0.006, ema=0.0, squared=True
-    ),
-    "scratch": FineTuning(head_lr=1.5e-3, trunk_lr=1.5e-3, pull=0.0, epochs=60, patience=15),
-}
+TUNED_LABELS = (20, 50, 200)
+OTHERS_LABELS = (50, 200)  # of what is compared with
+SCRATCH = FineTuning(head_lr=1.5e-3, trunk_lr=1.5e-3)
+GRID_LABELS = 50  # by whose error the published recipe's settings are chosen, on two other compositions
 
 Say = Callable[[str], None]
 
@@ -136,6 +133,8 @@ class TransferBenchmark:
                 cases += self._stored(f"{k:03d}-heads-{seed}", partial(self._heads, name, used[-1], seed))
             for seed in range(min(2, self.seeds) if k < self.tuned else 0):
                 cases += self._stored(f"{k:03d}-tuned-{seed}", partial(self._tunings, name, used[-1], seed))
+                others = partial(self._others, name, used[-1], seed, pools)
+                cases += self._stored(f"{k:03d}-others-{seed}", others)
             say(
                 f"{k + 1:3d}/{len(self.compositions)}  {target_of(name).formula:<16} {len(used[-1])} crystals"
             )
@@ -172,32 +171,77 @@ class TransferBenchmark:
             heads = known.heads(np.array(taken))
             for strategy, head in heads.items():
                 yield known.headed(name, seed, "chosen", strategy, n, test, head)
-            energy = known.before + heads["default"].change(known.features)
-            sigma = heads["default"].sigma(known.features)
+            energy = known.before + heads["last_layer"].change(known.features)
+            sigma = heads["last_layer"].sigma(known.features)
 
     # -- new weights ------------------------------------------------------------------------------
 
     def _tunings(self, name: str, pool: Labelled, seed: int) -> Iterator[Case]:
+        """The default and, if it is another, full fine-tuning."""
         known = _Known.of(self.source, pool)
         test, rest = _split(len(pool), self.seed + seed)
         for n in TUNED_LABELS:
             rows = torch.from_numpy(rest[:n])
-            labelled = pool[rows]
-            for strategy, settings in TUNINGS.items():
-                network, column = self.source.network, self.source.column
-                if strategy == "scratch":
-                    torch.manual_seed(seed)
-                    network = CrystalTransformer(network.architecture).to(self.source.device)
-                tuned = fine_tune(network, column, labelled, known.groups(rows.numpy()), settings, seed=seed)
-                model = Surrogate(
-                    tuned.network,
-                    kind="tuned",
-                    name=strategy,
-                    label=Label("", "", strategy),
-                    elements=self.source.elements,
-                )
-                energy = model.evaluate(pool.crystals).energy / pool.crystals.n_atoms
-                yield known.case(name, seed, "random", strategy, n, test, energy, None)
+            labelled, groups = pool[rows], known.groups(rows.numpy()).tolist()
+            learn = partial(
+                adapt, self.source, labelled.crystals, labelled.energy, self.teacher.label, groups=groups
+            )
+            default = learn(seed=seed)
+            full = default if default.strategy == "full" else learn(strategy="full", seed=seed)
+            for strategy, found in (("default", default), ("full", full)):
+                yield known.adapted(name, seed, strategy, n, test, found.surrogate)
+
+    def _others(self, name: str, pool: Labelled, seed: int, pools: Pools) -> Iterator[Case]:
+        """What full fine-tuning is compared with."""
+        known = _Known.of(self.source, pool)
+        test, rest = _split(len(pool), self.seed + seed)
+        network, column = self.source.network, self.source.column
+        recipe = self._recipe(pools)
+        for n in OTHERS_LABELS:
+            rows = torch.from_numpy(rest[:n])
+            labelled, groups = pool[rows], known.groups(rows.numpy())
+            torch.manual_seed(seed)
+            new = CrystalTransformer(network.architecture).to(self.source.device)
+            for strategy, tuned in (
+                ("frozen", fine_tune(network, column, labelled, groups, FROZEN, seed=seed).network),
+                ("scratch", fine_tune(new, column, labelled, groups, SCRATCH, seed=seed).network),
+                ("published", published(network, column, labelled, groups, recipe, seed)),
+            ):
+                yield known.adapted(name, seed, strategy, n, test, self._surrogate(tuned))
+
+    def _recipe(self, pools: Pools) -> Recipe:
+        """Of the grid, the settings with the smallest error on two compositions that nothing else is measured
+        on; they are kept in `recipe.json`."""
+        path = self.out / "recipe.json"
+        if not path.is_file():
+            errors = np.zeros(len(GRID))
+            for name in [name for name in unseen() if name not in self.compositions][:2]:
+                pool = pools[unseen().index(name)]
+                known = _Known.of(self.source, pool)
+                test, rest = _split(len(pool), self.seed)
+                rows = torch.from_numpy(rest[:GRID_LABELS])
+                labelled, groups = pool[rows], known.groups(rows.numpy())
+                for k, recipe in enumerate(GRID):
+                    network = self.source.network
+                    tuned = published(network, self.source.column, labelled, groups, recipe, self.seed)
+                    model = self._surrogate(tuned)
+                    errors[k] += known.adapted(name, 0, "published", len(rows), test, model).ratio / 2
+            write_json(
+                path,
+                {
+                    "error_ratios": [
+                        asdict(r) | {"error_ratio": e} for r, e in zip(GRID, errors.tolist(), strict=True)
+                    ]
+                },
+            )
+        tried = json.loads(path.read_text(encoding="utf-8"))["error_ratios"]
+        best = min(tried, key=lambda row: row["error_ratio"])
+        return Recipe(best["lr"], best["clip"])
+
+    def _surrogate(self, network: CrystalTransformer) -> Surrogate:
+        return Surrogate(
+            network, kind="tuned", name="tuned", label=self.teacher.label, elements=self.source.elements
+        )
 
     # -- what is told -----------------------------------------------------------------------------
 
@@ -244,8 +288,8 @@ class _Known:
         return near_duplicates(self.pool.crystals)
 
     def heads(self, rows: np.ndarray) -> dict[str, Head]:
-        """Of every strategy that so many labels allow, and "default": that of the one which is chosen as
-        `surrogates.transfer.adapt` chooses."""
+        """Of every strategy that so many labels allow, and "last_layer": that of the one which is chosen as
+        `surrogates.transfer.adapt` chooses; where that tries nothing else, it is "default", too."""
         change, group = (self.labels - self.before)[rows], self.groups(rows)
         fits = {
             name: fit_head(name, self.features[rows], change, self.old, group)
@@ -253,13 +297,23 @@ class _Known:
             if name in HEADS
         }
         taken = best({name: left_out for name, (_, left_out) in fits.items()})
-        return {name: head for name, (head, _) in fits.items()} | {"default": fits[taken][0]}
+        heads = {name: head for name, (head, _) in fits.items()} | {"last_layer": fits[taken][0]}
+        if not set(candidates(len(rows))) - set(HEADS):
+            heads["default"] = fits[taken][0]
+        return heads
 
     def headed(
         self, name: str, seed: int, way: str, strategy: str, n: int, test: np.ndarray, head: Head
     ) -> Case:
         energy = self.before + head.change(self.features)
         return self.case(name, seed, way, strategy, n, test, energy, head.sigma(self.features))
+
+    def adapted(
+        self, name: str, seed: int, strategy: str, n: int, test: np.ndarray, model: Surrogate
+    ) -> Case:
+        found = model.evaluate(self.pool.crystals)
+        energy = found.energy / self.pool.crystals.n_atoms
+        return self.case(name, seed, "random", strategy, n, test, energy, found.sigma)
 
     def case(
         self,

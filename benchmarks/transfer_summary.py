@@ -16,6 +16,7 @@ __all__ = ["Case", "plot", "summarise", "table"]
 
 COLOURS = {
     "default": "black",
+    "last_layer": "#8d99ae",
     "shift": "#adb5bd",
     "affine": "#e07a5f",
     "bayesian": "#2a6f97",

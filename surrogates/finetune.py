@@ -1,15 +1,18 @@
 """Fine-tuning of a surrogate's weights to labels: one part of them, or all.
 
-Adam on the mean absolute error of the energy per atom, with weights pulled back to where they started
-(L2-SP: Li, Grandvalet, Davoine, ICML 2018; decoupled from the gradient as in AdamW) or with crystals of the
-first training replayed, step by step, on their own head. The elements' reference energies are refitted
-first. How long to train is found by early stopping on groups of labels held out in turn; their errors are
-those of networks that have not learned them, and the last network learns all labels for as long.
+Adam on the mean absolute error of the energy per atom, for a number of steps that the labels' number decides
+while the learning rate falls to zero; if asked, with weights pulled back to where they started (L2-SP: Li,
+Grandvalet, Davoine, ICML 2018; decoupled from the gradient as in AdamW), or with crystals of the first
+training replayed, step by step, on their own head. The elements' reference energies are refitted first. There
+is no early stopping: a few labels held out do not tell when to stop. Labels are held out in turn to tell the
+error of networks that have not learned them; the last network learns all.
 """
 
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from csp.schedule import learning_rate
 from surrogates.batches import NeighbourCache, Source, Stream
 from surrogates.data import Labelled
 from surrogates.losses import element_references, energy_loss
@@ -30,43 +34,41 @@ __all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "Task", "fine_tune"]
 class FineTuning:
     """How a network is tuned; saved with what it made.
 
-    head_lr   learning rate of the last layers (readout and energy)
+    head_lr   peak learning rate of the last layers (readout and energy)
     trunk_lr  of all others; 0 freezes them
     pull      of the distance to the start, the share undone in a step is lr · pull; 0 with replay
     batch     labels in a step, and replayed crystals beside them
-    epochs    at most
-    patience  epochs without a smaller held-out error before training stops
-    ema       decay per step of the averaged weights, which are the ones kept; 0: no average
+    steps     at least, and `epochs` over the labels at least
     folds     in how many parts the labels are held out in turn
-    squared   the mean squared error instead of the absolute one
     """
 
     head_lr: float = 1e-3
-    trunk_lr: float = 2e-4
-    pull: float = 10.0
+    trunk_lr: float = 1e-3
+    pull: float = 0.0
     batch: int = 16
-    epochs: int = 40
-    patience: int = 8
+    steps: int = 800
+    epochs: int = 64
     clip: float = 1.0
-    ema: float = 0.98
-    folds: int = 3
-    squared: bool = False
+    folds: int = 4
+
+    def steps_for(self, n: int) -> int:
+        """Steps in which n labels are learned."""
+        return max(self.steps, math.ceil(self.epochs * n / self.batch))
 
 
 FULL = FineTuning()
 FROZEN = replace(FULL, trunk_lr=0.0)
+WARMUP = 10  # steps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
     """network   with the tuned head as its only one
     left_out  float64 [N]  predicted minus label, eV/atom, by networks that had not learned the label
-    epochs    that the network was trained for
     """
 
     network: CrystalTransformer
     left_out: Tensor
-    epochs: int
 
 
 def fine_tune(
@@ -89,15 +91,12 @@ def fine_tune(
     start = network.with_heads((*range(len(kinds)), column), (*kinds, "tuned"))
     task = Task(start, labelled.to(device), settings, replay, seed)
     left_out = torch.zeros(len(labelled), dtype=torch.float64)
-    epochs = []
     for held in folds(groups, settings.folds, seed):
         rest = np.setdiff1d(np.arange(len(labelled)), held)
-        tuned, epoch = task.train(torch.from_numpy(rest), torch.from_numpy(held), settings.epochs)
+        tuned = task.train(torch.from_numpy(rest))
         left_out[held] = task.errors(tuned, torch.from_numpy(held)).cpu()
-        epochs.append(epoch)
-    enough = round(float(np.mean(epochs))) if epochs else settings.epochs
-    tuned, _ = task.train(torch.arange(len(labelled)), None, enough)
-    return FineTuned(tuned.with_heads((len(kinds),), ("tuned",)), left_out, enough)
+    tuned = task.train(torch.arange(len(labelled)))
+    return FineTuned(tuned.with_heads((len(kinds),), ("tuned",)), left_out)
 
 
 class Task:
@@ -116,45 +115,40 @@ class Task:
         self.cache = NeighbourCache(labelled.crystals, start.architecture.cutoff)
         self.n_atoms = labelled.crystals.n_atoms
 
-    def train(self, rows: Tensor, held: Tensor | None, epochs: int) -> tuple[CrystalTransformer, int]:
-        """The network that has learned `rows`, and for how many epochs: where the error of `held` was
-        smallest, or to the end without."""
+    def train(self, rows: Tensor) -> CrystalTransformer:
+        """The network that has learned `rows`."""
         model = copy.deepcopy(self.start)
-        self._refer(model, rows)
-        average = copy.deepcopy(model).requires_grad_(False)
+        self.refer(model, rows)
         parameters, origin, optimiser = self._optimiser(model)
         stream = self._stream()
+        peaks = [group["lr"] for group in optimiser.param_groups]
+        steps = self.settings.steps_for(len(rows))
+        for step, chosen in zip(range(steps), self.batches(rows), strict=False):
+            for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+                group["lr"] = learning_rate(step, steps=steps, peak=peak, warmup=WARMUP, decay=1.0)
+            self._step(model, optimiser, parameters, origin, chosen, stream)
+        return model.requires_grad_(False)
+
+    def batches(self, rows: Tensor) -> Iterator[Tensor]:
+        """Without end: all rows once in each epoch."""
         rng = np.random.default_rng([self.seed, len(rows)])
-        best, kept, at, step = float("inf"), average, 0, 0
-        for epoch in range(1, epochs + 1):
-            for chosen in torch.from_numpy(rng.permutation(rows.numpy())).split(self.settings.batch):
-                self._step(model, optimiser, parameters, origin, chosen, stream)
-                decay = min(self.settings.ema, step / (step + 10))
-                for averaged, current in zip(average.parameters(), model.parameters(), strict=True):
-                    averaged.lerp_(current.detach(), 1.0 - decay)
-                step += 1
-            if held is None:
-                continue
-            error = float(self.errors(average, held).abs().mean())
-            if error < best:
-                best, at, kept = error, epoch, copy.deepcopy(average)
-            elif epoch - at >= self.settings.patience:
-                break
-        return (average, epochs) if held is None else (kept, at)
+        while True:
+            yield from torch.from_numpy(rng.permutation(rows.numpy())).split(self.settings.batch)
 
     @torch.no_grad()
     def errors(self, model: CrystalTransformer, rows: Tensor) -> Tensor:
         """float64 [len(rows)]: predicted minus label, eV/atom."""
-        parts = [self._error(model, part) for part in rows.split(4 * self.settings.batch)]
+        parts = [self.error(model, part) for part in rows.split(4 * self.settings.batch)]
         return torch.cat(parts)
 
-    def _error(self, model: CrystalTransformer, rows: Tensor) -> Tensor:
+    def error(self, model: CrystalTransformer, rows: Tensor) -> Tensor:
+        """`errors` of a batch, differentiable."""
         rows = rows.to(self.labelled.energy.device)
         atoms = self.cache.environments(rows).to(rows.device, self.start.radii.dtype)
         predicted = model(atoms)[:, -1]
         return (predicted - self.labelled.energy[rows]) / self.n_atoms[rows]
 
-    def _refer(self, model: CrystalTransformer, rows: Tensor) -> None:
+    def refer(self, model: CrystalTransformer, rows: Tensor) -> None:
         """Refit the elements' reference energies to what is left of these labels."""
         rest = -self.errors(model, rows).cpu() * self.n_atoms.cpu()[rows]
         crystals = self.labelled.crystals.to(torch.device("cpu"))[rows]
@@ -192,8 +186,7 @@ class Task:
         chosen: Tensor,
         stream: Stream | None,
     ) -> None:
-        error = self._error(model, chosen)
-        loss = error.square().mean() if self.settings.squared else error.abs().mean()
+        loss = self.error(model, chosen).abs().mean()
         if stream is not None:
             loss = loss + energy_loss(model, stream.source, next(stream)).mean()
         optimiser.zero_grad()

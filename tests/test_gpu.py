@@ -152,7 +152,7 @@ def test_surrogate_trains_and_goes_on(tmp_path: Path) -> None:
 def test_fine_tuning() -> None:
     model = load_model("xs", "cuda")
     data = replace(labelled(), forces=None, stress=None)
-    settings = replace(FULL, epochs=10, folds=2)
+    settings = replace(FULL, steps=80, folds=2)
     tuned = fine_tune(model.network, model.column, data, np.arange(len(data)), settings)
     before = model.evaluate(data.crystals).energy - data.energy
     before = (before / data.crystals.n_atoms).abs().mean()

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import benchmarks.published_recipe
 import benchmarks.transfer
+import surrogates.transfer
 from benchmarks.transfer import TransferBenchmark
 from benchmarks.transfer_summary import Case, summarise
 from csp.errors import InputError
@@ -18,7 +20,7 @@ from tests.benchmarks.test_surrogate import HELD_OUT, tables  # noqa: F401
 from tests.lennard_jones import LennardJones
 from tests.untrained import checkpoint
 
-SHORT = FineTuning(epochs=1, folds=2)
+SHORT = FineTuning(steps=1, epochs=1, folds=2)
 
 
 def case(strategy: str, n: int, energy: list[float], sigma: float | None = None) -> Case:
@@ -63,8 +65,12 @@ def test_a_whole_benchmark(
 ) -> None:
     for name, value in {"POOL": 40, "TEST": 12, "LABELS": (5, 24), "ROUNDS": (10, 24)}.items():
         monkeypatch.setattr(benchmarks.transfer, name, value)
-    monkeypatch.setattr(benchmarks.transfer, "TUNED_LABELS", (10,))
-    monkeypatch.setattr(benchmarks.transfer, "TUNINGS", {"full": SHORT, "scratch": SHORT})
+    for name in ("TUNED_LABELS", "OTHERS_LABELS"):
+        monkeypatch.setattr(benchmarks.transfer, name, (24,))
+    for name in ("FROZEN", "SCRATCH"):
+        monkeypatch.setattr(benchmarks.transfer, name, SHORT)
+    monkeypatch.setattr(surrogates.transfer, "TUNINGS", {"frozen": SHORT, "full": SHORT})
+    monkeypatch.setattr(benchmarks.published_recipe, "EPOCHS", 2)
     monkeypatch.setattr(benchmarks.transfer, "unseen", lambda: HELD_OUT)
     monkeypatch.setattr(benchmarks.transfer, "load_potential", lambda name, device: LennardJones())
     source = str(checkpoint(tmp_path / "run"))
@@ -75,16 +81,26 @@ def test_a_whole_benchmark(
         )
 
     summary = begun(source, tuned=1).run()
-    for strategy, n in (("none", 0), ("affine", 5), ("affine_model", 24), ("default", 24), ("scratch", 10)):
+    for strategy, n in (
+        ("none", 0),
+        ("affine", 5),
+        ("affine_model", 24),
+        ("last_layer", 24),
+        ("default", 5),
+        ("default", 24),
+        ("full", 24),
+        ("scratch", 24),
+        ("published", 24),
+    ):
         assert summary[f"error_ratio.{strategy}.{n}"] > 0.0
         assert -1.0 <= summary[f"tau.{strategy}.{n}"] <= 1.0
     assert summary["error_ratio.none.0"] == 1.0
-    assert "tau.default.24.chosen" in summary
+    assert "tau.last_layer.24.chosen" in summary
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     assert (tmp_path / "out" / "transfer.png").stat().st_size > 1000
     assert "affine_model" in (tmp_path / "out" / "table.md").read_text()
     stored = sorted(path.name for path in (tmp_path / "out" / "cases").iterdir())
-    assert stored == ["000-heads-0.json", "000-tuned-0.json"]
+    assert stored == ["000-heads-0.json", "000-others-0.json", "000-tuned-0.json"]
     assert begun(source, tuned=1).run() == summary
     with pytest.raises(InputError, match="another seed"):
         begun(source, seed=1)

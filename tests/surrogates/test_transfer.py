@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+import surrogates.transfer
 from csp.contracts import check_energy_model
 from csp.crystals import Crystals
 from csp.errors import InputError
@@ -13,7 +16,7 @@ from csp.geometry import distance_ratio
 from csp.protocols import Label
 from surrogates.regression import Block, Linear, fit_linear
 from surrogates.surrogate import Surrogate
-from surrogates.transfer import adapt
+from surrogates.transfer import TUNINGS, adapt
 from surrogates.transformer import MAX_Z, Architecture, CrystalTransformer
 from surrogates.uncertainty import Rigidity, with_constant
 
@@ -21,6 +24,13 @@ KINDS = ("formation", "anchored")
 OTHER = Label("PBE", "none", "a DFT code")
 WIDTH = 12
 SIZES = {"layers": 1, "heads": 2, "edge": 8, "hidden": 16, "radial": 6, "angular": 2, "cutoff": 4.0}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `adapt` tunes weights with, in fewer steps."""
+    few = {name: replace(settings, steps=30, epochs=1, folds=2) for name, settings in TUNINGS.items()}
+    monkeypatch.setattr(surrogates.transfer, "TUNINGS", few)
 
 
 def surrogate() -> Surrogate:
