@@ -5,7 +5,7 @@ energies; a target that is truly another energy, a universal potential's on virt
 that the source has not seen. For each composition there is a pool; 200 of its crystals, drawn at random, are
 never labelled and are what is measured on. Labels are drawn at random from the others, or chosen in rounds as
 a search chooses them. "last_layer" is the best, by left-out errors, of the strategies that make a new last
-layer; "default" is what `surrogates.transfer.adapt` takes, which from 20 labels on tries new weights, too, and
+layer; "default" is what `surrogates.transfer.adapt` takes, which from 20 labels on tries new weights too, and
 is then measured for some of the compositions.
 """
 
