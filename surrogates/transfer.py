@@ -39,6 +39,10 @@ STRATEGIES = (*HEADS, *TUNINGS)
 ALIKE = 0.15  # distance of fingerprints, volume aside: about a displacement of 0.1 Å
 # labels of one composition from which on the default tries a strategy; frozen was nowhere better than full
 TRIED_FROM = {"shift": 1, "affine": 2, "bayesian": 8, "affine_model": 20, "full": 20}
+# On n labels the left-out error of new weights counts 1 + 20/n times less than a new last layer's: it is one
+# of networks that learned three quarters of the labels. With 20 GPAW labels each of Si, GaAs and MgO it was
+# 1.8, 1.3 and 1.7 times the last layer's, and the network that learned all was 10 to 25 % better when judged.
+FORGIVEN = 20.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +67,9 @@ class Adapted:
 
     def __str__(self) -> str:
         tried = ", ".join(f"{name} {1000 * error:.0f}" for name, error in self.errors.items())
-        why = "as asked" if self.asked else "with the smallest error"
+        why = "as asked" if self.asked else "by its error"
+        if not self.asked and any(error < self.errors[self.strategy] for error in self.errors.values()):
+            why += ", which counts less for being that of networks with three quarters of the labels,"
         return (
             f"{self.strategy} on {self.n} labels, {why} (on labels left out in {self.groups} groups of "
             f"near-duplicates, meV/atom: {tried})"
@@ -109,7 +115,8 @@ def adapt(
         if name in TUNINGS:
             labelled = Labelled(crystals, [""] * len(crystals), energy.double())
             found[name] = _new_weights(surrogate, labelled, label, group, TUNINGS[name], source, seed)
-    taken = best({name: found[name][1] for name in names})
+    less = 1.0 + FORGIVEN / len(crystals)
+    taken = best({name: found[name][1] / (less if name in TUNINGS else 1.0) for name in names})
     errors = {name: float(np.abs(left_out).mean()) for name, (_, left_out) in found.items()}
     return Adapted(
         found[taken][0], taken, errors, len(crystals), len(np.unique(group)), asked=strategy != "auto"
