@@ -55,8 +55,8 @@ class Recipe:
     tokens: int = 1536
     lr: float = 1e-3
     warmup: int = 500
-    decay: float = 0.6
-    weight_decay: float = 0.02
+    decay: float = 0.7
+    weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
     dropout: float = 0.0
