@@ -56,9 +56,9 @@ Cache = list[tuple[Tensor, Tensor]]
 class Architecture:
     """width, layers and heads of the trunk; components of a mixture for a coordinate and for the cell."""
 
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
+    width: int = 160
+    layers: int = 6
+    heads: int = 5
     components: int = 12
     cells: int = 8
 

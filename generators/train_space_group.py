@@ -51,17 +51,17 @@ class Recipe:
     crowd      a composition with n crystals counts as n^(1 − crowd)
     """
 
-    steps: int = 60_000
-    tokens: int = 1536
-    lr: float = 1e-3
+    steps: int = 12_000
+    tokens: int = 8192
+    lr: float = 1.5e-3
     warmup: int = 500
     decay: float = 0.7
     weight_decay: float = 0.05
     clip: float = 1.0
     ema: float = 0.999
-    dropout: float = 0.0
-    max_atoms: int = 40
-    max_orbits: int = 20
+    dropout: float = 0.1
+    max_atoms: int = 64
+    max_orbits: int = 32
     crowd: float = 0.5
     seed: int = 0
     architecture: Architecture = field(default_factory=Architecture)
