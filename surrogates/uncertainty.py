@@ -15,6 +15,7 @@ from torch import Tensor
 __all__ = ["Rigidity", "with_constant"]
 
 RIDGES = torch.logspace(-8.0, 0.0, 17, dtype=torch.float64)  # of the mean square feature, times N
+ROUNDING = 1e-4  # of a q, which is at most 1; where one is as close to that, it is lost in rounding how close
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,8 @@ class Rigidity:
             covariance = torch.linalg.inv(gram + ridge * scale * torch.eye(len(gram), dtype=gram.dtype))
             q = torch.einsum("mi,ij,mj->m", others, covariance, others)
             if held_out is None:
+                if float(q.max()) > 1.0 - ROUNDING:
+                    continue
                 q = q / (1.0 - q)  # what it is with the crystal left out of `gram` (Sherman-Morrison)
             alpha2 = (errors.double() ** 2 / q).mean()
             surprise = float((torch.log(alpha2 * q)).mean())  # twice −ln likelihood, constants aside
