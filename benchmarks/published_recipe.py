@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,17 +51,15 @@ def published(
 
     groups  [N]  labels of one group are held out together
     """
-    kinds = network.architecture.kinds
-    start = network.with_heads((*range(len(kinds)), column), (*kinds, "tuned"))
-    task = Task(start, labelled, FineTuning(), None, seed)
+    task = Task(network, column, labelled, FineTuning(), seed=seed)
     held = torch.from_numpy(folds(groups, HELD_OUT, seed)[0])
     rows = torch.from_numpy(np.setdiff1d(np.arange(len(labelled)), held.numpy()))
-    model = copy.deepcopy(start).requires_grad_(True)
+    model = copy.deepcopy(task.start).requires_grad_(True)
     task.refer(model, rows)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     best, kept, since = float("inf"), model, 0
     batches = task.batches(rows)
-    in_epoch = -(-len(rows) // task.settings.batch)
+    in_epoch = math.ceil(len(rows) / task.settings.batch)
     for _ in range(EPOCHS):
         for chosen in itertools.islice(batches, in_epoch):
             optimiser.zero_grad()
@@ -73,4 +72,4 @@ def published(
             best, kept, since = error, copy.deepcopy(model), 0
         elif since == PATIENCE:
             break
-    return kept.with_heads((len(kinds),), ("tuned",))
+    return task.alone(kept)

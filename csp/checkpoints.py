@@ -26,7 +26,6 @@ class Weights:
     average: nn.Module
     optimiser: torch.optim.Optimizer
 
-    @torch.no_grad()
     def follow(self, decay: float) -> None:
         """Move the average towards the model: average ← decay · average + (1 − decay) · model."""
         blend = get_ema_multi_avg_fn(decay)

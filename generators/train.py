@@ -159,9 +159,7 @@ def train(
             clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             step += 1
-            with torch.no_grad():
-                for slow, fast in zip(average.parameters(), model.parameters(), strict=True):
-                    slow.lerp_(fast, 1.0 - min(recipe.ema, step / (step + 10.0)))
+            weights.follow(min(recipe.ema, step / (step + 10.0)))
             value = float(loss.detach())
             running = value if math.isnan(running) else 0.98 * running + 0.02 * value
             if step % 50 == 0 or step == recipe.steps:

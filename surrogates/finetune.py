@@ -86,34 +86,42 @@ def fine_tune(
     groups  [N]  labels of one group are held out together
     replay  crystals of the first training, whose head keeps learning from them
     """
-    device = network.reference.device
-    kinds = network.architecture.kinds
-    start = network.with_heads((*range(len(kinds)), column), (*kinds, "tuned"))
-    task = Task(start, labelled.to(device), settings, replay, seed)
+    task = Task(network, column, labelled, settings, replay=replay, seed=seed)
     left_out = torch.zeros(len(labelled), dtype=torch.float64)
     for held in folds(groups, settings.folds, seed):
         rest = np.setdiff1d(np.arange(len(labelled)), held)
         tuned = task.train(torch.from_numpy(rest))
         left_out[held] = task.errors(tuned, torch.from_numpy(held)).cpu()
     tuned = task.train(torch.arange(len(labelled)))
-    return FineTuned(tuned.with_heads((len(kinds),), ("tuned",)), left_out)
+    return FineTuned(task.alone(tuned), left_out)
 
 
 class Task:
-    """Labels with their neighbours, and how to learn them."""
+    """Labels with their neighbours, and how the head `column` of a network learns them.
+
+    start  the network with a copy of that head as its last, "tuned", which is the one that learns
+    """
 
     def __init__(
         self,
-        start: CrystalTransformer,
+        network: CrystalTransformer,
+        column: int,
         labelled: Labelled,
         settings: FineTuning,
-        replay: Source | None,
-        seed: int,
+        *,
+        replay: Source | None = None,
+        seed: int = 0,
     ) -> None:
-        self.start, self.labelled, self.settings = start, labelled, settings
-        self.replay, self.seed = replay, seed
-        self.cache = NeighbourCache(labelled.crystals, start.architecture.cutoff)
-        self.n_atoms = labelled.crystals.n_atoms
+        kinds = network.architecture.kinds
+        self.start = network.with_heads((*range(len(kinds)), column), (*kinds, "tuned"))
+        self.labelled = labelled.to(network.reference.device)
+        self.settings, self.replay, self.seed = settings, replay, seed
+        self.cache = NeighbourCache(self.labelled.crystals, network.architecture.cutoff)
+        self.n_atoms = self.labelled.crystals.n_atoms
+
+    def alone(self, model: CrystalTransformer) -> CrystalTransformer:
+        """The network with the tuned head as its only one."""
+        return model.with_heads((len(self.start.architecture.kinds) - 1,), ("tuned",))
 
     def train(self, rows: Tensor) -> CrystalTransformer:
         """The network that has learned `rows`."""

@@ -20,7 +20,6 @@ from csp.dedup import fingerprints, unique
 from csp.geometry import COVALENT_RADII, distance_ratio, neighbour_list
 from csp.library import Library
 from csp.matcher import Matcher
-from csp.protocols import EnergyModel
 from csp.reduction import reduced
 from csp.relax import relax
 from csp.symmetry import operations
@@ -56,10 +55,6 @@ def candidates(n: int = 120) -> Crystals:
     return found[(distance_ratio(found) > 0.8).nonzero().flatten()]
 
 
-def on_gpu(model: EnergyModel) -> bool:
-    return model.device.type == "cuda"
-
-
 def test_distances_and_fingerprints() -> None:
     crystals = candidates()
     here, there = neighbour_list(crystals, 5.0), neighbour_list(crystals.to(GPU), 5.0)
@@ -91,7 +86,7 @@ def test_energies_forces_and_stress(name: str) -> None:
     }
     crystals = candidates()
     model = loaders[name](GPU)
-    assert on_gpu(model)
+    assert model.device.type == "cuda"
     here, there = (loaders[name](d).evaluate(crystals, forces=True) for d in (CPU, GPU))
     n = crystals.n_atoms
     assert there.energy.device.type == "cpu"

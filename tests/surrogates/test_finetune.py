@@ -73,7 +73,8 @@ def test_few_labels_get_as_many_steps_and_many_as_many_epochs() -> None:
     settings = FineTuning(steps=100, epochs=10, batch=16)
     assert [settings.steps_for(n) for n in (1, 160, 161, 1600)] == [100, 100, 101, 1000]
     model, labelled = task(5)
-    batches = Task(model.network, labelled, replace(settings, batch=2), None, 0).batches(torch.arange(5))
+    task_of_5 = Task(model.network, model.column, labelled, replace(settings, batch=2))
+    batches = task_of_5.batches(torch.arange(5))
     epochs = [torch.cat([next(batches) for _ in range(3)]) for _ in range(2)]
     assert all(sorted(epoch.tolist()) == [0, 1, 2, 3, 4] for epoch in epochs)
     assert epochs[0].tolist() != epochs[1].tolist()
@@ -103,10 +104,9 @@ def test_replay_keeps_what_was_known() -> None:
     old = salts(24, seed=5)
     known = Labelled(old, [""] * 24, model.evaluate(old).energy)
     source = Source("anchored", known, 1.0, model.network.architecture.cutoff)
-    start = model.network.with_heads((0, 1, 1), ("formation", "anchored", "tuned"))
     errors = []
     for replay in (source, None):
-        tuning = Task(start, labelled, replace(SHORT, epochs=50), replay, seed=0)
+        tuning = Task(model.network, model.column, labelled, replace(SHORT, epochs=50), replay=replay)
         network = tuning.train(torch.arange(24))
         errors.append(mean_error(network, source))
     assert errors[0] < 0.5 * errors[1]
