@@ -14,7 +14,7 @@ old energy per atom up to a constant and φ = (f̄ − m)/ς, all strategies add
 k are five Gaussians of s = e/std(e), which decay where no label is near. The weights have Gaussian priors
 around "no change" and b is free (`surrogates.regression`). For affine_model, which is bilinear in v and d,
 those are fitted by turns until both stay (Minami et al., algorithm 1), σ is that of all weights but d,
-scaled to the left-out errors.
+scaled to the left-out errors. Told from few labels, σ is as wide as Student's distribution.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from surrogates.regression import Block, Floats, Linear, fit_linear, folds
+from surrogates.uncertainty import widening
 
 __all__ = ["HEADS", "Head", "fit_head"]
 
@@ -158,7 +159,8 @@ def fit_head(
         other = _by_turns(features[rest], change[rest], old, groups[rest])
         left_out[held] = change[held] - other.change(features[held])
         sigma[held] = other.sigma(features[held])
-    return replace(head, factor=head.factor * (left_out / sigma).square().mean().sqrt()), left_out.numpy()
+    scale = (left_out / sigma).square().mean().sqrt() * widening(len(left_out))
+    return replace(head, factor=head.factor * scale), left_out.numpy()
 
 
 def _by_turns(features: Tensor, change: Tensor, old: Tensor, groups: NDArray[np.int64]) -> Head:
@@ -193,6 +195,7 @@ def _weighted(head: Head, used: tuple[int, ...], found: Linear) -> Head:
     covariance = np.zeros((len(weights), len(weights)))
     covariance[np.ix_(rows, rows)] = found.covariance
     covariance[0, 0] += found.noise**2
+    covariance *= widening(found.freedom) ** 2
     values, vectors = np.linalg.eigh(0.5 * (covariance + covariance.T))
     b, a, c, v, d = torch.from_numpy(weights).split(sizes)
     return replace(

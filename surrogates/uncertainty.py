@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Rigidity", "with_constant"]
+__all__ = ["Rigidity", "widening", "with_constant"]
 
 RIDGES = torch.logspace(-8.0, 0.0, 17, dtype=torch.float64)  # of the mean square feature, times N
 ROUNDING = 1e-4  # of a q, which is at most 1; where one is as close to that, it is lost in rounding how close
@@ -30,7 +30,8 @@ class Rigidity:
     @classmethod
     def fit(cls, features: Tensor, held_out: Tensor | None, errors: Tensor) -> Rigidity:
         """From the features [N, W] of training crystals; ridge and α² by the likelihood of `errors` [M],
-        eV/atom, made on crystals that were not trained on, with features held_out [M, W].
+        eV/atom, made on crystals that were not trained on, with features held_out [M, W]. Of few errors it is
+        as wide as Student's.
 
         held_out None: the errors are of the training crystals themselves, each made without it.
         """
@@ -51,11 +52,19 @@ class Rigidity:
             if best is None or surprise < best[0]:
                 best = surprise, alpha2 * covariance
         assert best is not None
-        return cls(torch.linalg.cholesky(0.5 * (best[1] + best[1].T)))
+        return cls(widening(len(errors)) * torch.linalg.cholesky(0.5 * (best[1] + best[1].T)))
 
     def sigma(self, features: Tensor) -> Tensor:
         """float64 [B], eV/atom, from mean features [B, W]."""
         return (with_constant(features) @ self.factor.to(features.device)).norm(dim=1)
+
+
+def widening(freedom: float) -> float:
+    """By how much to widen a σ that was told from so many degrees of freedom, so that ±1.96 σ is Student's
+    95 % interval; of less than one, as of one."""
+    from scipy.stats import norm, t  # trainings, which import this, run where there is no SciPy
+
+    return float(t.ppf(0.975, max(freedom, 1.0)) / norm.ppf(0.975))
 
 
 def with_constant(features: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from surrogates.regression import Block, fit_linear
 from surrogates.shipping import keep
 from surrogates.surrogate import Surrogate
 from surrogates.transfer import adapt, best, near_duplicates
-from surrogates.uncertainty import Rigidity, with_constant
+from surrogates.uncertainty import Rigidity, widening, with_constant
 from surrogates.zoo import load_model, read_card
 from tests.surrogates.test_transfer import OTHER, planted, salts, surrogate
 
@@ -132,7 +132,7 @@ def test_rigidity_from_left_out_errors_is_that_of_refits() -> None:
     fitted = Rigidity.fit(features, None, errors)
     phi = with_constant(features)
     scale = (phi.T @ phi).diagonal().mean() * torch.eye(5)
-    covariance = fitted.factor @ fitted.factor.T
+    covariance = fitted.factor @ fitted.factor.T / widening(60) ** 2
     # up to its scale the covariance is (ΦᵀΦ + r)⁻¹: errors are as large as left-one-out refits have them
     ratios = []
     for ridge in torch.logspace(-8.0, 0.0, 17, dtype=torch.float64):
@@ -202,3 +202,17 @@ def test_rigidity_of_fewer_crystals_than_features(seed: int) -> None:
     errors = 0.1 * torch.randn(10, generator=generator)
     sigma = Rigidity.fit(features[:10], None, errors).sigma(features[10:])
     assert 0.05 < float(sigma.mean()) < 0.2
+
+
+def test_few_labels_give_students_intervals() -> None:
+    """±1.96 σ around a mean of n normal numbers holds a further one in 95 of 100 cases, whatever n."""
+    rng = np.random.default_rng(1)
+    for n in (4, 8, 30):
+        y = rng.standard_normal((2000, n + 1))
+        held = []
+        for row in y:
+            found = fit_linear([Block(np.ones((n, 1)), None)], row[:n], np.arange(n))
+            assert found.freedom == pytest.approx(n - 1, abs=0.01)
+            sigma = widening(found.freedom) * np.hypot(found.noise, found.covariance[0, 0] ** 0.5)
+            held.append(abs(row[n] - found.weights[0]) < 1.96 * sigma)
+        assert np.mean(held) == pytest.approx(0.95, abs=0.02)
