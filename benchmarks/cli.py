@@ -216,15 +216,20 @@ def alike(
 
 @app.command()
 def last_order(
-    run: Annotated[Path, typer.Argument(help="Out folder of a recovery benchmark over held-out targets")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
+    ],
     targets: Annotated[Path, typer.Option(help="Folder of its CIFs")],
     out: Out,
     library: Prototyped = None,
+    earlier: Annotated[
+        Path | None, typer.Option(help="evidence.jsonl of earlier such searches, to be judged with these")
+    ] = None,
 ) -> None:
     """Does the order by probability find more than that by energy? And weights fitted to the searches."""
     from benchmarks.last_order import measure
 
-    found = measure(run, targets, library, out, console.print)
+    found = measure(runs, targets, library, out, console.print, earlier)
     for name, value in found.items():
         console.print(f"{name:36} {value}")
 

@@ -7,9 +7,7 @@ both halves; each half is judged with weights fitted on the other.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,117 +15,80 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from benchmarks.evidence import By, Evidence, read_evidence, read_runs, write_evidence
 from benchmarks.files import write_json, write_text
-from benchmarks.recovery import SETTINGS_FILE, Recovery, RecoverySettings
-from benchmarks.truths import Truth
-from csp.answer import Answer
-from csp.crystals import Crystals
-from csp.engine import build
-from csp.errors import InputError, MissingError
+from csp.errors import InputError
 from csp.heldout import hashed
 from csp.last_order import FEATURES, LastOrder, best_first
 from csp.library import Library
-from csp.matcher import Matcher
-from csp.protocols import EnergyModel
-from csp.symmetry import space_groups
-from csp.target import Target
 
-__all__ = ["Searched", "halves", "judge", "measure", "read"]
+__all__ = ["halves", "judge", "measure"]
 
 KS = (1, 3, 5, 10)
 BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
-SYMPREC = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Searched:
-    """One search: what speaks for each ranked crystal, lowest first [R, F], and which are the answer [R].
-
-    prototype  the answer's, as far as halves are told by it: amounts, space group and atoms in its cell
-    """
-
-    formula: str
-    prototype: str
-    features: Tensor
-    answers: Tensor
 
 
 def measure(
-    run: Path, targets: Path, library: Path | None, out: Path, say: Callable[[str], None]
+    runs: Sequence[Path],
+    targets: Path,
+    library: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    earlier: Path | None = None,
 ) -> dict[str, Any]:
     """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
-    `last_order.json`, `searches.json` and `reliability.md`.
+    `last_order.json`, `evidence.jsonl` and `reliability.md`.
 
-    run: out folder of a recovery benchmark over the CIFs of `targets`.
+    runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: an `evidence.jsonl` of
+    such runs that are no longer there; a formula that is in both is taken from the runs. Raises InputError
+    where those were ranked by other models.
     """
+    found = read_runs(runs, targets, library, say)
+    if earlier is not None:
+        found = _joined(found, read_evidence(earlier))
     summary: dict[str, Any] = {}
     entries = len(Library.open(library))
-    fitted, ranks, tables = dict[str, Any](), dict[str, Any](), list[str]()
-    for model, searches in read(run, targets, library, say).items():
-        found, points = judge(searches)
-        summary |= {f"{name}.{model.name}": value for name, value in found.items()}
+    fitted, tables = dict[str, Any](), list[str]()
+    for (model, label), searches in found.items():
+        judged, points = judge(searches)
+        summary |= {f"{name}.{model}": value for name, value in judged.items()}
         order = LastOrder.fit([(s.features, s.answers) for s in searches])
         weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
-        fitted[str(model.label)] = {
+        fitted[label] = {
             "weights": weights,
             "none": round(order.none, 4),
             "searches": len(searches),
             "entries": entries,
         }
-        ranks[model.name] = {s.formula: _first(s.answers) for s in searches}
-        tables += [f"## By the energies of {model.name}", "", _reliability(points)]
+        tables += [f"## By the energies of {model}", "", _reliability(points)]
     write_json(out / "last_order.json", fitted)
-    write_json(out / "searches.json", ranks)
+    write_evidence(out / "evidence.jsonl", found)
     write_text(out / "reliability.md", "\n".join(tables))
     write_json(out / "summary.json", summary)
     return summary
 
 
-def read(
-    run: Path, targets: Path, library: Path | None, say: Callable[[str], None]
-) -> dict[EnergyModel, list[Searched]]:
-    """The finished searches of a recovery benchmark, as the model that finished ranks them, and as the
-    surrogate before it, if there was one, ranked what it had relaxed."""
-    path = run / SETTINGS_FILE
-    if not path.is_file():
-        raise MissingError(f"{run} holds no recovery benchmark.")
-    asked = json.loads(path.read_text(encoding="utf-8"))
-    settings = RecoverySettings.read(
-        targets=targets,
-        library=library,
-        budget=asked["budget"]["name"],
-        **{name: asked[name] for name in ("generators", "surrogate", "relaxer", "seed")},
-    )
-    benchmark = Recovery.begin(settings, run, resume=True)
-    done = [outcome.name for outcome in benchmark.outcomes() if outcome.score is not None]
-    if not done:
-        raise InputError(f"No search in {run} is finished.")
-    found: dict[EnergyModel, list[Searched]] = {model: [] for model in reversed(benchmark.models)}
-    for k, truth in enumerate((t for t in benchmark.truths.truths if t.name in done), start=1):
-        asked_for = settings.search(truth.formula, settings.generators)
-        search, _ = build(asked_for, run / "runs" / truth.name, resume=True)
-        unrattled = asked_for.model_copy(update={"rattled": 0})  # only the last model rattled
-        for n, searches in enumerate(found.values()):
-            one = replace(search, models=search.models[:1], settings=unrattled) if n else search
-            searches.append(_searched(truth, *Answer(one).evidence()))
-        places = ", ".join(f"{model.name} {_first(s[-1].answers) or '-'}" for model, s in found.items())
-        say(f"{k:4d}/{len(done)}  {truth.formula:20} by energy of {places}")
-    return found
+def _joined(
+    found: Mapping[By, list[Evidence]], earlier: Mapping[By, list[Evidence]]
+) -> dict[By, list[Evidence]]:
+    if found and set(found) != set(earlier):
+        names = ", ".join(label for _, label in earlier)
+        raise InputError(f"The earlier searches were ranked by other models: {names}.")
+    joined = dict[By, list[Evidence]]()
+    for model, before in earlier.items():
+        now = found.get(model, [])
+        again = {one.formula for one in now}
+        joined[model] = [one for one in before if one.formula not in again] + now
+    return joined
 
 
-def _searched(truth: Truth, crystals: Crystals, features: Tensor) -> Searched:
-    amounts = "-".join(map(str, Target.parse(truth.formula).anonymous))
-    prototype = f"{amounts} {space_groups(truth.crystal, SYMPREC)[0]} {int(truth.crystal.n_atoms[0])}"
-    return Searched(truth.formula, prototype, features, Matcher.DEFAULT.fits(truth.crystal, crystals))
-
-
-def halves(searches: Sequence[Searched]) -> tuple[list[Searched], list[Searched]]:
+def halves(searches: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
     """No prototype is in both."""
     first = [s for s in searches if hashed(s.prototype) % 2]
     return first, [s for s in searches if not hashed(s.prototype) % 2]
 
 
-def judge(searches: Sequence[Searched]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
+def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
     """Flat figures, and (probability, was it the answer?) of every ranked crystal, each half judged by
     the other's fit.
 
@@ -162,7 +123,7 @@ def _first(answers: Tensor) -> int | None:
     return places[0] + 1 if places else None
 
 
-def _frequency(searches: Sequence[Searched]) -> Callable[[int | None], float]:
+def _frequency(searches: Sequence[Evidence]) -> Callable[[int | None], float]:
     """How often the answer has a rank by energy, with one more of each than was seen."""
     longest = max(len(s.answers) for s in searches) + 2
     counts = np.ones(longest)

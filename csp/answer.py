@@ -12,7 +12,7 @@ from torch import Tensor
 from csp.crystals import Crystals
 from csp.ends import RANKED, gain, without_idle_children
 from csp.errors import ContractError
-from csp.last_order import best_first, features
+from csp.last_order import best_first, features, scores
 from csp.pool import together
 from csp.prediction import Prediction, Result, Unranked, cif_path
 from csp.protocols import Provenance, Uncertain
@@ -23,7 +23,7 @@ from csp.symmetry import space_group_symbol, space_groups
 if TYPE_CHECKING:
     from csp.search import Search
 
-__all__ = ["Answer"]
+__all__ = ["Answer", "Evidence"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,21 @@ class _Ends:
     relaxed: Relaxed
     candidate: list[str]
     gained: list[float | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The R distinct crystals of a search, lowest first, and what it knows of them that may tell the answer.
+
+    per_atom    float64 [R]     energy (enthalpy), eV/atom
+    ln_p        float64 [R, 3]  see `csp.last_order.scores`
+    duplicates  int64 [R]       further candidates that ended in the same crystal
+    """
+
+    crystals: Crystals
+    per_atom: Tensor
+    ln_p: Tensor
+    duplicates: Tensor
 
 
 @dataclass(frozen=True)
@@ -73,10 +88,14 @@ class Answer:
             ],
         )
 
-    def evidence(self) -> tuple[Crystals, Tensor]:
-        """The distinct crystals, lowest first, and what speaks for each (`csp.last_order.features`)."""
-        crystals = self._ends.relaxed.crystals[[self._good[k] for k in self._ranking.chosen.tolist()]]
-        return crystals, self._features()
+    def evidence(self) -> Evidence:
+        rows = [self._good[k] for k in self._ranking.chosen.tolist()]
+        return Evidence(
+            self._ends.relaxed.crystals[rows],
+            self._per_atom,
+            scores(self._proposed),
+            self._ranking.n_duplicates,
+        )
 
     # -- what is ranked ---------------------------------------------------------------------------
 
@@ -121,7 +140,9 @@ class Answer:
     def _probability(self) -> Tensor | None:
         """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
         order = self.search.last_order
-        return None if order is None else order.probabilities(self._features())
+        if order is None:
+            return None
+        return order.probabilities(features(self._per_atom, scores(self._proposed)))
 
     @cached_property
     def _proposed(self) -> list[tuple[Provenance, ...]]:
@@ -132,10 +153,10 @@ class Answer:
         proposed = together(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
 
-    def _features(self) -> Tensor:
-        """float64 [R, F], of the ranked crystals, lowest first."""
-        per_atom = self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
-        return features(per_atom, self._proposed)
+    @property
+    def _per_atom(self) -> Tensor:
+        """float64 [R], eV, of the ranked crystals, lowest first."""
+        return self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
 
     # -- what is told -----------------------------------------------------------------------------
 

@@ -26,11 +26,11 @@ from torch import Tensor
 
 from csp.protocols import Label, Provenance
 
-__all__ = ["FEATURES", "LastOrder", "best_first", "features"]
+__all__ = ["FEATURES", "SCORED", "LastOrder", "best_first", "features", "scores"]
 
 SHIPPED = Path(__file__).with_name("data") / "last_order.json"
-TEMPLATES = ("template", "metric_learning")  # their scores are ln p of the same thing, which is averaged
-DRAWN = "space_group"
+# the first two give ln p of the same thing, which is averaged
+SCORED = ("template", "metric_learning", "space_group")
 LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
 SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy
 FEATURES = ("energy", "templates", "drawn")
@@ -38,17 +38,22 @@ RIDGE = 0.1
 DECIMALS = 6  # of probabilities; below, they are equal
 
 
-def features(per_atom: Tensor, provenance: Sequence[Iterable[Provenance]]) -> Tensor:
+def scores(provenance: Sequence[Iterable[Provenance]]) -> Tensor:
+    """float64 [R, 3]: the best ln p that each of `SCORED` gave for each of R crystals, `LEAST` where it did
+    not propose it."""
+    best = [[_score(proposed, name) for name in SCORED] for proposed in provenance]
+    return torch.tensor(best, dtype=torch.float64).reshape(-1, len(SCORED))
+
+
+def features(per_atom: Tensor, ln_p: Tensor) -> Tensor:
     """float64 [R, F], more is better: what speaks for each of R crystals of one search.
 
-    per_atom    [R]  eV/atom; how far it is above the lowest counts
-    provenance  [R]  every generator that proposed it, with its best score
+    per_atom  [R]     eV/atom; how far it is above the lowest counts
+    ln_p      [R, 3]  see `scores`
     """
     above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
-    scores = [[_score(proposed, name) for name in (*TEMPLATES, DRAWN)] for proposed in provenance]
-    ln_p = torch.tensor(scores, dtype=torch.float64).reshape(-1, len(TEMPLATES) + 1)
-    templates = ln_p[:, :-1].logsumexp(1) - math.log(len(TEMPLATES))
-    return torch.stack([-(above / SOFT).log1p(), templates, ln_p[:, -1]], 1)
+    templates = ln_p[:, :2].logsumexp(1) - math.log(2.0)
+    return torch.stack([-(above / SOFT).log1p(), templates, ln_p[:, 2]], 1)
 
 
 def best_first(probability: Tensor) -> Tensor:

@@ -1,26 +1,46 @@
 """The judgement of the last order on searches whose odds are known."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from benchmarks.last_order import Searched, _reliability, halves, judge
+from benchmarks.evidence import COLUMNS, Evidence, read_evidence, write_evidence
+from benchmarks.last_order import _reliability, halves, judge
 from csp.errors import InputError
-from csp.last_order import FEATURES, LastOrder
+from csp.last_order import FEATURES, SOFT, LastOrder
 
 TRUTH = LastOrder((0.6, 1.2, 0.4), none=-0.5)
 
 
-def searches(n: int) -> list[Searched]:
+def searches(n: int) -> list[Evidence]:
     """With the answer drawn from the true probabilities; by energy alone it is often not first."""
     torch.manual_seed(1)
     made = []
     for k in range(n):
         x = 3 * torch.randn(8, len(FEATURES), dtype=torch.float64)
         x = x[x[:, 0].argsort(descending=True)]  # lowest first
+        x[:, 0] -= x[0, 0].clone()
+        known = torch.zeros(8, len(COLUMNS), dtype=torch.float64)
+        known[:, 0] = SOFT * torch.expm1(-x[:, 0])
+        known[:, 1], known[:, 2], known[:, 3] = x[:, 1], x[:, 1], x[:, 2]
         p = TRUTH.probabilities(x)
         answer = torch.multinomial(torch.cat([p, 1 - p.sum()[None]]), 1)
-        made.append(Searched(f"A{k}", f"prototype {k % 97}", x, torch.arange(8) == answer))
+        made.append(Evidence(f"A{k}", f"prototype {k % 97}", known, torch.arange(8) == answer))
+        torch.testing.assert_close(made[-1].features, x)
     return made
+
+
+def test_evidence_is_read_as_written(tmp_path: Path) -> None:
+    made = {("m", "PBE/none/1"): searches(5), ("n", "PBE/none/2"): searches(3)}
+    write_evidence(tmp_path / "evidence.jsonl", made)
+    read = read_evidence(tmp_path / "evidence.jsonl")
+    assert {
+        by: [(s.formula, s.prototype, s.answers.tolist()) for s in some] for by, some in read.items()
+    } == {by: [(s.formula, s.prototype, s.answers.tolist()) for s in some] for by, some in made.items()}
+    for by, some in made.items():
+        for one, again in zip(some, read[by], strict=True):
+            torch.testing.assert_close(again.known, one.known, atol=1e-5, rtol=0)
 
 
 def test_no_prototype_is_in_both_halves() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from csp.last_order import FEATURES, LEAST, SOFT, LastOrder, best_first, features
+from csp.last_order import FEATURES, LEAST, SOFT, LastOrder, best_first, features, scores
 from csp.protocols import Label, Provenance
 
 LABEL = Label("PBE", "none", "1")
@@ -21,11 +21,13 @@ def proposed(**scores: float) -> tuple[Provenance, ...]:
 def test_features_of_a_hand_computed_case() -> None:
     found = features(
         torch.tensor([-3.0, -3.0 + SOFT, -2.0]),
-        [
-            proposed(template=-1.5, space_group=-40.0),
-            proposed(random=0.0),
-            proposed(metric_learning=-2.0, template=-3.0),
-        ],
+        scores(
+            [
+                proposed(template=-1.5, space_group=-40.0),
+                proposed(random=0.0),
+                proposed(metric_learning=-2.0, template=-3.0),
+            ]
+        ),
     )
     assert FEATURES == ("energy", "templates", "drawn")
     above = [0.0, -math.log(2), -math.log(1 + 1 / SOFT)]
@@ -33,7 +35,7 @@ def test_features_of_a_hand_computed_case() -> None:
     both = math.log((math.exp(-2) + math.exp(-3)) / 2)
     expected = [[above[0], one, LEAST], [above[1], LEAST, LEAST], [above[2], both, LEAST]]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert features(torch.zeros(0), []).shape == (0, 3)
+    assert features(torch.zeros(0), scores([])).shape == (0, 3)
 
 
 def test_probabilities_of_a_hand_computed_case() -> None:
