@@ -6,7 +6,6 @@ import hashlib
 import re
 import shutil
 from dataclasses import asdict, dataclass
-from math import pi
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from csp.crystals import Crystals
 from csp.errors import MissingError
 from csp.protocols import DONE, Label
 from surrogates.external import NOT_CONVERGED, External, run, write_result
+from surrogates.kpoints import mesh
 
 __all__ = ["Espresso", "EspressoSettings", "read_output"]
 
@@ -79,8 +79,8 @@ class Espresso(External):
     def given(self, crystal: Crystals) -> dict[str, Any]:
         """See `External`."""
         settings = asdict(self.settings)
-        for name in ("time_limit", "max_atoms"):
-            del settings[name]  # the result does not depend on these
+        for name in ("time_limit", "max_atoms", "kspacing"):
+            del settings[name]  # the result does not depend on these, or not but through the mesh
         return {
             "numbers": crystal.numbers.tolist(),
             "cell": crystal.cell[0].tolist(),
@@ -88,6 +88,7 @@ class Espresso(External):
             "pseudopotentials": {
                 symbol: self._pseudopotentials[symbol] for symbol in sorted(_symbols(crystal))
             },
+            "kpts": mesh(crystal, self.settings.kspacing),
             **settings,
         }
 
@@ -107,7 +108,7 @@ class Espresso(External):
                 "electrons": {"mixing_beta": 0.1 if safer else 0.4, "electron_maxstep": 200},
             },
             "pseudopotentials": {symbol: self._pseudopotentials[symbol] for symbol in _symbols(crystal)},
-            "kspacing": s.kspacing / (2.0 * pi),  # ASE's has no 2π
+            "kpts": mesh(crystal, s.kspacing),
         }
         (atoms,) = crystal.atoms()
         self._template.write_input(self._profile, folder, atoms, parameters, ["energy", "forces"])

@@ -15,6 +15,7 @@ from csp.crystals import Crystals
 from csp.errors import MissingError
 from csp.protocols import DONE, Label
 from surrogates.external import NOT_CONVERGED, RESULT, External, last_line, run
+from surrogates.kpoints import mesh
 
 __all__ = ["Gpaw", "GpawSettings"]
 
@@ -92,8 +93,8 @@ class Gpaw(External):
         from ase.data import chemical_symbols
 
         settings = asdict(self.settings)
-        for name in ("time_limit", "processes", "max_atoms"):
-            del settings[name]  # the result does not depend on these
+        for name in ("time_limit", "processes", "max_atoms", "kspacing"):
+            del settings[name]  # the result does not depend on these, or not but through the mesh
         symbols = [chemical_symbols[z] for z in crystal.numbers.tolist()]
         moments = [MAGNETIC_MOMENTS.get(symbol, OTHERS_MOMENT) for symbol in symbols]
         return {
@@ -101,6 +102,7 @@ class Gpaw(External):
             "cell": crystal.cell[0].tolist(),
             "frac": crystal.frac.tolist(),
             "magmoms": moments if MAGNETIC_MOMENTS.keys() & set(symbols) else None,
+            "kpts": mesh(crystal, self.settings.kspacing),
             **settings,
         }
 
