@@ -42,14 +42,14 @@ class Linear:
     covariance  [P, P]
     noise       one standard deviation of what Φ w leaves unexplained
     left_out    [N]  residuals y − Φ w of each label when its group was not fitted
-    freedom     labels less what they determine of w (Bishop, eq. 3.91): what is left to tell the noise from
+    freedom     labels less free weights: what the common scale of noise and widths is told from
     """
 
     weights: Floats
     covariance: Floats
     noise: float
     left_out: Floats
-    freedom: float
+    freedom: int
 
     @property
     def error(self) -> float:
@@ -98,8 +98,7 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
     bounds = np.log([[10 * SMALLEST, LARGEST], *[[SMALLEST, LARGEST]] * (len(start) - 1)])
     best = minimize(surprise, start, jac=True, method="L-BFGS-B", bounds=bounds)
     noise = float(np.exp(best.x[0]))
-    precision = prior(best.x[1:])
-    covariance = np.asarray(np.linalg.inv(gram / noise**2 + np.diag(precision)), np.float64)
+    covariance = np.asarray(np.linalg.inv(gram / noise**2 + np.diag(prior(best.x[1:]))), np.float64)
     weights = np.asarray(covariance @ moment / noise**2, np.float64)
     hat = design @ covariance @ design.T / noise**2
     residual = y - design @ weights
@@ -107,8 +106,8 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
     for group in np.unique(groups):
         rows = np.flatnonzero(groups == group)
         left_out[rows] = np.linalg.solve(np.eye(len(rows)) - hat[np.ix_(rows, rows)], residual[rows])
-    determined = float((1.0 - precision * np.diag(covariance)).sum())
-    return Linear(weights, covariance, noise, left_out, n - determined)
+    freedom = n - sum(block.columns.shape[1] for block in blocks if block.width is None)
+    return Linear(weights, covariance, noise, left_out, freedom)
 
 
 def folds(groups: NDArray[np.int64], n: int, seed: int) -> list[NDArray[np.int64]]:

@@ -59,12 +59,12 @@ class Rigidity:
         return (with_constant(features) @ self.factor.to(features.device)).norm(dim=1)
 
 
-def widening(freedom: float) -> float:
-    """By how much to widen a σ that was told from so many degrees of freedom, so that ±1.96 σ is Student's
-    95 % interval; of less than one, as of one."""
+def widening(freedom: int) -> float:
+    """By how much to widen a σ that was told from so many degrees of freedom, so that ±σ holds as much as of
+    a normal distribution, 68 %: by Student's. None is taken for one."""
     from scipy.stats import norm, t  # trainings, which import this, run where there is no SciPy
 
-    return float(t.ppf(0.975, max(freedom, 1.0)) / norm.ppf(0.975))
+    return float(t.ppf(norm.cdf(1.0), max(freedom, 1)))
 
 
 def with_constant(features: Tensor) -> Tensor:
