@@ -230,6 +230,7 @@ class Answer:
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
                 n_duplicates=n_duplicates[k],
+                above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=ends.gained[row],
                 e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
                 rank_energy=place + 1,

@@ -73,7 +73,7 @@ def render_page(prediction: Prediction, record: RunRecord) -> str:
 
 
 def energy_volume_svg(prediction: Prediction) -> str:
-    """Energy (or enthalpy) above the best against volume per atom, a mark per ranked crystal, as SVG."""
+    """Energy (or enthalpy) above the lowest against volume per atom, a mark per ranked crystal, as SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -93,7 +93,7 @@ def draw_energy_volume(axes: Axes, prediction: Prediction) -> None:
         mine = [r for r in results if r.generator == generator]
         axes.scatter(
             [r.volume_per_atom for r in mine],
-            [prediction.above_best(r) for r in mine],
+            [r.above_lowest for r in mine],
             s=42,
             color=COLOURS[k % len(COLOURS)],
             alpha=0.85,
@@ -103,10 +103,10 @@ def draw_energy_volume(axes: Axes, prediction: Prediction) -> None:
             zorder=3,
         )
     for r in results[:ANNOTATED]:
-        point = (r.volume_per_atom, prediction.above_best(r))
+        point = (r.volume_per_atom, r.above_lowest)
         axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
     axes.set_xlabel("volume (Å³/atom)")
-    axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the best (meV/atom)")
+    axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
     axes.legend(frameon=False, loc="best")

@@ -36,9 +36,7 @@ def ranking_png(prediction: Prediction, *, symprec: float) -> bytes:
             atoms = _whole_cell(_conventional(prediction.crystals[k], symprec))
             plot_atoms(atoms, axes, rotation=VIEW, radii=RADII, show_unit_cell=2)
             axes.set_axis_off()
-            title = (
-                f"{result.rank}  {_printed(result.spacegroup)}  +{prediction.above_best(result):.1f} meV/atom"
-            )
+            title = f"{result.rank}  {_printed(result.spacegroup)}  +{result.above_lowest:.1f} meV/atom"
             axes.set_title(title, fontsize=10, color="#3d434d")
         draw_energy_volume(figure.add_subplot(grid[:, 3:]), prediction)
         figure.suptitle(prediction.target.formula)

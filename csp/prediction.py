@@ -36,6 +36,8 @@ class Result:
     generator, template_id, wyckoff   where the candidate came from (`csp.protocols.Provenance`)
     proposed_by           all generators that proposed it or a duplicate of it, separated by spaces
     n_duplicates          other relaxed crystals that are this one again
+    above_lowest_ev_per_atom   energy, or enthalpy under pressure, above the lowest of all that were ranked,
+                          which may be too improbable to be among the results
     lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
                           ≥ 0; None where it was not tried
     e_above_hull_ev_per_atom   above what the library's phases have at this composition (`csp.references`),
@@ -62,12 +64,18 @@ class Result:
     template_id: str
     wyckoff: str
     n_duplicates: int
+    above_lowest_ev_per_atom: float
     lowered_ev_per_atom: float | None = None
     e_above_hull_ev_per_atom: float | None = None
     rank_energy: int | None = None
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+
+    @property
+    def above_lowest(self) -> float:
+        """meV/atom."""
+        return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
@@ -137,8 +145,3 @@ class Prediction:
     def probability_of_none(self) -> float:
         """That the answer is none of the results, where probabilities are known."""
         return 1.0 - sum(result.probability or 0.0 for result in self.results)
-
-    def above_best(self, result: Result) -> float:
-        """meV/atom by which a result lies above the lowest in energy, or in enthalpy under pressure."""
-        lowest = min(r.enthalpy_ev_per_atom for r in self.results)
-        return 1000 * (result.enthalpy_ev_per_atom - lowest)

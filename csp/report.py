@@ -85,7 +85,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         table.add_row(
             str(result.rank),
             *((_percent(result.probability),) if probable else ()),
-            f"{prediction.above_best(result):.1f}",
+            f"{result.above_lowest:.1f}",
             *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
             *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
             *((f"{result.enthalpy_ev_per_atom:.4f}",) if absolute else ()),

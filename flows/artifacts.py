@@ -62,7 +62,7 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
         {
             "rank": r.rank,
             **_probability(r),
-            f"Δ{symbol}, meV/atom": round(prediction.above_best(r), 1),
+            f"Δ{symbol}, meV/atom": round(r.above_lowest, 1),
             f"{symbol}, eV/atom": round(r.enthalpy_ev_per_atom, 4),
             **_above_hull(r),
             "space group": f"{r.spacegroup} ({r.spacegroup_number})",
@@ -101,7 +101,7 @@ def summary(prediction: Prediction, record: RunRecord, where: str) -> str:
             "|---:|---:|---|---:|---|",
         ]
         lines += [
-            f"| {r.rank} | {prediction.above_best(r):.1f} | {r.spacegroup} | {r.n_atoms} "
+            f"| {r.rank} | {r.above_lowest:.1f} | {r.spacegroup} | {r.n_atoms} "
             f"| {r.template_id or r.generator} |"
             for r in prediction.results[:IN_SUMMARY]
         ]

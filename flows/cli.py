@@ -117,7 +117,7 @@ def results(
         else latest(runs(), Target.parse(formula, max_atoms=400).formula)
     )
     for row in finished.ranked["results"][:top]:
-        above = 1000 * (row["enthalpy_ev_per_atom"] - finished.ranked["results"][0]["enthalpy_ev_per_atom"])
+        above = 1000 * row["above_lowest_ev_per_atom"]
         output.print(
             f"{row['rank']:3d}  {above:8.1f} meV/atom  {row['spacegroup']:<10} {row['n_atoms']:3d} atoms  "
             f"{row['template_id'] or row['generator']}"

@@ -269,6 +269,11 @@ def test_the_last_order_is_by_probability_or_by_energy_as_asked(tmp_path: Path) 
     assert [(r.rank, r.id, r.probability) for r in again.results] == [
         (r.rank_energy, r.id, r.probability) for r in by_energy
     ]
+    above = [r.above_lowest_ev_per_atom for r in results]
+    np.testing.assert_allclose(above, [r.energy_ev_per_atom - energies[0] for r in results], atol=1e-9)
+    one = replace(run, settings=run.settings.model_copy(update={"top": 1})).conclude()
+    assert one.results[0].id != by_energy[0].id  # the lowest is not told, what lies above it is
+    assert one.results[0].above_lowest_ev_per_atom == above[0] > 0
 
 
 @pytest.mark.parametrize("evaluations", [1, 5, 10])
