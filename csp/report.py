@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ranking_table", "write_report"]
 
-SCHEMA = 1
+SCHEMA = 2
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csp.errors import InputError, MissingError
+from csp.report import SCHEMA
 
 __all__ = ["Finished", "export", "latest"]
 
@@ -24,11 +25,16 @@ class Finished:
 
     @staticmethod
     def read(folder: Path) -> Finished:
-        """Raises InputError where no ranking is."""
+        """Raises InputError where no ranking is, or one of another version of the engine."""
         try:
-            return Finished(folder, json.loads((folder / "ranked.json").read_text(encoding="utf-8")))
+            finished = Finished(folder, json.loads((folder / "ranked.json").read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no finished run.") from error
+        if finished.ranked["schema"] != SCHEMA:
+            raise InputError(
+                f"{folder} was ranked by another version of the engine; rank it anew with --resume."
+            )
+        return finished
 
 
 def latest(runs: Path, formula: str) -> Finished:

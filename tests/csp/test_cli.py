@@ -36,7 +36,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_files(run: Path) -> None:
     ranked = json.loads((run / "ranked.json").read_text())
-    assert ranked["schema"] == 1
+    assert ranked["schema"] == 2
     assert ranked["formula"] == "NaCl"
     assert ranked["label"].startswith("PBE+U/MP2020/chgnet-0.3.0")
     assert list(ranked["funnel"]) == [

@@ -123,7 +123,7 @@ def test_the_folder_holds_the_files_and_no_leftovers(folder: Path) -> None:
 def test_ranked_json_has_the_schema_and_the_values(folder: Path) -> None:
     content = json.loads((folder / "ranked.json").read_text())
     expected = prediction()
-    assert (content["schema"], content["formula"]) == (1, "GaAs")
+    assert (content["schema"], content["formula"]) == (2, "GaAs")
     assert content["label"] == "PBE/MP2020/CHGNet-0.3.0:93b1"
     assert content["funnel"] == expected.funnel
     assert list(content["funnel"]) == list(expected.funnel)
