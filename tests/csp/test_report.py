@@ -74,7 +74,7 @@ def prediction(*, pressure: float = 0.0, sigma: float | None = None) -> Predicti
             template_id="" if k % 2 else f"mp-{k}",
             wyckoff="Ga:a As:c",
             n_duplicates=k,
-            above_lowest_ev_per_atom=0.01 + k / 30 + 0.0062 * pressure * (volumes[k] - min(volumes)),
+            above_lowest_ev_per_atom=k / 30 + 0.0062 * pressure * (volumes[k] - min(volumes)),
             lowered_ev_per_atom=0.0123 if k == 2 else None,
         )
         for k in range(4)
