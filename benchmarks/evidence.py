@@ -23,7 +23,7 @@ from csp.matcher import Matcher
 from csp.symmetry import space_groups, standard_cells
 from csp.target import Target
 
-__all__ = ["COLUMNS", "By", "Evidence", "read_evidence", "read_runs", "write_evidence"]
+__all__ = ["COLUMNS", "By", "Evidence", "first", "read_evidence", "read_runs", "write_evidence"]
 
 COLUMNS = ("per_atom", *SCORED, "duplicates", "space_group", "orbits", "atoms", "volume")
 DECIMALS = 5
@@ -70,7 +70,7 @@ def read_runs(
             of_models = list(zip(models, _of(benchmark, truth), strict=True))
             for model, evidence in of_models:
                 found.setdefault(model, []).append(evidence)
-            places = ", ".join(f"{model[0]} {_first(evidence)}" for model, evidence in of_models)
+            places = ", ".join(f"{name} {first(one.answers) or '-'}" for (name, _), one in of_models)
             say(f"{k:4d}/{len(done)}  {truth.formula:20} by energy of {places}")
     return found
 
@@ -119,9 +119,10 @@ def _evidence(truth: Truth, answer: Answer) -> Evidence:
     return Evidence(truth.formula, prototype, known, Matcher.DEFAULT.fits(truth.crystal, crystals))
 
 
-def _first(evidence: Evidence) -> str:
-    places = evidence.answers.nonzero().flatten().tolist()
-    return str(places[0] + 1) if places else "-"
+def first(answers: Tensor) -> int | None:
+    """The rank of the first, counted from 1."""
+    places = answers.nonzero().flatten().tolist()
+    return places[0] + 1 if places else None
 
 
 # -- the file -----------------------------------------------------------------------------------------

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from benchmarks.evidence import By, Evidence, read_evidence, read_runs, write_evidence
+from benchmarks.evidence import By, Evidence, first, read_evidence, read_runs, write_evidence
 from benchmarks.files import write_json, write_text
 from csp.errors import InputError
 from csp.heldout import hashed
@@ -46,6 +45,7 @@ def measure(
     found = read_runs(runs, targets, library, say)
     if earlier is not None:
         found = _joined(found, read_evidence(earlier))
+    write_evidence(out / "evidence.jsonl", found)
     summary: dict[str, Any] = {}
     entries = len(Library.open(library))
     fitted, tables = dict[str, Any](), list[str]()
@@ -62,7 +62,6 @@ def measure(
         }
         tables += [f"## By the energies of {model}", "", _reliability(points)]
     write_json(out / "last_order.json", fitted)
-    write_evidence(out / "evidence.jsonl", found)
     write_text(out / "reliability.md", "\n".join(tables))
     write_json(out / "summary.json", summary)
     return summary
@@ -71,7 +70,7 @@ def measure(
 def _joined(
     found: Mapping[By, list[Evidence]], earlier: Mapping[By, list[Evidence]]
 ) -> dict[By, list[Evidence]]:
-    if found and set(found) != set(earlier):
+    if set(found) != set(earlier):
         names = ", ".join(label for _, label in earlier)
         raise InputError(f"The earlier searches were ranked by other models: {names}.")
     joined = dict[By, list[Evidence]]()
@@ -84,8 +83,8 @@ def _joined(
 
 def halves(searches: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
     """No prototype is in both."""
-    first = [s for s in searches if hashed(s.prototype) % 2]
-    return first, [s for s in searches if not hashed(s.prototype) % 2]
+    odd = [s for s in searches if hashed(s.prototype) % 2]
+    return odd, [s for s in searches if not hashed(s.prototype) % 2]
 
 
 def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
@@ -95,21 +94,21 @@ def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[floa
     found_at_K.{probability,energy}, of n; log_loss.probability, and log_loss.frequency of one who only
     knows how often an answer has each rank by energy.
     """
-    first, second = halves(searches)
-    if not first or not second:
+    parts = halves(searches)
+    if not all(parts):
         raise InputError(f"{len(searches)} searches are too few to be halved.")
     ranks: dict[str, list[int | None]] = {"energy": [], "probability": []}
     loss: dict[str, float] = {"probability": 0.0, "frequency": 0.0}
     points: list[tuple[float, bool]] = []
-    for fitted_on, judged in ((first, second), (second, first)):
+    for fitted_on, judged in (parts, parts[::-1]):
         order = LastOrder.fit([(s.features, s.answers) for s in fitted_on])
         frequency = _frequency(fitted_on)
         for s in judged:
             probability = order.probabilities(s.features)
-            ranks["energy"].append(_first(s.answers))
-            ranks["probability"].append(_first(s.answers[best_first(probability)]))
+            ranks["energy"].append(first(s.answers))
+            ranks["probability"].append(first(s.answers[best_first(probability)]))
             loss["probability"] -= order.log_likelihood(s.features, s.answers) / len(searches)
-            loss["frequency"] -= float(np.log(frequency(_first(s.answers)))) / len(searches)
+            loss["frequency"] -= float(np.log(frequency(first(s.answers)))) / len(searches)
             points += zip(probability.tolist(), s.answers.tolist(), strict=True)
     summary: dict[str, Any] = {"n": len(searches), "n_ranked": sum(r is not None for r in ranks["energy"])}
     for by, found in ranks.items():
@@ -117,18 +116,12 @@ def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[floa
     return summary | {f"log_loss.{name}": round(value, 4) for name, value in loss.items()}, points
 
 
-def _first(answers: Tensor) -> int | None:
-    """The rank of the first, counted from 1."""
-    places = answers.nonzero().flatten().tolist()
-    return places[0] + 1 if places else None
-
-
 def _frequency(searches: Sequence[Evidence]) -> Callable[[int | None], float]:
     """How often the answer has a rank by energy, with one more of each than was seen."""
     longest = max(len(s.answers) for s in searches) + 2
     counts = np.ones(longest)
     for s in searches:
-        counts[_first(s.answers) or 0] += 1
+        counts[first(s.answers) or 0] += 1
     return lambda rank: float(counts[min(rank or 0, longest - 1)] / counts.sum())
 
 

@@ -153,7 +153,7 @@ class Answer:
         proposed = together(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
 
-    @property
+    @cached_property
     def _per_atom(self) -> Tensor:
         """float64 [R], eV, of the ranked crystals, lowest first."""
         return self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
