@@ -95,5 +95,8 @@ if __name__ == "__main__":
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     from prefect.cli import app
 
+    from flows.sqlite import writers_wait
+
+    writers_wait()
     sys.argv[1:] = ["server", "start", "--host", sys.argv[1], "--port", sys.argv[2]]
     app()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,7 @@ from flows.server import LOOPBACK, local_url, running, shown_url
 if TYPE_CHECKING:
     from prefect.automations import Automation
     from prefect.deployments.runner import RunnerDeployment
+    from prefect.runner import Runner
 
 __all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
 
@@ -50,13 +52,15 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
             os.environ[FILES_URL] = shown_url(host, port + 1)
             os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT)
             os.nice(GIVES_WAY)  # the server is started, the runs will be
-            served_here = deployments()  # while the server starts
+            offered = deployments()  # while the server starts
             wait()
             install_automations()
+            runner = _offering(offered, at_once)
             Up(url, os.environ[FILES_URL], os.getpid()).write()
             try:
                 ready(shown_url(host, port))
-                _serve(served_here, at_once)
+                with suppress(KeyboardInterrupt):
+                    asyncio.run(runner.start())
             finally:
                 Up.forget()
 
@@ -156,16 +160,14 @@ def _meaning(automation: Automation) -> dict[str, Any]:
     return automation.model_dump(exclude={"id": True, "trigger": {"id"}})
 
 
-def _serve(deployments: list[RunnerDeployment], at_once: int) -> None:
-    from prefect import serve
+def _offering(deployments: list[RunnerDeployment], at_once: int) -> Runner:
+    """What will run them. From here on they can be submitted."""
+    from prefect.runner import Runner
 
-    serve(
-        *deployments,
-        pause_on_shutdown=False,
-        print_starting_message=False,
-        limit=at_once,
-        query_seconds=POLL,
-    )
+    runner = Runner(pause_on_shutdown=False, limit=at_once, query_seconds=POLL)
+    for deployment in deployments:
+        runner.add_deployment(deployment)
+    return runner
 
 
 @contextmanager

@@ -22,9 +22,13 @@ class Api:
     def ask(self, path: str, **body: Any) -> Any:
         return self._call("POST", path, json=body)
 
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path)
+
     def _call(self, method: str, path: str, **more: Any) -> Any:
         answer = httpx.request(method, f"{self.url}{path}", timeout=60, verify=False, **more)
-        return answer.raise_for_status().json()
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
 
     def run(self, id_: str) -> dict[str, Any]:
         return self.get(f"/flow_runs/{id_}")

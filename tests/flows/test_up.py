@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def test_what_no_form_can_know_fails_at_once_with_the_reason(csp: Csp) -> None:
     assert run["total_run_time"] < 5
     with pytest.raises(httpx.HTTPStatusError, match="409"):
         api.submit("predict/predict", formula="gaas")
+
+
+def test_many_submit_at_once_and_none_is_refused(csp: Csp) -> None:
+    """A browser does not ask again; by itself Prefect on SQLite refuses three of four (503)."""
+    api = Api(csp)
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+    path = f"/deployments/{api.get('/deployments/name/predict/predict')['id']}/create_flow_run"
+
+    def submit(_: int) -> str:
+        return api.ask(path, parameters={"formula": "NaCl"}, state=later)["id"]
+
+    with ThreadPoolExecutor(12) as people:
+        made = list(people.map(submit, range(120)))
+    assert len(set(made)) == 120
+    for id_ in made:
+        api.delete(f"/flow_runs/{id_}")
 
 
 def test_many_formulas_from_a_file(csp: Csp, tmp_path: Path) -> None:
