@@ -48,18 +48,21 @@ def measure(
     write_evidence(out / "evidence.jsonl", found)
     summary: dict[str, Any] = {}
     entries = len(Library.open(library))
-    fitted, tables = dict[str, Any](), list[str]()
+    fitted, tables = list[dict[str, Any]](), list[str]()
     for (model, label), searches in found.items():
         judged, points = judge(searches)
         summary |= {f"{name}.{model}": value for name, value in judged.items()}
         order = LastOrder.fit([(s.features, s.answers) for s in searches])
         weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
-        fitted[label] = {
-            "weights": weights,
-            "none": round(order.none, 4),
-            "searches": len(searches),
-            "entries": entries,
-        }
+        fitted.append(
+            {
+                "label": label,
+                "entries": entries,
+                "searches": len(searches),
+                "weights": weights,
+                "none": round(order.none, 4),
+            }
+        )
         tables += [f"## By the energies of {model}", "", _reliability(points)]
     write_json(out / "last_order.json", fitted)
     write_text(out / "reliability.md", "\n".join(tables))

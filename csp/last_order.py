@@ -75,11 +75,13 @@ class LastOrder:
     @classmethod
     def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> LastOrder | None:
         """For energies of this label and templates from a library of so many entries; None where nothing was
-        fitted with such energies, or with a library more than twice as large: that a small one has no
-        template for a crystal says nothing."""
-        fitted = json.loads(path.read_text(encoding="utf-8")).get(str(label))
-        if fitted is None or 2 * entries < fitted["entries"]:
+        fitted so. Of several fits that with the largest library counts that had at most twice as many: that a
+        small one has no template for a crystal says less."""
+        fits = json.loads(path.read_text(encoding="utf-8"))
+        usable = [fit for fit in fits if fit["label"] == str(label) and fit["entries"] <= 2 * entries]
+        if not usable:
             return None
+        fitted = max(usable, key=lambda fit: fit["entries"])
         return cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
 
     @classmethod

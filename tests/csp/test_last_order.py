@@ -69,12 +69,21 @@ def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
     assert found.none == pytest.approx(truth.none, abs=0.15)
 
 
-def test_only_what_was_fitted_for_a_label_is_loaded(tmp_path: Path) -> None:
+def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_path: Path) -> None:
     file = tmp_path / "order.json"
-    weights = dict(zip(FEATURES, (1.0, 2.0, 3.0), strict=True))
-    file.write_text(json.dumps({str(LABEL): {"weights": weights, "none": -3.0, "entries": 1000}}))
-    assert LastOrder.load(LABEL, 500, file) == LastOrder((1.0, 2.0, 3.0), -3.0)
-    assert LastOrder.load(LABEL, 499, file) is None
+    fits = [
+        {
+            "label": str(LABEL),
+            "entries": entries,
+            "weights": dict(zip(FEATURES, (1.0, 2.0, none), strict=True)),
+            "none": none,
+        }
+        for entries, none in ((1000, -3.0), (40, -2.0))
+    ]
+    file.write_text(json.dumps(fits))
+    assert LastOrder.load(LABEL, 500, file) == LastOrder((1.0, 2.0, -3.0), -3.0)
+    assert LastOrder.load(LABEL, 499, file) == LastOrder((1.0, 2.0, -2.0), -2.0)
+    assert LastOrder.load(LABEL, 19, file) is None
     assert LastOrder.load(Label("PBE", "none", "2"), 500, file) is None
 
 
