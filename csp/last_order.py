@@ -74,9 +74,9 @@ class LastOrder:
 
     @classmethod
     def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> LastOrder | None:
-        """For energies of this label and templates from a library of so many entries; None where nothing was
-        fitted so. Of several fits that with the largest library counts that had at most twice as many: that a
-        small one has no template for a crystal says less."""
+        """For energies of this label and templates from a library of so many entries: the fit whose library
+        is the largest of those at most twice as large, since that a small one has no template for a crystal
+        says less. None where there is no such fit."""
         fits = json.loads(path.read_text(encoding="utf-8"))
         usable = [fit for fit in fits if fit["label"] == str(label) and fit["entries"] <= 2 * entries]
         if not usable:
