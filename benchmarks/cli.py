@@ -70,7 +70,7 @@ def recovery(
     ] = False,
 ) -> None:
     """How many known crystals are found from the formula alone?"""
-    from benchmarks.recovery import Recovery, RecoverySettings
+    from benchmarks.recovery.benchmark import Recovery, RecoverySettings
 
     given = {"targets": targets, "generators": generators, "surrogate": surrogate}
     settings = RecoverySettings.read(
@@ -103,8 +103,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder to write summary.json into")] = None,
 ) -> None:
     """Which targets did the second of two recovery benchmarks win and lose, and why?"""
-    from benchmarks.compare import compare as compared
     from benchmarks.files import write_json
+    from benchmarks.recovery.compare import compare as compared
 
     comparison = compared(before, after)
     for title, changes in (("won", comparison.won), ("lost", comparison.lost)):
@@ -132,9 +132,9 @@ def throughput(
     """Proposals, energies, relaxation steps and de-duplication a second, against named references."""
     from benchmarks.files import write_json
     from benchmarks.machine import machine
-    from benchmarks.rates import deduplication, energies, generation
+    from benchmarks.throughput.benchmark import deduplication, energies, generation
     from csp.engine import resolve_device
-    from csp.library import Library
+    from csp.library.library import Library
 
     place, known = resolve_device(device), Library.open(library)
     summary: dict[str, Any] = {"seed": seed, "library": known.name, **machine(place)}
@@ -164,7 +164,7 @@ def generators(
     device: Device = "auto",
 ) -> None:
     """How early do the template generators propose known crystals?"""
-    from benchmarks.generators import ARMS, KS, measure
+    from benchmarks.generation.templates import ARMS, KS, measure
     from csp.engine import resolve_device
     from surrogates.zoo import load_model
 
@@ -227,7 +227,7 @@ def last_order(
     ] = None,
 ) -> None:
     """Does the order by probability find more than that by energy? And weights fitted to the searches."""
-    from benchmarks.last_order import measure
+    from benchmarks.calibration.benchmark import measure
 
     found = measure(runs, targets, library, out, console.print, earlier)
     for name, value in found.items():
@@ -251,7 +251,7 @@ def pools(
     device: Device = "auto",
 ) -> None:
     """Does the learned space-group generator draw known crystals more often than chance does?"""
-    from benchmarks.pools import measure
+    from benchmarks.generation.pools import measure
     from csp.engine import resolve_device
     from surrogates.zoo import load_model
 
@@ -288,11 +288,11 @@ def pairs(
     device: Device = "auto",
 ) -> None:
     """Do two compositions of one ratio crystallise alike? Our metric against CSPML's recipe."""
-    from benchmarks.classification import measure
     from benchmarks.files import read_energies
+    from benchmarks.pairs.benchmark import measure
     from csp.engine import resolve_device
-    from csp.library import Library
-    from generators.cards import shipped
+    from csp.library.library import Library
+    from csp.training.cards import shipped
 
     found = measure(
         Library.open(library),
@@ -324,7 +324,7 @@ def surrogate(
     device: Device = "auto",
 ) -> None:
     """Does the surrogate order and relax virtual crystals as a universal potential does, and how fast?"""
-    from benchmarks.surrogate import SurrogateBenchmark
+    from benchmarks.surrogate.benchmark import SurrogateBenchmark
 
     benchmark = SurrogateBenchmark.begin(
         structures,
@@ -358,7 +358,7 @@ def dft(
     device: Device = "auto",
 ) -> None:
     """What do a few DFT energies of a composition's own virtual crystals buy?"""
-    from benchmarks.dft import DftBenchmark
+    from benchmarks.transfer.dft import DftBenchmark
 
     benchmark = DftBenchmark.begin(
         structures,
@@ -393,7 +393,7 @@ def ablations(
     device: Device = "auto",
 ) -> None:
     """What attention, its heads, three-body terms and the labels are worth to the surrogate."""
-    from benchmarks.ablations import Ablations
+    from benchmarks.surrogate.ablations import Ablations
 
     benchmark = Ablations.begin(
         structures,
@@ -428,7 +428,7 @@ def transfer(
     device: Device = "auto",
 ) -> None:
     """What do a few labels of a composition's own virtual crystals buy, by each way to learn from them?"""
-    from benchmarks.transfer import TransferBenchmark
+    from benchmarks.transfer.benchmark import TransferBenchmark
 
     benchmark = TransferBenchmark.begin(
         structures, source, teacher, out, limit=limit, seeds=seeds, tuned=tuned, seed=seed, device=device

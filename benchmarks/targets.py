@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.files import read_energies, write_json, write_text
-from benchmarks.truths import read_truths
+from benchmarks.ground_truth import read_truths
+from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
-from csp.heldout import HELD_OUT, composition_name, fold, hashed
-from csp.library import Library
-from csp.matcher import Matcher
-from csp.symmetry import primitive
+from csp.library.library import Library
+from csp.matching.matcher import Matcher
 from csp.target import Target
-from generators.candidates import Assignments
+from csp.training.splits import HELD_OUT, composition_name, fold, hashed
+from generators.templates.assignments import Assignments
 
 __all__ = ["Known", "held_out", "in_folder", "reachable", "write_alike", "write_held_out"]
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
-from csp.ends import RANKED
+from csp.matching.duplicates import RANKED
 from csp.protocols import EnergyModel
-from csp.relax import relax
-from csp.symmetry import operations
+from csp.relaxation.relax import relax
 
 __all__ = ["downhill"]
 

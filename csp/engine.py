@@ -9,27 +9,27 @@ from pathlib import Path
 
 import torch
 
-from csp.citations import citations
 from csp.errors import InputError, MissingError
-from csp.last_order import LastOrder
-from csp.library import Library
-from csp.prediction import Prediction
+from csp.library.library import Library
+from csp.library.volume import VolumePrior
 from csp.protocols import Generator
-from csp.record import RunRecord, versions
-from csp.references import References
-from csp.report import write_report
-from csp.search import Progress, Search, check_elements
+from csp.ranking.probability import LastOrder
+from csp.ranking.references import References
+from csp.report.citations import citations
+from csp.report.files import write_report
+from csp.report.record import RunRecord, versions
+from csp.search.prediction import Prediction
+from csp.search.search import Progress, Search, check_elements
 from csp.settings import SearchSettings
-from csp.store import Store
+from csp.store.store import Store
 from csp.target import Target
-from csp.volume import VolumePrior
-from generators.given_cell import check_cell
-from generators.metric_learning import MetricLearningGenerator
-from generators.random_symmetric import RandomGenerator
-from generators.space_group import SpaceGroupGenerator
-from generators.template import TemplateGenerator
+from generators.random_symmetric.fixed_cell import check_cell
+from generators.random_symmetric.generator import RandomGenerator
+from generators.space_group.generator import SpaceGroupGenerator
+from generators.templates.metric_learning import MetricLearningGenerator
+from generators.templates.template import TemplateGenerator
+from surrogates.active_learning import TransferLearner
 from surrogates.labellers import load_labeller
-from surrogates.learner import TransferLearner
 from surrogates.zoo import is_ours, load_model
 
 __all__ = ["build", "predict", "resolve_device"]
@@ -122,7 +122,7 @@ def build(
 
 
 def _parts(settings: SearchSettings) -> list[str]:
-    """What has energies, as `csp.citations` knows it."""
+    """What has energies, as `csp.report.citations` knows it."""
     models = ["ours" if is_ours(name) else name for name in settings.models]
     return models if settings.labeller == "none" else [*models, settings.labeller]
 

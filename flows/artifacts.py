@@ -14,10 +14,10 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from csp.page import STAGES
-from csp.picture import ranking_png
-from csp.prediction import Prediction, Result
-from csp.record import RunRecord
+from csp.report.page import STAGES
+from csp.report.picture import ranking_png
+from csp.report.record import RunRecord
+from csp.search.prediction import Prediction, Result
 from flows.home import AUTH, FILES_URL, runs
 
 __all__ = ["files_url", "image_url", "publish", "summary", "table"]

@@ -17,8 +17,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
-from benchmarks.outcome import Outcome
-from benchmarks.recovery import Recovery, RecoverySettings
+from benchmarks.recovery.benchmark import Recovery, RecoverySettings
+from benchmarks.recovery.outcome import Outcome
 from flows.crashes import go_on, stop_crashing
 from flows.turns import turn
 

@@ -1,4 +1,4 @@
-"""`csp` whole: the commands of `csp.cli`, and those that work through Prefect.
+"""`csp` whole: the commands of `csp.cli.predict`, and those that work through Prefect.
 
 Prefect takes seconds to import and reads its settings then: each command imports it when its own
 environment is set.
@@ -15,10 +15,10 @@ from rich.console import Console
 
 from benchmarks.cli import Device, Limit, Out, Seed
 from benchmarks.cli import app as benchmark_app
-from csp.cli import app, console
-from csp.cli import main as run
-from csp.cli import predict as predict_command
-from csp.results import Finished, export, latest
+from csp.cli.predict import app, console
+from csp.cli.predict import main as run
+from csp.cli.predict import predict as predict_command
+from csp.report.results import Finished, export, latest
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.home import reach, runs

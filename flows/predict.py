@@ -39,9 +39,9 @@ from flows.home import STORE_URL, runs
 from flows.turns import ON_DEVICE, turn
 
 if TYPE_CHECKING:
-    from csp.prediction import Prediction
-    from csp.record import RunRecord
-    from csp.search import Search, Share
+    from csp.report.record import RunRecord
+    from csp.search.prediction import Prediction
+    from csp.search.search import Search, Share
     from flows.progress import Reporter
 
 __all__ = ["predict"]
@@ -118,7 +118,7 @@ def rank(
     settings: SearchSettings, out: Path, device: str, told: bool = False
 ) -> tuple[Prediction, RunRecord]:
     """The ranking, its files written into the out folder."""
-    from csp.report import write_report
+    from csp.report.files import write_report
 
     search, record = _search(settings, out, device, told)
     prediction = search.conclude()
@@ -150,7 +150,7 @@ def predict(
     out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
     log.info("%s: results go to %s", name, out)
     _reporter(settings).started("loading the models")
-    from csp.search import STAGES
+    from csp.search.search import STAGES
     from flows.artifacts import publish
 
     stages = [stage for stage in STAGES if stage in _reporter(settings).pace.shares]  # what is asked for
@@ -171,7 +171,7 @@ def predict(
 
 
 def _plain(settings: SearchSettings, folder: Path | None, device: str) -> dict[str, Any]:
-    from csp.search import STAGES
+    from csp.search.search import STAGES
 
     out = (folder or Path("out") / settings.target().formula).absolute()
     for stage in STAGES:

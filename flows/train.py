@@ -1,7 +1,7 @@
 """Training of the surrogate as a Prefect flow: begun, or gone on with from the newest checkpoint.
 
 A run that is taken up again, or another that is given the same folder, continues as if never interrupted
-(`surrogates.train`). `train_surrogate.fn(...)` is a plain function and needs no server.
+(`surrogates.training.train`). `train_surrogate.fn(...)` is a plain function and needs no server.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flows.home import runs
 from flows.turns import turn
 
 if TYPE_CHECKING:
-    from surrogates.train import Row
+    from surrogates.training.train import Row
 
 __all__ = ["train_surrogate"]
 
@@ -84,7 +84,7 @@ def train_surrogate(
     import torch
 
     from csp.engine import resolve_device
-    from surrogates.train import Recipe, plot, read_sources, train
+    from surrogates.training.train import Recipe, plot, read_sources, train
 
     recipe, place = Recipe(size=size, steps=steps, seed=seed), resolve_device(device)
     torch.set_flush_denormal(True)

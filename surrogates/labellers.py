@@ -10,9 +10,9 @@ import torch
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import DONE, EnergyModel, Labeller, Labels
-from surrogates.dft_espresso import Espresso
-from surrogates.dft_gpaw import Gpaw
-from surrogates.dft_vasp import Vasp
+from surrogates.dft.espresso import Espresso
+from surrogates.dft.gpaw import Gpaw
+from surrogates.dft.vasp import Vasp
 from surrogates.zoo import load_model
 
 __all__ = ["LABELLERS", "Potential", "load_labeller"]

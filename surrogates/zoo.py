@@ -21,10 +21,10 @@ from torch import Tensor
 
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
-from surrogates.heads import Head
-from surrogates.surrogate import Surrogate
-from surrogates.transformer import Architecture, CrystalTransformer
-from surrogates.uncertainty import Rigidity
+from surrogates.transfer.fit_correction import Head
+from surrogates.transformer.network import Architecture, CrystalTransformer
+from surrogates.transformer.surrogate import Surrogate
+from surrogates.transformer.uncertainty import Rigidity
 
 __all__ = [
     "Card",
@@ -116,7 +116,8 @@ def verify(name_or_path: str | Path) -> Card:
 
 
 def seen_compositions(name_or_path: str | Path) -> frozenset[int]:
-    """Hashes (see `surrogates.data.hashed`) of all compositions that a model of ours was trained on."""
+    """Hashes (see `surrogates.training.labelled.hashed`) of all compositions that a model of ours was
+    trained on."""
     from safetensors.torch import load_file
 
     return frozenset(load_file(weights_file(name_or_path))["seen"].tolist())
@@ -134,7 +135,7 @@ def load_model(
     means nothing, a damaged file or an unknown head, MissingError for what is not here.
     """
     if not is_ours(name_or_path):
-        from surrogates.potentials import load_potential
+        from surrogates.potentials.models import load_potential
 
         return load_potential(name_or_path, device)
     from safetensors.torch import load_file

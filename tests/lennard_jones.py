@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from csp.crystallography.neighbours import COVALENT_RADII, neighbour_list
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.geometry import COVALENT_RADII, neighbour_list
 from csp.protocols import Evaluation, Label
 
 __all__ = ["LennardJones"]

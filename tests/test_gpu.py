@@ -15,35 +15,37 @@ import pytest
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from csp.crystallography.neighbours import COVALENT_RADII, distance_ratio, neighbour_list
+from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
-from csp.dedup import fingerprints, unique
-from csp.geometry import COVALENT_RADII, distance_ratio, neighbour_list
-from csp.library import Library
-from csp.matcher import Matcher
-from csp.reduction import reduced
-from csp.relax import relax
-from csp.symmetry import operations
+from csp.library.library import Library
+from csp.library.volume import VolumePrior
+from csp.matching.fingerprints import fingerprints, unique
+from csp.matching.matcher import Matcher
+from csp.matching.niggli import reduced
+from csp.relaxation.relax import relax
 from csp.target import Target
-from csp.volume import VolumePrior
-from generators import space_group, train_space_group
-from generators.cards import shipped
-from generators.description_table import Table, letters_allowed
-from generators.random_symmetric import RandomGenerator
-from generators.randomness import Streams
-from generators.space_group_batches import Batch
-from generators.space_group_geometries import Geometries, Soundness
-from generators.space_group_loss import negative_log_likelihood
-from generators.space_group_sampling import draw_skeletons
-from surrogates.batches import Source
-from surrogates.data import Labelled
-from surrogates.finetune import FULL, fine_tune
-from surrogates.potentials import load_chgnet, load_tensornet
-from surrogates.train import Recipe, train
+from csp.training.cards import shipped
+from generators.random_streams import Streams
+from generators.random_symmetric.generator import RandomGenerator
+from generators.space_group import generator as space_group
+from generators.space_group import training as train_space_group
+from generators.space_group.dataset import Table, letters_allowed
+from generators.space_group.geometries import Geometries, Soundness
+from generators.space_group.loss import negative_log_likelihood
+from generators.space_group.sampling import draw_skeletons
+from generators.space_group.tokens import Batch
+from surrogates.potentials.models import load_chgnet, load_tensornet
+from surrogates.training.batches import Source
+from surrogates.training.labelled import Labelled
+from surrogates.training.train import Recipe, train
+from surrogates.transfer.finetune import FULL, fine_tune
 from surrogates.zoo import load_model
+from tests.places import SHARED, needs
 
 pytestmark = pytest.mark.gpu
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-TENSORNET = Path("../shared/models/TensorNet-MatPES-PBE-v2025.1-PES")
+TENSORNET = SHARED / "models" / "TensorNet-MatPES-PBE-v2025.1-PES"
 
 
 @cache
@@ -75,10 +77,8 @@ def test_reduction_and_matching() -> None:
     assert torch.equal(Matcher().fits(one.to(GPU), crystals.to(GPU)).cpu(), Matcher().fits(one, crystals))
 
 
-@pytest.mark.parametrize("name", ["xs", "chgnet", "tensornet"])
+@pytest.mark.parametrize("name", ["xs", "chgnet", pytest.param("tensornet", marks=needs(TENSORNET))])
 def test_energies_forces_and_stress(name: str) -> None:
-    if name == "tensornet" and not TENSORNET.is_dir():
-        pytest.skip(f"no {TENSORNET}")
     loaders = {
         "xs": lambda device: load_model("xs", str(device)),
         "chgnet": load_chgnet,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from surrogates.batches import KINDS
-from surrogates.data import hashed
-from surrogates.transformer import Architecture, CrystalTransformer
+from surrogates.training.batches import KINDS
+from surrogates.training.labelled import hashed
+from surrogates.transformer.network import Architecture, CrystalTransformer
 
 __all__ = ["checkpoint"]
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from csp.contracts import check_energy_model, check_generator
+from csp.crystallography.neighbours import neighbour_list
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.geometry import neighbour_list
 from csp.protocols import EnergyModel, Evaluation, Generator, Label, Proposals, Provenance
 from csp.target import Target
 from tests.lennard_jones import LennardJones

@@ -10,12 +10,12 @@ import pytest
 import sqlalchemy as sql
 import torch
 
-from csp import tables
 from csp.crystals import Crystals
 from csp.errors import StoreError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
-from csp.relax import Relaxed, Status
-from csp.store import PROPOSALS, Store
+from csp.relaxation.relax import Relaxed, Status
+from csp.store import tables
+from csp.store.store import PROPOSALS, Store
 from tests.flows.postgres import PASSWORD, Postgres
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(1200)]

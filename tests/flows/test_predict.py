@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from csp.errors import InputError, MissingError
-from csp.results import Finished, export, latest
-from csp.search import STAGES
+from csp.report.results import Finished, export, latest
+from csp.search.search import STAGES
 from csp.settings import SearchSettings
 from flows.form import Advanced
 from flows.many import read_formulas
@@ -74,7 +74,7 @@ def test_results_are_found_and_exported(finished: Path, tmp_path: Path) -> None:
 
 
 def test_the_summary_and_the_picture(finished: Path) -> None:
-    from csp.picture import ranking_png
+    from csp.report.picture import ranking_png
     from flows.artifacts import files_url, summary, table
     from flows.predict import rank
 

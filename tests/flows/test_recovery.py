@@ -14,7 +14,7 @@ import httpx
 import pytest
 import sqlalchemy as sql
 
-from csp import tables
+from csp.store import tables
 from flows.crashes import CRASHES
 from tests.flows.api import Api, processes_of
 from tests.flows.postgres import Postgres

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from prefect.utilities.callables import parameter_schema
 
-from csp.checkpoints import checkpoints
 from csp.errors import InputError
+from csp.training.checkpoints import checkpoints
 from flows.train import train_surrogate
-from surrogates.transformer import SIZES
+from surrogates.transformer.network import SIZES
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from flows.turns import GIVEN_BACK
 from tests.flows.process import PATIENCE, Csp
+from tests.places import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
@@ -33,7 +33,7 @@ def work(csp: Csp, seconds: float) -> subprocess.Popen[str]:
         env={**csp.environment, "PREFECT_API_URL": f"{csp.url}/api"},
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
     )
 
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from tests.flows.api import Api
 from tests.flows.process import PATIENCE, Csp, until
+from tests.places import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
-PICTURES = Path(__file__).parents[2] / "out" / "screenshots"
+PICTURES = ROOT / "out" / "screenshots"
 MILLISECONDS = 1000 * PATIENCE
 
 

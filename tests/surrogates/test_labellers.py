@@ -14,7 +14,7 @@ from ase.build import bulk
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import DONE, Labeller
-from surrogates.dft_gpaw import Gpaw, GpawSettings
+from surrogates.dft.gpaw import Gpaw, GpawSettings
 from surrogates.labellers import Potential, load_labeller
 from tests.lennard_jones import LennardJones
 

@@ -1,0 +1,1 @@
+"""Published methods, re-implemented to be compared with."""

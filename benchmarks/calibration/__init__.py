@@ -1,0 +1,1 @@
+"""Fitting and judging the probability of being the ground state."""

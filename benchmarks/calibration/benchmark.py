@@ -1,0 +1,150 @@
+"""Does the order by probability find more than the order by energy, and is the probability right?
+
+From the searches of a finished recovery benchmark over compositions that no generator's training has seen
+(`csp benchmark heldout` writes such a folder). They are halved so that no prototype of an answer is in
+both halves; each half is judged with weights fitted on the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.calibration.ranked_features import (
+    By,
+    Evidence,
+    first,
+    read_evidence,
+    read_runs,
+    write_evidence,
+)
+from benchmarks.files import write_json, write_text
+from csp.errors import InputError
+from csp.library.library import Library
+from csp.ranking.probability import FEATURES, LastOrder, best_first
+from csp.training.splits import hashed
+
+__all__ = ["halves", "judge", "measure"]
+
+KS = (1, 3, 5, 10)
+BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def measure(
+    runs: Sequence[Path],
+    targets: Path,
+    library: Path | None,
+    out: Path,
+    say: Callable[[str], None],
+    earlier: Path | None = None,
+) -> dict[str, Any]:
+    """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
+    `last_order.json`, `evidence.jsonl` and `reliability.md`.
+
+    runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: an `evidence.jsonl` of
+    such runs that are no longer there; a formula that is in both is taken from the runs. Raises InputError
+    where those were ranked by other models.
+    """
+    found = read_runs(runs, targets, library, say)
+    if earlier is not None:
+        found = _joined(found, read_evidence(earlier))
+    write_evidence(out / "evidence.jsonl", found)
+    summary: dict[str, Any] = {}
+    entries = len(Library.open(library))
+    fitted, tables = list[dict[str, Any]](), list[str]()
+    for (model, label), searches in found.items():
+        judged, points = judge(searches)
+        summary |= {f"{name}.{model}": value for name, value in judged.items()}
+        order = LastOrder.fit([(s.features, s.answers) for s in searches])
+        weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
+        fitted.append(
+            {
+                "label": label,
+                "entries": entries,
+                "searches": len(searches),
+                "weights": weights,
+                "none": round(order.none, 4),
+            }
+        )
+        tables += [f"## By the energies of {model}", "", _reliability(points)]
+    write_json(out / "last_order.json", fitted)
+    write_text(out / "reliability.md", "\n".join(tables))
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _joined(
+    found: Mapping[By, list[Evidence]], earlier: Mapping[By, list[Evidence]]
+) -> dict[By, list[Evidence]]:
+    if set(found) != set(earlier):
+        names = ", ".join(label for _, label in earlier)
+        raise InputError(f"The earlier searches were ranked by other models: {names}.")
+    joined = dict[By, list[Evidence]]()
+    for model, before in earlier.items():
+        now = found.get(model, [])
+        again = {one.formula for one in now}
+        joined[model] = [one for one in before if one.formula not in again] + now
+    return joined
+
+
+def halves(searches: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
+    """No prototype is in both."""
+    odd = [s for s in searches if hashed(s.prototype) % 2]
+    return odd, [s for s in searches if not hashed(s.prototype) % 2]
+
+
+def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
+    """Flat figures, and (probability, was it the answer?) of every ranked crystal, each half judged by
+    the other's fit.
+
+    found_at_K.{probability,energy}, of n; log_loss.probability, and log_loss.frequency of one who only
+    knows how often an answer has each rank by energy.
+    """
+    parts = halves(searches)
+    if not all(parts):
+        raise InputError(f"{len(searches)} searches are too few to be halved.")
+    ranks: dict[str, list[int | None]] = {"energy": [], "probability": []}
+    loss: dict[str, float] = {"probability": 0.0, "frequency": 0.0}
+    points: list[tuple[float, bool]] = []
+    for fitted_on, judged in (parts, parts[::-1]):
+        order = LastOrder.fit([(s.features, s.answers) for s in fitted_on])
+        frequency = _frequency(fitted_on)
+        for s in judged:
+            probability = order.probabilities(s.features)
+            ranks["energy"].append(first(s.answers))
+            ranks["probability"].append(first(s.answers[best_first(probability)]))
+            loss["probability"] -= order.log_likelihood(s.features, s.answers) / len(searches)
+            loss["frequency"] -= float(np.log(frequency(first(s.answers)))) / len(searches)
+            points += zip(probability.tolist(), s.answers.tolist(), strict=True)
+    summary: dict[str, Any] = {"n": len(searches), "n_ranked": sum(r is not None for r in ranks["energy"])}
+    for by, found in ranks.items():
+        summary |= {f"found_at_{k}.{by}": sum((r or KS[-1] + 1) <= k for r in found) for k in KS}
+    return summary | {f"log_loss.{name}": round(value, 4) for name, value in loss.items()}, points
+
+
+def _frequency(searches: Sequence[Evidence]) -> Callable[[int | None], float]:
+    """How often the answer has a rank by energy, with one more of each than was seen."""
+    longest = max(len(s.answers) for s in searches) + 2
+    counts = np.ones(longest)
+    for s in searches:
+        counts[first(s.answers) or 0] += 1
+    return lambda rank: float(counts[min(rank or 0, longest - 1)] / counts.sum())
+
+
+def _bins(points: Sequence[tuple[float, bool]]) -> Iterator[tuple[float, float, int]]:
+    """(mean probability, share of answers, how many) of each bin that is not empty."""
+    probability, answer = np.array([p for p, _ in points]), np.array([a for _, a in points])
+    for low, high in pairwise(BINS):
+        inside = (probability > low) & (probability <= high)
+        if inside.any():
+            yield float(probability[inside].mean()), float(answer[inside].mean()), int(inside.sum())
+
+
+def _reliability(points: Sequence[tuple[float, bool]]) -> str:
+    lines = ["| told, % | were the answer, % | crystals |", "|---:|---:|---:|"]
+    lines += [f"| {100 * p:.1f} | {100 * share:.1f} | {n} |" for p, share, n in _bins(points)]
+    return "\n".join(lines) + "\n"

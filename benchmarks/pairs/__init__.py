@@ -1,0 +1,1 @@
+"""Do two compositions crystallise alike? Judged on pairs."""

@@ -1,0 +1,1 @@
+"""Are known crystals found from their formula, and at which rank?"""

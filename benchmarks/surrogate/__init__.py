@@ -1,0 +1,1 @@
+"""The surrogate's errors, against other models."""

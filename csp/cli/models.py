@@ -1,0 +1,188 @@
+"""`csp models`: the energy models that `--surrogate` and `--relaxer` can name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from csp.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    from surrogates.zoo import Card
+
+__all__ = ["app"]
+
+app = typer.Typer(help="The library of energy models.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(help="Name of a model, a weights file of ours, or a matgl folder")]
+
+
+@app.command("list")
+def list_all() -> None:
+    """What is there by name, and whether it is on this machine."""
+    from surrogates import zoo
+    from surrogates.potentials import catalogue as published
+
+    cards = zoo.list_models()
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table.add_column("model", no_wrap=True)
+    table.add_column("energies, licence", overflow="fold")
+    for name in ("elements", "MB", "here"):
+        table.add_column(name, justify="right")
+    for card in cards:
+        corrections = [f"{card.functional}/{correction}" for correction in card.kinds.values()]
+        size = _megabytes([zoo.weights_file(card.name)])
+        about = "\n".join([*corrections, card.licence.split(";")[0]])
+        table.add_row(card.name, about, str(len(card.elements)), size, "yes")
+    for name, potential in published.PUBLISHED.items():
+        files = _files(name)
+        about = f"{potential.functional}/{potential.correction}\n{potential.licence}"
+        size = _megabytes(files) if files else "–"
+        table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
+    output = Console(highlight=False)
+    output.print(table)
+    if not cards:
+        output.print("No model of ours comes with this version.")
+    output.print("The folder of any TensorNet potential of matgl can be named as well.", soft_wrap=True)
+
+
+@app.command()
+def card(name: Name) -> None:
+    """All that is known of a model."""
+    from surrogates import zoo
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
+    for key, value in rows:
+        table.add_row(key, Text(value))
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def verify(
+    name: Annotated[str | None, typer.Argument(help="One model; default: all on this machine")] = None,
+) -> None:
+    """Are the weights those that were published? Compares their hashes."""
+    from surrogates import zoo
+    from surrogates.potentials import catalogue as published
+
+    if name:
+        print(f"{name}: {_verified(name)}")
+        return
+    wrong = []
+    for one in (*(card.name for card in zoo.list_models()), *filter(_files, published.PUBLISHED)):
+        try:
+            print(f"{one}: {_verified(one)}")
+        except InputError as error:
+            print(f"{one}: {error}")
+            wrong.append(one)
+    if wrong:
+        raise InputError(f"Do not use {', '.join(wrong)}: install or fetch again.")
+
+
+@app.command()
+def pull(
+    name: Annotated[str, typer.Argument(help="One of matgl's potentials, as csp models list names it")],
+) -> None:
+    """Fetch a published potential, to be used by its name from then on."""
+    from surrogates import zoo
+    from surrogates.potentials import catalogue as published
+
+    if zoo.is_ours(name):
+        path = zoo.weights_file(name)
+    elif name.lower() == "chgnet":
+        (path,) = published.files(name)  # comes with its package
+    else:
+        path = published.download(name)[-1]
+    print(f"{name} is here: {path.parent}")
+
+
+def _files(name: str) -> list[Path]:
+    """The files of a published potential; none if it is not on this machine."""
+    from surrogates.potentials import catalogue as published
+
+    try:
+        return published.files(name)
+    except MissingError:
+        return []
+
+
+def _verified(name: str) -> str:
+    """What was compared; raises InputError for weights that are not what they should be."""
+    from surrogates import zoo
+    from surrogates.potentials import catalogue as published
+
+    if zoo.is_ours(name):
+        return f"sha256 {zoo.verify(name).sha256[:12]}… as in its card"
+    found, expected = published.hashes(name)
+    if expected is None:
+        from surrogates.potentials.models import load_potential
+
+        load_potential(name)
+        return f"loads; no hash is published to compare its sha256 {found[:12]}… with"
+    if found != expected:
+        raise InputError(f"sha256 {found[:12]}… is not the published {expected[:12]}….")
+    return f"sha256 {found[:12]}… as published"
+
+
+def _own_card(card: Card) -> Iterator[tuple[str, str]]:
+    yield "name", card.name
+    yield "property", f"{card.property}, {card.unit}"
+    for kind in card.kinds:
+        yield f"head {kind}", str(card.label(kind))
+    yield "elements", _symbols(frozenset(card.elements))
+    yield "architecture", ", ".join(f"{key} {value}" for key, value in card.architecture.items())
+    yield "recipe", ", ".join(f"{key} {value}" for key, value in card.recipe.items())
+    yield "data", "\n".join(card.data)
+    yield "split", card.split
+    yield "parents", ", ".join(card.parents) or "none"
+    for key, value in card.metrics.items():
+        yield key, f"{value:g}"
+    yield "licence", card.licence
+    yield "code version", card.code_version
+    yield "sha256", card.sha256
+
+
+def _published_card(name: str) -> Iterator[tuple[str, str]]:
+    from surrogates.potentials import catalogue as published
+
+    potential = published.PUBLISHED.get(name)
+    yield "name", name
+    if potential:
+        yield "model", potential.reference
+        yield "licence", potential.licence
+    try:
+        files = published.files(name)
+    except MissingError:
+        if potential is None:
+            raise
+        yield "label", f"{potential.functional}/{potential.correction}"
+        yield "elements", _symbols(potential.elements)
+        yield "here", f"no; csp models pull {name}"
+        return
+    from surrogates.potentials.models import load_potential
+
+    model = load_potential(name)
+    yield "label", str(model.label)
+    yield "elements", _symbols(model.elements)
+    yield "here", f"{files[-1].parent}, {_megabytes(files)} MB"
+    yield "sha256", published.hashes(name)[0]
+
+
+def _symbols(elements: frozenset[int]) -> str:
+    from ase.data import chemical_symbols
+
+    return f"{len(elements)}: " + " ".join(chemical_symbols[z] for z in sorted(elements))
+
+
+def _megabytes(files: list[Path]) -> str:
+    return f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"

@@ -1,0 +1,1 @@
+"""Lattices, neighbours, space groups, Wyckoff positions: geometry that knows no energies."""

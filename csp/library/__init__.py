@@ -1,0 +1,1 @@
+"""Known crystals: library files, importing them, their energies, the volumes they teach."""

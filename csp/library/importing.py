@@ -1,0 +1,299 @@
+"""Crystals of one's own as a library: CIF folders, extended XYZ, ASE databases and Parquet to Parquet."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from csp.crystallography.symmetry import space_groups
+from csp.crystals import Crystals
+from csp.errors import InputError, MissingError
+from csp.library.library import library_schema
+from csp.report.match import read_cif
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+__all__ = ["ImportReport", "import_structures"]
+
+ROWS_AT_ONCE = 1000
+SYMPREC = 0.05  # Å, of the space groups found for entries that bring none
+SUFFIXES = {".extxyz": "xyz", ".xyz": "xyz", ".db": "ase", ".parquet": "parquet"}
+NAMED = 10  # of the crystals left out, in the printed report
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+class Entry(NamedTuple):
+    """One crystal of a source, or why it could not be read; what it does not bring is empty."""
+
+    name: str
+    crystal: Crystals | InputError
+    space_group: int = 0
+    source: str = ""
+    licence: str = ""
+
+
+@dataclass(slots=True)
+class ImportReport:
+    """What became of the crystals of a source.
+
+    written   entries in the new library
+    skipped   name → why it was left out
+    """
+
+    out: Path
+    written: int = 0
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"{self.written} crystals written to {self.out}, {len(self.skipped)} left out."]
+        lines += [f"  {name}: {why}" for name, why in list(self.skipped.items())[:NAMED]]
+        if len(self.skipped) > NAMED:
+            lines.append(f"  and {len(self.skipped) - NAMED} more")
+        return "\n".join(lines)
+
+
+def import_structures(
+    source: Path,
+    out: Path,
+    *,
+    source_name: str,
+    licence: str,
+    progress: Progress = lambda done, total: None,
+) -> ImportReport:
+    """Write every ordered, three-dimensionally periodic crystal of `source` to the library `out`.
+
+    source is a folder of CIFs (searched to any depth), an extended XYZ file, an ASE database or a
+    Parquet file with columns of `csp.library.library.library_schema`. A Parquet row keeps its own source,
+    licence and space group where it has them; all others get `source_name`, `licence` and the group
+    that is found. What cannot be read is reported and the rest goes on. `out` is written whole or
+    not at all.
+
+    Raises MissingError if there is no `source`, InputError if it is of no known kind or holds no crystal.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    total, entries = _open(source)
+    report = ImportReport(out)
+    names: Counter[str] = Counter()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    part = out.with_name(f".{out.name}.part")
+    try:
+        with pq.ParquetWriter(part, library_schema(), compression="zstd") as writer:
+            waiting: list[Entry] = []
+            for done, entry in enumerate(entries, 1):
+                if isinstance(entry.crystal, InputError):
+                    report.skipped[entry.name] = str(entry.crystal)
+                else:
+                    names[entry.name] += 1
+                    again = f"-{names[entry.name]}" if names[entry.name] > 1 else ""
+                    waiting.append(
+                        entry._replace(
+                            name=entry.name + again,
+                            source=entry.source or source_name,
+                            licence=entry.licence or licence,
+                        )
+                    )
+                if len(waiting) == ROWS_AT_ONCE or done == total:
+                    rows = _rows(waiting, report)
+                    writer.write_table(pa.Table.from_pylist(rows, schema=library_schema()))
+                    report.written += len(rows)
+                    waiting = []
+                progress(done, total)
+        if not report.written:
+            why = next(iter(report.skipped.values()), "it is empty")
+            raise InputError(f"No crystal in {source} can be imported: {why}")
+        os.replace(part, out)
+    finally:
+        part.unlink(missing_ok=True)
+    return report
+
+
+def _rows(entries: list[Entry], report: ImportReport) -> list[dict[str, Any]]:
+    """Library rows of the entries; those whose symmetry cannot be analysed are reported instead."""
+    from pymatgen.core import Composition, Element
+
+    crystals = [e.crystal for e in entries if isinstance(e.crystal, Crystals)]
+    unknown = [i for i, e in enumerate(entries) if not e.space_group]
+    groups = space_groups(Crystals.cat([crystals[i] for i in unknown]), SYMPREC)
+    found = dict(zip(unknown, groups, strict=True))
+    rows = []
+    for i, (entry, (cell, frac, numbers)) in enumerate(
+        zip(entries, Crystals.cat(crystals).arrays(), strict=True)
+    ):
+        group = entry.space_group or found[i]
+        if not group:
+            report.skipped[entry.name] = "its symmetry cannot be analysed; atoms may overlap."
+            continue
+        amounts = Counter(Element.from_Z(z).symbol for z in numbers.tolist())
+        rows.append(
+            {
+                "material_id": entry.name,
+                "formula": Composition(amounts).reduced_formula,
+                "spacegroup": group,
+                "cell": cell.ravel().tolist(),
+                "numbers": numbers.tolist(),
+                "frac_coords": frac.ravel().tolist(),
+                "source": entry.source,
+                "licence": entry.licence,
+            }
+        )
+    return rows
+
+
+# -- sources ----------------------------------------------------------------------------------------
+
+
+def _open(source: Path) -> tuple[int, Iterator[Entry]]:
+    """How many crystals a source holds, and they."""
+    if not source.exists():
+        raise MissingError(f"There is nothing at {source} to import.")
+    if source.is_dir():
+        files = sorted(source.rglob("*.cif"))
+        if not files:
+            raise InputError(f"There are no CIF files in {source}.")
+        return len(files), (_from_cif(path, source) for path in files)
+    match SUFFIXES.get(source.suffix.lower()):
+        case "xyz":
+            frames = _frames(source)
+            return len(frames), (
+                _from_frame(f"{source.stem}-{i}", frame) for i, frame in enumerate(frames, 1)
+            )
+        case "ase":
+            return _ase_database(source)
+        case "parquet":
+            return _parquet(source)
+        case _:
+            raise InputError(
+                f"{source} is no library source; give a folder of CIFs, an .extxyz, .db or .parquet file."
+            )
+
+
+def _checked(crystal: Crystals) -> Crystals | InputError:
+    """The crystal, or what is wrong with it."""
+    volume = float(crystal.volumes[0])
+    if crystal.frac.shape[0] == 0:
+        return InputError("it has no atoms.")
+    if not (crystal.frac.isfinite().all() and math.isfinite(volume)) or volume < 1e-3:
+        return InputError("its cell has no volume or its coordinates are no numbers.")
+    if crystal.numbers.min() < 1 or crystal.numbers.max() > 118:
+        return InputError("it has atoms of no known element.")
+    return crystal
+
+
+def _from_atoms(atoms: Atoms) -> Crystals | InputError:
+    if not atoms.pbc.all():
+        return InputError("it is not periodic in three directions.")
+    if abs(atoms.cell.volume) < 1e-3:
+        return InputError("its cell has no volume.")
+    return _checked(Crystals.from_atoms([atoms]))
+
+
+def _from_cif(path: Path, folder: Path) -> Entry:
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    try:
+        return Entry(name, _checked(read_cif(path)))
+    except InputError as error:
+        return Entry(name, error)
+
+
+def _frames(path: Path) -> list[str]:
+    """The frames of an extended XYZ file: a line with the number of atoms, a comment and the atoms.
+
+    Split here so that one broken frame does not take the rest with it.
+    """
+    lines = path.read_text(errors="replace").splitlines(keepends=True)
+    frames, start = [], 0
+    while start < len(lines):
+        if not lines[start].strip():
+            start += 1
+            continue
+        if not lines[start].strip().isdigit():
+            raise InputError(f"{path} is no XYZ file: line {start + 1} is not a number of atoms.")
+        end = start + 2 + int(lines[start])
+        frames.append("".join(lines[start:end]))
+        start = end
+    if not frames:
+        raise InputError(f"{path} is empty.")
+    return frames
+
+
+def _from_frame(name: str, frame: str) -> Entry:
+    from ase.io import read
+
+    try:
+        atoms = read(io.StringIO(frame), format="extxyz")
+    except Exception as error:  # ASE's reader raises whatever it meets in a broken frame
+        return Entry(name, InputError(f"it cannot be read ({error})."))
+    return Entry(name, _from_atoms(atoms))
+
+
+def _ase_database(path: Path) -> tuple[int, Iterator[Entry]]:
+    from ase.db import connect
+
+    try:
+        database = connect(path, type="db")
+        total = database.count()
+    except Exception as error:  # SQLite's and ASE's own, by the kind of damage
+        raise InputError(f"{path} is damaged or no ASE database.") from error
+
+    def entries() -> Iterator[Entry]:
+        for row in database.select():
+            yield Entry(f"{path.stem}-{row.id}", _from_atoms(row.toatoms()))
+
+    return total, entries()
+
+
+def _parquet(path: Path) -> tuple[int, Iterator[Entry]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path, memory_map=True)
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is damaged or no Parquet file.") from error
+    needed = ("material_id", "cell", "numbers", "frac_coords")
+    missing = [name for name in needed if name not in file.schema_arrow.names]
+    if missing:
+        raise InputError(f"{path} holds no structures: it has no column {', '.join(missing)}.")
+
+    def entries() -> Iterator[Entry]:
+        batches = file.iter_batches(ROWS_AT_ONCE)
+        while True:
+            try:
+                batch = next(batches, None)
+            except (pa.ArrowException, OSError) as error:
+                raise InputError(f"{path} is damaged: some of its rows cannot be read.") from error
+            if batch is None:
+                return
+            for row in batch.to_pylist():
+                yield Entry(
+                    str(row["material_id"]),
+                    _from_row(row),
+                    row.get("spacegroup") or 0,
+                    row.get("source") or "",
+                    row.get("licence") or "",
+                )
+
+    return file.metadata.num_rows, entries()
+
+
+def _from_row(row: dict[str, Any]) -> Crystals | InputError:
+    try:
+        numbers = np.array(row["numbers"], dtype=np.int64)
+        cell = np.array(row["cell"], dtype=np.float64).reshape(3, 3)
+        frac = np.array(row["frac_coords"], dtype=np.float64).reshape(len(numbers), 3)
+    except (TypeError, ValueError):
+        return InputError("its cell, numbers or frac_coords are missing or of the wrong length.")
+    return _checked(Crystals.from_arrays([cell], [frac], [numbers]))

@@ -1,0 +1,1 @@
+"""When are two crystals the same? Fingerprints, reduced cells, site assignment, the matcher."""

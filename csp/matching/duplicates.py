@@ -1,0 +1,108 @@
+"""Ends of relaxations: which count, which are one crystal, and what rattling gained."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csp.crystallography.symmetry import primitive_sites
+from csp.crystals import Crystals
+from csp.matching.fingerprints import fingerprints, unique
+from csp.matching.matcher import Matcher
+from csp.relaxation.relax import Status
+
+__all__ = ["RANKED", "SAME_ENERGY", "gain", "same_crystal", "simplest", "without_idle_children"]
+
+RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
+SAME_ENERGY = 1e-3  # eV/atom
+REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
+
+
+def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
+    """int64 [B]: the lowest of the crystals that each of them is again.
+
+    Those are one whose fingerprints are close and whose energies differ by no more than two relaxations of
+    one crystal do; those for which only one of both holds, if StructureMatcher takes them for one. (Orders of
+    cations and stackings of layers may be told apart by nothing but a few meV/atom.) Of those for which both
+    hold the ones with the fewest inequivalent sites are one only if StructureMatcher says so, too: the others
+    are orders and stackings with faults, these may be two crystals known by different names.
+    """
+    points = fingerprints(crystals)
+    close = unique(crystals, energies=per_atom, points=points).tolist()
+    group = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY, points=points)
+    group = _simple_ones_apart(crystals, per_atom, group)
+    leaders = sorted(set(group.tolist()), key=lambda k: float(per_atom[k]))
+    for place, leader in enumerate(leaders):
+        if int(group[leader]) != leader:
+            continue
+        others = [k for k in leaders[place + 1 :] if int(group[k]) == k]
+        near = [
+            k
+            for k in others
+            if close[k] == close[leader] or float(per_atom[k] - per_atom[leader]) < SAME_ENERGY
+        ]
+        for k, same in zip(near, Matcher.DEFAULT.fits(crystals[leader], crystals[near]), strict=True):
+            if bool(same):
+                group[group == k] = leader
+    return group
+
+
+def _simple_ones_apart(crystals: Crystals, per_atom: Tensor, group: Tensor) -> Tensor:
+    """The groups int64 [B], each by its lowest, without those of the fewest inequivalent sites that
+    StructureMatcher parts from the lowest; these are groups of their own."""
+    group = group.clone()
+    for leader in set(group.tolist()):
+        members = (group == leader).nonzero().flatten().tolist()
+        if len(members) == 1:
+            continue
+        n_sites = [len(sites) or math.inf for sites in primitive_sites(crystals[members])[1]]
+        simple = [k for k, n in zip(members, n_sites, strict=True) if n == min(n_sites) and k != leader]
+        simple.sort(key=lambda k: float(per_atom[k]))
+        stands = leader
+        while simple:
+            same = Matcher.DEFAULT.fits(crystals[stands], crystals[simple]).tolist()
+            for k, fits in zip(simple, same, strict=True):
+                if fits:
+                    group[k] = stands
+            simple = [k for k, fits in zip(simple, same, strict=True) if not fits]
+            if simple:
+                stands = simple.pop(0)
+                group[stands] = stands
+    return group
+
+
+def simplest(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
+    """int64 [B]: groups of alike crystals, each by its smallest cell whose energy is as good as the lowest.
+
+    group [B] is equal for alike ones. Stackings and orders of layers that differ little in structure and by
+    less than two relaxations in energy are alike; the shortest period of them is the likeliest to be known.
+    """
+    groups, energy = group.cpu().numpy(), per_atom.cpu().numpy()
+    _, member = np.unique(groups, return_inverse=True)
+    lowest = np.full(member.max(initial=-1) + 1, np.inf)
+    np.minimum.at(lowest, member, energy)
+    as_good = energy - lowest[member] <= SAME_ENERGY
+    first_best = np.lexsort((energy, n_atoms.cpu().numpy(), ~as_good, member))
+    starts = np.unique(member[first_best], return_index=True)[1]
+    return torch.from_numpy(first_best[starts][member]).to(group)
+
+
+def gain(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
+    """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
+    gains: dict[int, float] = {}
+    for child in range(n_parents, len(parent)):
+        gain = float(per_atom[parent[child]] - per_atom[child])
+        gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
+    return gains
+
+
+def without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
+    """All parents, and those rattled children that found something below their parent.
+
+    The others are the parent again, a little less well relaxed, or a distortion it did not want.
+    """
+    gain = per_atom[parent] - per_atom
+    return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]

@@ -1,0 +1,1 @@
+"""From energies to an order: ranking, probabilities, the convex hull and its references."""

@@ -1,0 +1,126 @@
+"""How probable each ranked crystal is to be the answer: its energy weighed with where it comes from.
+
+Polytypes differ by less than a potential errs, and a potential that is right on average is wrong where it
+counts: among the lowest. What proposed a crystal knows something too. So the crystals of a ranking compete
+in a conditional logit (McFadden, in: Frontiers in Econometrics, Academic Press 1974, p. 105), against each
+other and against the event that the answer is none of them:
+
+    p_k = exp(w · x_k) / (exp(w_0) + Σ_j exp(w · x_j))
+
+"The answer" is what the weights were fitted to find: the crystal of lowest formation energy that the
+Materials Project has of a composition, for compositions of which it has several and no generator's training
+has seen any (that of `xs` has seen most of them, and CHGNet's probably did). (Where it has one, that was
+often the only one ever computed, and to be lowest means nothing.)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from csp.protocols import Label, Provenance
+
+__all__ = ["FEATURES", "SCORED", "LastOrder", "best_first", "features", "scores"]
+
+SHIPPED = Path(__file__).parents[1] / "data" / "last_order.json"
+# the first two give ln p of the same thing, which is averaged
+SCORED = ("template", "metric_learning", "space_group")
+LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
+SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy
+FEATURES = ("energy", "templates", "drawn")
+RIDGE = 0.1
+DECIMALS = 6  # of probabilities; below, they are equal
+
+
+def scores(provenance: Sequence[Iterable[Provenance]]) -> Tensor:
+    """float64 [R, 3]: the best ln p that each of `SCORED` gave for each of R crystals, `LEAST` where it did
+    not propose it."""
+    best = [[_score(proposed, name) for name in SCORED] for proposed in provenance]
+    return torch.tensor(best, dtype=torch.float64).reshape(-1, len(SCORED))
+
+
+def features(per_atom: Tensor, ln_p: Tensor) -> Tensor:
+    """float64 [R, F], more is better: what speaks for each of R crystals of one search.
+
+    per_atom  [R]     eV/atom; how far it is above the lowest counts
+    ln_p      [R, 3]  see `scores`
+    """
+    above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
+    templates = ln_p[:, :2].logsumexp(1) - math.log(2.0)
+    return torch.stack([-(above / SOFT).log1p(), templates, ln_p[:, 2]], 1)
+
+
+def best_first(probability: Tensor) -> Tensor:
+    """int64 [R]: the places of the most probable; equal ones, to what is printed, as they were."""
+    return torch.argsort(probability.round(decimals=DECIMALS), descending=True, stable=True)
+
+
+def _score(proposed: Iterable[Provenance], generator: str) -> float:
+    return max((max(one.score, LEAST) for one in proposed if one.generator == generator), default=LEAST)
+
+
+@dataclass(frozen=True, slots=True)
+class LastOrder:
+    """The weights w of the features, and w_0 of none of the crystals being the answer."""
+
+    weights: tuple[float, ...]
+    none: float
+
+    @classmethod
+    def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> LastOrder | None:
+        """For energies of this label and templates from a library of so many entries: the fit whose library
+        is the largest of those at most twice as large, since that a small one has no template for a crystal
+        says less. None where there is no such fit."""
+        fits = json.loads(path.read_text(encoding="utf-8"))
+        usable = [fit for fit in fits if fit["label"] == str(label) and fit["entries"] <= 2 * entries]
+        if not usable:
+            return None
+        fitted = max(usable, key=lambda fit: fit["entries"])
+        return cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
+
+    @classmethod
+    def fit(cls, searches: Sequence[tuple[Tensor, Tensor]]) -> LastOrder:
+        """The most likely weights for searches with (features [R, F], bool [R]: is it the answer?).
+
+        Several matching crystals of a search share their probability; where none matches, none was there.
+        """
+        w = torch.zeros(len(FEATURES) + 1, dtype=torch.float64, requires_grad=True)
+        optimiser = torch.optim.LBFGS([w], max_iter=500, line_search_fn="strong_wolfe")
+
+        def loss() -> Tensor:
+            optimiser.zero_grad()
+            total = -sum(_log_likelihood(w[:-1], w[-1], *search) for search in searches)
+            total = total + RIDGE * (w[:-1] ** 2).sum()
+            total.backward()
+            return total
+
+        optimiser.step(loss)
+        *weights, none = w.tolist()
+        return cls(tuple(weights), none)
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """float64 [R]: that each crystal is the answer; together at most 1."""
+        return _log_p(*self._tensors(), features).exp()[:-1]
+
+    def log_likelihood(self, features: Tensor, answers: Tensor) -> float:
+        """ln p of what turned out in one search (as `fit` has it)."""
+        return float(_log_likelihood(*self._tensors(), features, answers))
+
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        return torch.tensor(self.weights, dtype=torch.float64), torch.tensor(self.none, dtype=torch.float64)
+
+
+def _log_p(weights: Tensor, none: Tensor, features: Tensor) -> Tensor:
+    """[R + 1]: of each crystal, and of none of them."""
+    return torch.cat([features @ weights, none[None]]).log_softmax(0)
+
+
+def _log_likelihood(weights: Tensor, none: Tensor, features: Tensor, answers: Tensor) -> Tensor:
+    happened = torch.cat([answers, ~answers.any()[None]])
+    return _log_p(weights, none, features)[happened].logsumexp(0)

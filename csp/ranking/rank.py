@@ -1,0 +1,73 @@
+"""The order of crystals by energy or enthalpy: under one label, rounded, ties broken by id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from csp.errors import ContractError
+from csp.protocols import Label
+
+__all__ = ["GPA", "RESOLUTION", "Ranking", "enthalpy", "order", "rank"]
+
+GPA = 1e9 * 1e-30 / 1.602176634e-19  # eV/Å³; 0.00624150907, exact in the SI of 2019
+RESOLUTION = 1e-5  # eV/atom; smaller differences between energies are none
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """R distinct crystals out of a batch, best first.
+
+    chosen        int64 [R]  their places in the batch
+    stands_for    int64 [B]  of each of the batch, the place of the one that is ranked for it
+    label         the one label of all values; None for an empty batch
+    """
+
+    chosen: Tensor
+    stands_for: Tensor
+    label: Label | None
+
+    @property
+    def n_duplicates(self) -> Tensor:
+        """int64 [R]: how many others of the batch are each of them again."""
+        return torch.bincount(self.stands_for, minlength=len(self.stands_for))[self.chosen] - 1
+
+
+def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
+    """H = E + PV in eV per cell: energy [B] eV per cell, volume [B] Å³ per cell, pressure in GPa."""
+    return energy + pressure * GPA * volume
+
+
+def order(per_atom: Tensor, ids: Sequence[str]) -> Tensor:
+    """The permutation int64 [B] that sorts energies or enthalpies [B], eV/atom, ascending; on the CPU.
+
+    Values are rounded at `RESOLUTION` first, so that noise far below a model's error, as from another
+    order of summation, does not decide; equal ones are sorted by id. NaN comes last.
+    """
+    rounded = np.rint(per_atom.detach().double().cpu().numpy() / RESOLUTION)
+    return torch.from_numpy(np.lexsort((np.array(ids, dtype=np.str_), rounded)))
+
+
+def rank(per_atom: Tensor, ids: Sequence[str], groups: Tensor, labels: Sequence[Label]) -> Ranking:
+    """Rank the distinct crystals of a batch; each group of duplicates is represented by its best.
+
+    per_atom  [B]        energies or enthalpies, eV/atom, all finite
+    groups    int64 [B]  equal for crystals that are the same structure (`csp.matching.fingerprints`)
+    labels    [B]        what the energies are
+
+    Raises LabelError if the labels differ, ContractError for a value that is not finite: what could
+    not be evaluated is listed apart, never ranked.
+    """
+    label = Label.same(labels) if labels else None
+    if not bool(torch.isfinite(per_atom).all()):
+        raise ContractError("A crystal without a finite energy cannot be ranked.")
+    best_first = order(per_atom, ids)
+    in_order = groups.cpu()[best_first].numpy()
+    _, first, group = np.unique(in_order, return_index=True, return_inverse=True)
+    stands_for = torch.empty_like(best_first)
+    stands_for[best_first] = best_first[first[group]]
+    return Ranking(best_first[np.sort(first)], stands_for, label)

@@ -1,0 +1,238 @@
+"""Files for people: structures, tables and one page, each written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import json
+import os
+import shutil
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from csp.crystallography.symmetry import symmetrized
+from csp.crystals import Crystals
+from csp.relaxation.relax import Status
+from csp.report.page import render_page
+from csp.report.record import RunRecord
+from csp.search.prediction import Prediction, Result
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+__all__ = ["ranking_table", "write_report"]
+
+SCHEMA = 2
+DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
+CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
+
+
+def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
+    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
+
+    symprec: Å, for the symmetrised standard conventional cells of the CIFs. A crystal whose symmetry
+    analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty. Equal
+    predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where
+    it is, all are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        displacements = _write_cifs(prediction, folder, symprec)
+        rows = [
+            _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
+            for result, displacement in zip(prediction.results, displacements, strict=True)
+        ]
+        _write(folder / "structures.extxyz", _extxyz(prediction))
+        _write(folder / "ranked.csv", _csv(rows))
+        _write(folder / "report.html", render_page(prediction, record))
+        _write(folder / "run.json", _dumps(_run(prediction, record)))
+        _write(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+
+
+def ranking_table(prediction: Prediction, top: int) -> Table:
+    """The first `top` of the ranking for a terminal."""
+    from rich.table import Table
+
+    pressed = prediction.target.pressure != 0
+    table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
+    symbol = "H" if pressed else "E"
+    uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
+    spread = ("σ",) if uncertain else ()
+    unfinished = any(result.status != Status.CONVERGED for result in prediction.results[:top])
+    hull, probable = prediction.has_hull, prediction.has_probability
+    absolute = not (hull or probable)  # for 80 columns to be enough
+    for name in (
+        "",
+        *(("p %",) if probable else ()),
+        f"Δ{symbol} meV/at",
+        *(("hull",) if hull else ()),
+        *spread,
+        *((f"{symbol} eV/at",) if absolute else ()),
+        "space group",
+        "atoms",
+        "Å³/at",
+        "from",
+        *(("",) if unfinished else ()),
+    ):
+        left = name in ("space group", "from")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True)
+    for result in prediction.results[:top]:
+        table.add_row(
+            str(result.rank),
+            *((_percent(result.probability),) if probable else ()),
+            f"{result.above_lowest:.1f}",
+            *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
+            *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
+            *((f"{result.enthalpy_ev_per_atom:.4f}",) if absolute else ()),
+            f"{result.spacegroup} {result.spacegroup_number}",
+            str(result.n_atoms),
+            f"{result.volume_per_atom:.2f}",
+            _shortened(result.template_id or result.generator),
+            *(("" if result.status == Status.CONVERGED else "*",) if unfinished else ()),
+        )
+    notes = [prediction.who_did_what] if prediction.models else []
+    if probable:
+        notes.append("p: of being the answer")
+    notes.append(f"ordered by {prediction.order}")
+    if hull:
+        notes.append("hull: meV/at above it")
+    if unfinished:
+        notes.append("* not relaxed to the end")
+    table.caption = "; ".join(notes)
+    return table
+
+
+def _millis(value: float | None, decimals: int) -> str:
+    return "" if value is None else f"{1000 * value:z.{decimals}f}"
+
+
+def _percent(probability: float | None) -> str:
+    return "" if probability is None else f"{100 * probability:.0f}"
+
+
+def _shortened(name: str, width: int = 15) -> str:
+    return name if len(name) <= width else name[: width - 1] + "…"
+
+
+# -- contents ---------------------------------------------------------------------------------------
+
+
+def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "formula": prediction.target.formula,
+        "label": None if prediction.label is None else str(prediction.label),
+        "models": list(prediction.models),
+        "order": prediction.order,
+        "pressure_gpa": prediction.target.pressure,
+        "results": rows,
+        "funnel": prediction.funnel,
+        "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
+        "warnings": prediction.warnings,
+    }
+
+
+def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
+    return {
+        "schema": SCHEMA,
+        "formula": prediction.target.formula,
+        "label": None if prediction.label is None else str(prediction.label),
+        "seed": record.settings.get("seed"),
+        "settings": dict(record.settings),
+        "versions": dict(record.versions),
+        "checkpoints": dict(record.checkpoints),
+        "library": dict(record.library),
+        "device": record.device,
+        "citations": list(record.citations),
+        "timings": dict(record.timings),
+    }
+
+
+def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()
+    }
+
+
+def _dumps(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    names = [*Result.__slots__, "symmetrise_rms_ang"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _extxyz(prediction: Prediction) -> str:
+    """The crystals as relaxed, in rank order; `energy` is eV per cell, as the format has it."""
+    from ase.io import write
+
+    frames = prediction.crystals.atoms()
+    for atoms, result in zip(frames, prediction.results, strict=True):
+        energy = round(result.energy_ev_per_atom * result.n_atoms, DECIMALS)
+        atoms.info = {"rank": result.rank, "id": result.id, "energy": energy}
+    text = io.StringIO()
+    if frames:
+        write(text, frames, format="extxyz")
+    return text.getvalue()
+
+
+def _cif(crystal: Crystals, symprec: float) -> tuple[str, float | None]:
+    """A CIF and the RMS displacement, Å, of symmetrising what it holds."""
+    from pymatgen.io.cif import CifWriter
+
+    symmetric = symmetrized(crystal, symprec)
+    if symmetric is None:
+        return str(CifWriter(crystal.structures()[0])), None
+    (structure,) = symmetric.conventional.structures()
+    with warnings.catch_warnings():  # pymatgen uses what spglib deprecates
+        warnings.simplefilter("ignore", DeprecationWarning)
+        text = str(CifWriter(structure, symprec=CIF_SYMPREC, refine_struct=False))
+    return text, symmetric.rms_displacement
+
+
+# -- files --------------------------------------------------------------------------------------------
+
+
+def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[float | None]:
+    """All CIFs into a fresh `structures/`; returns the RMS displacements of symmetrising, Å."""
+    fresh, old = folder / ".structures.new", folder / ".structures.old"
+    for leftover in (fresh, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    fresh.mkdir()
+    displacements = []
+    for k, result in enumerate(prediction.results):
+        text, displacement = _cif(prediction.crystals[k], symprec)
+        (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
+        displacements.append(displacement)
+    if (folder / "structures").exists():
+        (folder / "structures").rename(old)
+    fresh.rename(folder / "structures")
+    shutil.rmtree(old, ignore_errors=True)
+    return displacements
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Two workers that took the same run write their files one after the other."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.new")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

@@ -1,0 +1,83 @@
+"""Finished runs: finding one again, and taking its crystals elsewhere."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from csp.errors import InputError, MissingError
+from csp.report.files import SCHEMA
+
+__all__ = ["Finished", "export", "latest"]
+
+FORMATS = (".extxyz", ".db", ".csv")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The folder of a run that has been ranked, and its `ranked.json`."""
+
+    folder: Path
+    ranked: dict[str, Any]
+
+    @staticmethod
+    def read(folder: Path) -> Finished:
+        """Raises InputError where no ranking is, or one of another version of the engine."""
+        try:
+            finished = Finished(folder, json.loads((folder / "ranked.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder} holds no finished run.") from error
+        if finished.ranked["schema"] != SCHEMA:
+            raise InputError(
+                f"{folder} was ranked by another version of the engine; rank it anew with --resume."
+            )
+        return finished
+
+
+def latest(runs: Path, formula: str) -> Finished:
+    """The run of a formula (as `Target.formula` writes it) that was ranked last, among the folders of `runs`.
+
+    Raises MissingError if there is none.
+    """
+    places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for place in places:
+        finished = Finished.read(place.parent)
+        if finished.ranked["formula"] == formula:
+            return finished
+    raise MissingError(f"No run of {formula} has finished yet in {runs}.")
+
+
+def export(finished: Finished, file: Path) -> None:
+    """Copy the ranking: crystals as relaxed (.extxyz), an ASE database (.db), or the table (.csv).
+
+    The rows of the database have the keys of `ranked.json` and the energy, eV per cell. Written whole
+    or not at all; a file that is there is replaced. Raises InputError for another ending.
+    """
+    if file.suffix not in FORMATS:
+        raise InputError(f"{file.name}: results can be written as {', '.join(FORMATS)}.")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".new.{file.name}")
+    if file.suffix == ".db":
+        partial.unlink(missing_ok=True)
+        _database(finished, partial)
+    else:
+        source = {".extxyz": "structures.extxyz", ".csv": "ranked.csv"}[file.suffix]
+        shutil.copyfile(finished.folder / source, partial)
+    partial.replace(file)
+
+
+def _database(finished: Finished, file: Path) -> None:
+    from ase.db import connect
+    from ase.io import read
+
+    rows = finished.ranked["results"]
+    crystals = read(finished.folder / "structures.extxyz", index=":", format="extxyz") if rows else []
+    label = finished.ranked["label"] or ""
+    with connect(str(file), type="db") as database:
+        for atoms, row in zip(crystals, rows, strict=True):
+            # ASE keeps `id` for itself and allows no None
+            known = {name: value for name, value in row.items() if name != "id" and value is not None}
+            database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})

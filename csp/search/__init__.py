@@ -1,0 +1,1 @@
+"""The search: `search` has its stages, `funnel` who passes each, `conclude` what is answered."""

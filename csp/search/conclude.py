@@ -1,0 +1,257 @@
+"""From what a search has stored to its answer: the distinct crystals, ranked, with what is known of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from csp.crystallography.symmetry import space_group_symbol, space_groups
+from csp.crystals import Crystals
+from csp.errors import ContractError
+from csp.matching.duplicates import RANKED, gain, without_idle_children
+from csp.protocols import Provenance, Uncertain
+from csp.ranking.probability import best_first, features, scores
+from csp.ranking.rank import Ranking
+from csp.relaxation.relax import Relaxed, Status
+from csp.search.pool import together
+from csp.search.prediction import Prediction, Result, Unranked, cif_path
+
+if TYPE_CHECKING:
+    from csp.search.search import Search
+
+__all__ = ["Answer", "Evidence"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """All ends of the last model, those of rattled crystals after the others.
+
+    candidate  of each the id of what was proposed
+    gained     eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled
+    """
+
+    relaxed: Relaxed
+    candidate: list[str]
+    gained: list[float | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The R distinct crystals of a search, lowest first, and what it knows of them that may tell the answer.
+
+    per_atom    float64 [R]     energy (enthalpy), eV/atom
+    ln_p        float64 [R, 3]  see `csp.ranking.probability.scores`
+    duplicates  int64 [R]       further candidates that ended in the same crystal
+    """
+
+    crystals: Crystals
+    per_atom: Tensor
+    ln_p: Tensor
+    duplicates: Tensor
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search answers with what its store holds, all of it or the part that is done."""
+
+    search: Search
+
+    def prediction(self) -> Prediction:
+        search, ranked = self.search, self._ranking.chosen
+        probability = self._probability
+        by = probability if search.settings.order == "probability" else None
+        places = torch.arange(len(ranked)) if by is None else best_first(by)
+        places = places[: search.settings.top]
+        top = [self._good[k] for k in ranked[places].tolist()]
+        hull, of_hull = self._hull_energy()
+        return Prediction(
+            target=search.settings.target(),
+            label=search.model.label if top else None,
+            results=self._results(top, places, probability, hull),
+            crystals=self._ends.relaxed.crystals[top],
+            funnel=self._funnel(),
+            models=tuple(dict.fromkeys(model.name for model in (search.first, search.model))),
+            order="energy" if by is None else "probability",
+            unranked=self._unranked(),
+            warnings=[
+                *search.adaptation.told(search.settings.rounds, lambda: search.pool),
+                *(
+                    _shortfall(name, t.requested, reason, count)
+                    for name, t in search.store.tally().items()
+                    for reason, count in sorted(t.failed.items())
+                ),
+                *of_hull,
+            ],
+        )
+
+    def evidence(self) -> Evidence:
+        rows = [self._good[k] for k in self._ranking.chosen.tolist()]
+        return Evidence(
+            self._ends.relaxed.crystals[rows],
+            self._per_atom,
+            scores(self._proposed),
+            self._ranking.n_duplicates,
+        )
+
+    # -- what is ranked ---------------------------------------------------------------------------
+
+    @cached_property
+    def _kept(self) -> tuple[list[str], Relaxed]:
+        """Ends of the relaxations that keep symmetry, and the ids of what was proposed."""
+        return self.search.relaxed()
+
+    @cached_property
+    def _ends(self) -> _Ends:
+        ids, relaxed = self._kept
+        store, settings = self.search.store, self.search.settings
+        # a part of the rattled ones cannot be told from the whole
+        if not store.finished or not settings.rattled:
+            return _Ends(relaxed, ids, [None] * len(ids))
+        starts = self.search.rattled(relaxed)
+        start_ids, freed = store.relaxed("rattle", self.search.model.label)
+        if starts.crystals.ids() != start_ids:
+            raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
+        parent = [*range(len(ids)), *starts.parent]
+        ends = relaxed.followed_by(freed)
+        per_atom = self.search.per_atom(ends)
+        gained = gain(per_atom, parent, len(ids))
+        kept = without_idle_children(per_atom, parent, len(ids))
+        return _Ends(ends.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept])
+
+    @cached_property
+    def _ranked(self) -> tuple[list[int], Ranking]:
+        return self.search.ranked(self._ends.relaxed)
+
+    @property
+    def _good(self) -> list[int]:
+        """The ends that have an energy."""
+        return self._ranked[0]
+
+    @property
+    def _ranking(self) -> Ranking:
+        """Of `_good`."""
+        return self._ranked[1]
+
+    @cached_property
+    def _probability(self) -> Tensor | None:
+        """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
+        order = self.search.last_order
+        if order is None:
+            return None
+        return order.probabilities(features(self._per_atom, scores(self._proposed)))
+
+    @cached_property
+    def _proposed(self) -> list[tuple[Provenance, ...]]:
+        """Where each ranked crystal and its duplicates come from, lowest first."""
+        starts = self.search.starts
+        known = dict(zip(starts.ids, starts.provenance, strict=True))
+        of_good = [known[self._ends.candidate[k]] for k in self._good]
+        proposed = together(self._ranking.stands_for.tolist(), of_good)
+        return [proposed[k] for k in self._ranking.chosen.tolist()]
+
+    @cached_property
+    def _per_atom(self) -> Tensor:
+        """float64 [R], eV, of the ranked crystals, lowest first."""
+        return self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
+
+    # -- what is told -----------------------------------------------------------------------------
+
+    def _funnel(self) -> dict[str, int]:
+        search, (ids, relaxed) = self.search, self._kept
+        labels, _ = search.adaptation.labels(search.settings.rounds)
+        return {
+            "proposed": sum(t.requested for t in search.store.tally().values()),
+            "built": len(search.built.ids),
+            "plausible": len(search.plausible),
+            "unique": len(search.pool.ids),
+            **({"labelled": len(labels)} if search.learner else {}),
+            "improved": len(search.store.relaxed("improve", search.first.label)[0]),
+            "relaxed": len(search.store.relaxed("relax", search.first.label)[0]),
+            **({"finished": len(ids)} if len(search.models) > 1 else {}),
+            "converged": sum(status == Status.CONVERGED for status in relaxed.status),
+            "ranked": len(self._ranking.chosen),
+        }
+
+    def _unranked(self) -> list[Unranked]:
+        (ids, relaxed), by_id = self._kept, self._by_id
+        return [
+            Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
+            for i, status in zip(ids, relaxed.status, strict=True)
+            if status not in RANKED
+        ]
+
+    @cached_property
+    def _by_id(self) -> dict[str, Provenance]:
+        built = self.search.built
+        return dict(zip(built.ids, built.provenance, strict=True))
+
+    def _hull_energy(self) -> tuple[float | None, list[str]]:
+        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+        search, references = self.search, self.search.references
+        if references is None:
+            return None, []
+        if not search.stored("hull", len(references), search.model):
+            return None, ["There is no energy above the hull: its references are not all relaxed yet."]
+        _, ends = search.store.relaxed("hull", search.model.label)
+        return references.hull(ends, search.per_atom(ends), search.model.label)
+
+    def _results(
+        self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
+    ) -> list[Result]:
+        """top: the ends to report, in their order; places: of each in the order by energy."""
+        ends, model = self._ends, self.search.model
+        energy, per_atom = ends.relaxed.energy, self.search.per_atom(ends.relaxed)
+        crystals = ends.relaxed.crystals[top]
+        ids, numbers = crystals.ids(), space_groups(crystals, self.search.settings.symprec)
+        sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
+        n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
+        provenance = [self._by_id[ends.candidate[row]] for row in top]
+        n_duplicates = self._ranking.n_duplicates[places].tolist()
+        by_probability = None if probability is None else best_first(probability).argsort()
+        return [
+            Result(
+                rank=k + 1,
+                id=ids[k],
+                file=cif_path(k + 1),
+                n_atoms=n_atoms[k],
+                spacegroup=space_group_symbol(numbers[k]) if numbers[k] else "",
+                spacegroup_number=numbers[k],
+                energy_ev_per_atom=float(energy[row]) / n_atoms[k],
+                enthalpy_ev_per_atom=float(per_atom[row]),
+                sigma_ev_per_atom=None if sigma is None else float(sigma[k]),
+                density=masses[k] / volumes[k],
+                volume_per_atom=volumes[k] / n_atoms[k],
+                status=str(ends.relaxed.status[row]),
+                generator=provenance[k].generator,
+                template_id=provenance[k].template_id,
+                wyckoff=provenance[k].wyckoff,
+                n_duplicates=n_duplicates[k],
+                above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
+                lowered_ev_per_atom=ends.gained[row],
+                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                rank_energy=place + 1,
+                rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
+                probability=None if probability is None else float(probability[place]),
+                proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
+            )
+            for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
+        ]
+
+
+def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:
+    if reason == "exhausted":
+        return f"{generator} had {requested - count} candidates for this formula, {requested} were asked for."
+    return f"{generator}: {count} of {requested} candidates could not be built ({reason})."
+
+
+def _masses(crystals: Crystals) -> list[float]:
+    """Mass of each cell in g/cm³ × Å³."""
+    from ase.data import atomic_masses
+
+    grams_per_dalton = 1.66053906660  # × 10⁻²⁴, as 1 cm³ is 10²⁴ Å³
+    per_atom = torch.as_tensor(atomic_masses)[crystals.numbers] * grams_per_dalton
+    return torch.zeros(len(crystals), dtype=torch.float64).index_add(0, crystals.batch, per_atom).tolist()

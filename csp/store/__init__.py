@@ -1,0 +1,1 @@
+"""What a run has done, in SQLite or PostgreSQL."""

@@ -1,0 +1,1 @@
+"""What every training shares: the loop, checkpoints, learning rates, model cards, splits."""

@@ -1,0 +1,1 @@
+"""Random crystals in a space group."""

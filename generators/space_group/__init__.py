@@ -1,0 +1,1 @@
+"""The learned space-group-aware generator: an autoregressive transformer over Wyckoff sites."""

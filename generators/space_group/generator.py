@@ -1,0 +1,313 @@
+"""Crystals from a learned language of symmetry: space group, Wyckoff letters, cell and coordinates in turn.
+
+One candidate in five is purely random (`generators.random_symmetric.generator`), so that nothing allowed has
+no chance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from csp.crystallography.neighbours import COVALENT_RADII
+from csp.crystallography.symmetry import wyckoff_text
+from csp.crystallography.wyckoff import LETTERS, wyckoff_table
+from csp.crystals import Crystals
+from csp.library.library import Library
+from csp.library.volume import VolumePrior
+from csp.protocols import Proposals, Provenance
+from csp.target import Target
+from csp.training.cards import load_weights, shipped
+from generators.random_streams import Streams
+from generators.random_symmetric.generator import UNKNOWN_RADIUS, Plan, RandomGenerator
+from generators.random_symmetric.packing import PackingSettings, pack
+from generators.random_symmetric.space_group_prior import model_share
+from generators.space_group.geometries import Geometries, Soundness, as_skeletons
+from generators.space_group.letters import LARGEST
+from generators.space_group.model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
+from generators.space_group.representation import Descriptions, build
+from generators.space_group.sampling import Drawn, draw_skeletons, joint
+
+__all__ = ["Sampling", "SpaceGroupGenerator", "load_model"]
+
+RANDOM_EVERY = 5
+BLOCK = 512  # candidates that are made together; distinct skeletons in a block are told apart
+RANDOM_SCORE = -100.0  # below whatever the model says
+KEPT = 4  # blocks in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the model is drawn from.
+
+    explore      share of candidates with a group drawn evenly from the `top` likeliest
+    temperature  of cells and coordinates; letters are drawn as they are
+    rounds       geometries begun for a candidate until one is sound; then random ones are
+    sound        what they must be
+    """
+
+    explore: float = 0.5
+    top: int = 30
+    temperature: float = 0.7
+    rounds: int = 4
+    sound: Soundness = field(default_factory=Soundness)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """What is the same for all candidates of a target: ln p of group and Z [231, Z], by the model and by the
+    library's frequencies; beside it what purely random crystals are drawn by."""
+
+    z: NDArray[np.int64]
+    log_p: Tensor
+    random: Plan
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Block:
+    """The built ones of a block of candidates, in their order, with the place in the block [B']."""
+
+    crystals: Crystals
+    place: NDArray[np.int64]
+    provenance: list[Provenance]
+
+
+def load_model(path: Path) -> SpaceGroupModel:
+    """The model in a weights file, on the CPU. Raises what `cards.load_weights` does."""
+    weights, card = load_weights(path)
+    model = SpaceGroupModel(Architecture(**card.architecture))
+    model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return model.eval()
+
+
+class SpaceGroupGenerator:
+    """Crystals of exact composition in all space groups that the target allows, likely ones first.
+
+    Candidates are made in blocks of 512: each draws a space group, a number of formula units and letters;
+    skeletons drawn more often than they have freedom to differ pass their turns on to others. `score` is
+    ln p of the skeleton, less ln 2 for each geometry it had before.
+    """
+
+    name = "space_group"
+
+    def __init__(
+        self,
+        library: Library,
+        volume: VolumePrior,
+        weights: Path | None = None,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """weights: a model of one's own; None: the one that ships."""
+        self.model = load_model(weights or shipped("space_group"))
+        self.sampling = sampling or Sampling()
+        self._random = RandomGenerator(library, volume)
+        self._plans: dict[Target, _Plan] = {}
+        self._blocks: dict[tuple[Target, int, int], _Block] = {}
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+        """See `csp.protocols.Generator`. Failed are "infeasible" (no combination of Wyckoff positions has the
+        composition in any allowed group and size) and "crowded" (no geometry keeps the atoms apart)."""
+        plan = self._plan(target)
+        if not bool(plan.log_p.isfinite().any()):
+            made = self._random.propose(target, n, seed=seed, start=start)
+            return replace(made, provenance=[self._adopted(p, p.index) for p in made.provenance])
+        random = range(start // RANDOM_EVERY, (start + n) // RANDOM_EVERY)
+        drawn = range(start - random.start, start + n - random.stop)
+        parts = [self._random.propose(target, len(random), seed=seed, start=random.start)]
+        crystals = [parts[0].crystals]
+        provenance = [
+            self._adopted(p, p.index * RANDOM_EVERY + RANDOM_EVERY - 1) for p in parts[0].provenance
+        ]
+        for number in range(drawn.start // BLOCK, -(-drawn.stop // BLOCK)):
+            block = self._block(target, plan, seed, number)
+            index = block.place + number * BLOCK
+            chosen = np.flatnonzero((index >= drawn.start) & (index < drawn.stop))
+            crystals.append(block.crystals[chosen])
+            provenance += [block.provenance[k] for k in chosen.tolist()]
+        order = np.argsort([p.index for p in provenance], kind="stable")
+        crowded = n - len(order)
+        return Proposals(
+            Crystals.cat(crystals)[order],
+            [provenance[k] for k in order.tolist()],
+            n,
+            Counter(crowded=crowded) if crowded else Counter(),
+        )
+
+    def _adopted(self, provenance: Provenance, index: int) -> Provenance:
+        """Of a purely random crystal as one of this generator; `why` keeps saying that it is random."""
+        return replace(provenance, generator=self.name, index=index, score=RANDOM_SCORE)
+
+    # -- skeletons --------------------------------------------------------------------------------
+
+    def _plan(self, target: Target) -> _Plan:
+        if target not in self._plans:
+            plan = self._random.plan(target)
+            z = plan.space.z
+            possible = (plan.p > 0) & (z * max(target.counts) <= LARGEST)
+            log_p = torch.full(possible.shape, -torch.inf, dtype=torch.float64)
+            if possible.any():
+                learned = joint(self.model, target.numbers, target.counts, z, possible).exp()
+                frequency = torch.from_numpy(plan.p * possible)
+                share = float(model_share(target.n_atoms, len(self._random.library)))
+                log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
+            self._plans[target] = _Plan(z, log_p, plan)
+        return self._plans[target]
+
+    def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
+        key = (target, seed, number)
+        if key not in self._blocks:
+            while len(self._blocks) >= KEPT:
+                del self._blocks[next(iter(self._blocks))]
+            self._blocks[key] = self._made(target, plan, seed, number)
+        return self._blocks[key]
+
+    def _made(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
+        streams = Streams.of(seed, "learned", torch.arange(BLOCK) + number * BLOCK)
+        group, z_index = self._groups(plan, streams.child(0))
+        z = torch.from_numpy(plan.z)
+        drawn = draw_skeletons(self.model, target.numbers, target.counts, group, z[z_index], streams.child(1))
+        log_p = drawn.log_p + plan.log_p[drawn.skeletons.group, torch.searchsorted(z, drawn.skeletons.z)]
+        which, turn = shared_out(drawn, BLOCK)
+        crystals, built, random = self._geometries(target, plan, drawn.skeletons, which, streams.child(2))
+        score = log_p[which] - turn * np.log(2.0)
+        return _Block(
+            crystals,
+            built.numpy(),
+            self._provenance(target, drawn.skeletons, which, score, built, random, seed, number),
+        )
+
+    def _groups(self, plan: _Plan, streams: Streams) -> tuple[Tensor, Tensor]:
+        """Space group and place of Z, int64 [B] each."""
+        uniform = streams.uniform(3)
+        p = plan.log_p.exp()
+        of_group = p.sum(1)
+        top = of_group.argsort(descending=True, stable=True)[: self.sampling.top]
+        top = top[of_group[top] > 0]
+        group = _picked(of_group.expand(len(uniform), -1), uniform[:, 1])
+        even = top[(uniform[:, 1] * len(top)).long()]
+        group = torch.where(uniform[:, 0] < self.sampling.explore, even, group)
+        return group, _picked(p[group], uniform[:, 2])
+
+    # -- geometries -------------------------------------------------------------------------------
+
+    def _geometries(
+        self, target: Target, plan: _Plan, skeletons: Descriptions, which: Tensor, streams: Streams
+    ) -> tuple[Crystals, Tensor, Tensor]:
+        """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
+        pending = torch.arange(len(which))
+        volume = plan.random.volume
+        own_group, own_z = skeletons.group[which], skeletons.z[which]
+        lattice = plan.random.lattices(own_group, own_z, streams.child(self.sampling.rounds + 1))
+        numbers = torch.tensor(target.numbers)
+        radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
+        geometries = Geometries(self.model, skeletons, radii)
+        done, crystals = [pending[:0]], [Crystals.empty()]
+        for attempt in range(self.sampling.rounds):
+            if not len(pending):
+                break
+            described, kept = geometries.draw(
+                which[pending],
+                streams[pending].child(attempt),
+                volume / target.n_atoms,
+                self.sampling.sound,
+                self.sampling.temperature,
+                None if lattice is None else lattice[pending],
+            )
+            done.append(pending[kept])
+            crystals.append(build(described))
+            left = torch.ones(len(pending), dtype=torch.bool)
+            left[kept] = False
+            pending = pending[left]
+        by_model = torch.cat(done)
+        if len(pending):
+            own = skeletons[which[pending]]
+            packed, kept = pack(
+                as_skeletons(own),
+                streams[pending].child(self.sampling.rounds),
+                numbers,
+                radii,
+                volume * own.z.double(),
+                PackingSettings(),
+                None if lattice is None else lattice[pending],
+            )
+            done.append(pending[kept])
+            crystals.append(packed)
+        built = torch.cat(done)
+        order = built.argsort()
+        return Crystals.cat(crystals)[order], built[order], order >= len(by_model)
+
+    def _provenance(
+        self,
+        target: Target,
+        skeletons: Descriptions,
+        which: Tensor,
+        score: Tensor,
+        built: Tensor,
+        random: Tensor,
+        seed: int,
+        number: int,
+    ) -> list[Provenance]:
+        texts: dict[int, str] = {}
+        first, letter = skeletons.first_orbit.tolist(), wyckoff_table().letter[skeletons.position].tolist()
+        element, group = skeletons.element.tolist(), skeletons.group.tolist()
+        rows = []
+        for b, by_chance in zip(built.tolist(), random.tolist(), strict=True):
+            own = int(which[b])
+            if own not in texts:
+                sites = range(first[own], first[own + 1])
+                texts[own] = wyckoff_text((target.numbers[element[k]], LETTERS[letter[k]]) for k in sites)
+            index = b + number * BLOCK
+            coordinates = ", coordinates at random" if by_chance else ""
+            rows.append(
+                Provenance(
+                    generator=self.name,
+                    index=index + index // (RANDOM_EVERY - 1),
+                    seed=seed,
+                    space_group=group[own],
+                    wyckoff=texts[own],
+                    score=round(float(score[b]), 6),
+                    why=f"learned, {int(skeletons.z[own])} formula units in group {group[own]}{coordinates}",
+                )
+            )
+        return rows
+
+
+def shared_out(drawn: Drawn, n: int) -> tuple[Tensor, Tensor]:
+    """The skeleton of each of n candidates, int64 [n], and how many before it had the same, int64 [n].
+
+    Each skeleton has as many as drew it, but no more than it has freedom for (two for each free coordinate
+    and parameter of the cell's shape); what that leaves goes round among all that have freedom left, then
+    among all.
+    """
+    times = torch.bincount(drawn.which, minlength=len(drawn.skeletons))
+    room = 1 + 2 * _freedom(drawn.skeletons)
+    given = torch.minimum(times, room)
+    for limit in (room, torch.full_like(room, n)):
+        while (left := n - int(given.sum())) > 0 and bool((given < limit).any()):
+            more = (given < limit).nonzero().flatten()[:left]
+            given[more] += 1
+    which = torch.repeat_interleave(torch.arange(len(given)), given)
+    turn = torch.arange(n) - (torch.cumsum(given, 0) - given)[which]
+    order = turn.argsort(stable=True)
+    return which[order], turn[order]
+
+
+def _freedom(skeletons: Descriptions) -> Tensor:
+    """int64 [U]: free coordinates, and parameters of the cell's shape."""
+    crystal = torch.repeat_interleave(torch.arange(len(skeletons)), skeletons.n_orbits)
+    first = torch.arange(len(crystal)) == skeletons.first_orbit[crystal]
+    free = site_freedom(skeletons.group[crystal], skeletons.position, first).sum(1)
+    shape = FREE_CELL[skeletons.group].sum(1).long() - 1
+    return shape.index_add(0, crystal, free)
+
+
+def _picked(weight: Tensor, uniform: Tensor) -> Tensor:
+    """int64 [B]: a column each, by its weight [B, N]; uniform [B]."""
+    edges = weight.double().cumsum(1)
+    return (uniform[:, None] * edges[:, -1:] >= edges).sum(1).clamp(max=weight.shape[1] - 1)

@@ -1,0 +1,135 @@
+"""From ranked library entries to crystals of a target: what both template generators share."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from csp.crystallography.symmetry import primitive_sites, wyckoff_text
+from csp.crystals import Crystals
+from csp.library.library import Library
+from csp.library.volume import VolumePrior
+from csp.protocols import Proposals, Provenance
+from csp.target import Target
+from generators.templates.assignments import MAX_ASSIGNMENTS, Assignments, Candidate, candidates
+from generators.templates.prototypes import PrototypeIndex, Prototypes
+
+__all__ = ["Evidence", "Substitution"]
+
+SYMPREC = 0.05  # Å, as in the libraries' own space groups
+
+Evidence = Callable[[Target, Prototypes, Assignments], NDArray[np.float64]]
+"""What the entries of the target's anonymous composition say for themselves with each assignment, [n, P]."""
+
+
+class Substitution:
+    """Proposes the entries of the target's anonymous composition with its elements in their places.
+
+    Ranked by `evidence`, each structure once. The primitive cell of an entry, made exactly symmetric, is
+    scaled by the ratio of the volumes that the prior predicts for the two compositions. Deterministic: the
+    seed plays no role.
+    """
+
+    def __init__(
+        self, name: str, library: Library, index: PrototypeIndex, volume: VolumePrior, evidence: Evidence
+    ) -> None:
+        self._name = name
+        self._library = library
+        self._index = index
+        self._volume = volume
+        self._evidence = evidence
+        self._rankings: dict[Target, _Ranking] = {}
+
+    def propose(self, target: Target, n: int, *, seed: int, start: int = 0, remark: str = "") -> Proposals:
+        """See `csp.protocols.Generator`. `score` is ln p; remark: what is added to each `why`."""
+        ranking = self._rankings.setdefault(target, self._ranking(target))
+        chosen = ranking.upto(start + n)[start:]
+        crystals, wyckoff, fits = self._build(target, chosen)
+        provenance = [
+            Provenance(
+                generator=self._name,
+                index=start + i,
+                seed=seed,
+                space_group=int(self._library.space_group[candidate.row]),
+                template_id=str(self._library.material_id[candidate.row]),
+                wyckoff=wyckoff[i],
+                score=candidate.score,
+                why=self._why(candidate) + remark,
+            )
+            for i, candidate in enumerate(chosen)
+        ]
+        failed = Counter({ranking.end: n - len(chosen), "template_cell_not_reducible": int((~fits).sum())})
+        kept = np.flatnonzero(fits)
+        return Proposals(crystals[kept], [provenance[i] for i in kept], n, +failed)
+
+    def _ranking(self, target: Target) -> _Ranking:
+        prototypes = self._index.of(target.anonymous)
+        if len(prototypes) == 0:
+            return _Ranking(iter(()), "no_library_entry_of_this_ratio")
+        assignments = Assignments.of(target)
+        prototypes = prototypes.among(self._allowed(target, prototypes.rows))
+        evidence = self._evidence(target, prototypes, assignments)
+        end = "exhausted" if assignments.complete else f"more_than_{MAX_ASSIGNMENTS}_assignments"
+        return _Ranking(candidates(prototypes, assignments, evidence), end)
+
+    def _allowed(self, target: Target, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """bool: entries with a space group and a primitive cell that the target allows."""
+        library = self._library
+        allowed = np.ones(len(rows), bool)
+        if target.space_groups is not None:
+            allowed &= np.isin(library.space_group[rows], list(target.space_groups))
+        unsure = allowed & ((library.n_atoms[rows] > target.max_atoms) | (target.z is not None))
+        z = library.n_primitive(rows[unsure]) // target.n_atoms
+        allowed[unsure] = np.isin(z, target.formula_units)
+        return allowed
+
+    def _build(
+        self, target: Target, chosen: list[Candidate]
+    ) -> tuple[Crystals, list[str], NDArray[np.bool_]]:
+        """The crystals of the candidates, their occupied positions, and which are of a size that the target
+        allows."""
+        if not chosen:
+            return Crystals.empty(), [], np.zeros(0, bool)
+        templates, sites = primitive_sites(self._library.crystals([c.row for c in chosen]), SYMPREC)
+        new = torch.tensor([c.numbers for c in chosen])
+        old = torch.tensor([c.replaced for c in chosen])
+        counts = torch.tensor(target.anonymous).expand_as(new)
+        place = (templates.numbers[:, None] == old[templates.batch]).int().argmax(1)
+        crystals = Crystals(templates.cell, templates.frac, new[templates.batch, place], templates.offsets)
+        ratio = self._volume.volumes(new, counts) / self._volume.volumes(old, counts)
+        fits = np.isin(crystals.n_atoms.numpy() / target.n_atoms, target.formula_units)
+        wyckoff = [
+            wyckoff_text((dict(zip(c.replaced, c.numbers, strict=True))[z], letter) for z, letter in orbits)
+            for c, orbits in zip(chosen, sites, strict=True)
+        ]
+        return crystals.scaled_to(crystals.volumes * ratio), wyckoff, fits
+
+    def _why(self, candidate: Candidate) -> str:
+        changes = ", ".join(
+            f"{chemical_symbols[old]}→{chemical_symbols[new]}"
+            for old, new in zip(candidate.replaced, candidate.numbers, strict=True)
+            if old != new
+        )
+        name = self._library.material_id[candidate.row]
+        others = f"; {candidate.n_entries} entries are this prototype" if candidate.n_entries > 1 else ""
+        return (f"{name} with {changes}" if changes else f"{name} as it is") + others
+
+
+class _Ranking:
+    """The candidates for a target, looked for as far as they were asked for, and why they end."""
+
+    def __init__(self, search: Iterator[Candidate], end: str) -> None:
+        self.end = end
+        self._search = search
+        self._found: list[Candidate] = []
+
+    def upto(self, n: int) -> list[Candidate]:
+        """The first n, or all there are."""
+        self._found += itertools.islice(self._search, max(0, n - len(self._found)))
+        return self._found[:n]

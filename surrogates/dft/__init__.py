@@ -1,0 +1,1 @@
+"""DFT codes as labellers."""

@@ -1,0 +1,1 @@
+"""Published universal potentials as energy models."""

@@ -1,0 +1,258 @@
+"""Universal potentials as energy models: CHGNet, matgl's TensorNet, any ASE calculator.
+
+The networks run on graphs built for a whole chunk of crystals at once from
+`csp.crystallography.neighbours`'s neighbour list; energies agree with the packages' own calculators to
+float32 rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from csp.crystals import Crystals
+from csp.errors import InputError
+from csp.protocols import EnergyModel, Evaluation, Label
+from surrogates.potentials import catalogue as published
+from surrogates.potentials.chgnet import CHGNet
+from surrogates.potentials.tensornet import TensorNet
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import BaseCalculator
+
+__all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
+
+T = TypeVar("T")
+
+
+class Network(Protocol):
+    """Energies as a differentiable function of the vectors between neighbouring atoms."""
+
+    cutoff: float
+    bonds_at_once: ClassVar[Mapping[str, int]]  # by type of device: directed bonds that go through together
+
+    def graph(self, crystals: Crystals) -> Any:
+        """With `ends` int64 [2, N], the atoms of each bond, and `vector` float [N, 3] between them, Å."""
+        ...
+
+    def energies(self, graph: Any, crystals: Crystals) -> Tensor:
+        """float [A]: the energies of the atoms, eV; differentiable by `graph.vector`."""
+        ...
+
+
+class NetworkModel:
+    """An `EnergyModel` of a graph network; forces and stress from one backward pass to the bonds.
+
+    With g_b = dE/dv_b for the bond vector v_b = r_j − r_i, the force on i is Σ g_b, on j −Σ g_b, and
+    the stress is (1/V) Σ_b v_b ⊗ g_b.
+    """
+
+    def __init__(
+        self, network: Network, *, name: str, label: Label, elements: frozenset[int], device: torch.device
+    ) -> None:
+        self.name, self.label, self.elements, self.device = name, label, elements, device
+        self._network = network
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        """See `EnergyModel`. Raises InputError for elements the potential does not know."""
+        _check_elements(self, crystals)
+        parts = _on_all_cores(
+            [partial(self._chunk, chunk, forces) for chunk in self._chunks(crystals.to(self.device))],
+            self.device,
+        )
+        home = crystals.device
+        if not parts:
+            zeros = torch.zeros((0, 3), dtype=torch.float64, device=home)
+            return Evaluation(self.label, zeros[:, 0], *((zeros, zeros.reshape(0, 3, 3)) if forces else ()))
+        energy, force, stress = (
+            torch.cat(column).to(home) if column[0] is not None else None
+            for column in zip(*parts, strict=True)
+        )
+        assert energy is not None
+        return Evaluation(self.label, energy, force, stress)
+
+    def _chunks(self, crystals: Crystals) -> list[Crystals]:
+        """Runs of crystals with about `bonds_at_once` bonds at most, as many for each core."""
+        if len(crystals) == 0:
+            return []
+        sphere = 4 / 3 * math.pi * self._network.cutoff**3
+        expected = crystals.n_atoms**2 * sphere / crystals.volumes
+        before = torch.cumsum(expected, 0) - expected / 2
+        workers = torch.get_num_threads() if self.device.type == "cpu" else 1
+        limits = self._network.bonds_at_once
+        limit = limits.get(self.device.type, limits["cpu"])
+        total = float(expected.sum())
+        n_chunks = workers * math.ceil(total / (workers * limit))
+        chunk = (before * (n_chunks / total)).long()
+        sizes = torch.unique_consecutive(chunk, return_counts=True)[1].tolist()
+        stops = list(itertools.accumulate(sizes))
+        return [crystals[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)]
+
+    def _chunk(self, crystals: Crystals, forces: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        graph = self._network.graph(crystals)
+        vector = graph.vector.requires_grad_(forces)
+        with torch.set_grad_enabled(forces):
+            atoms = self._network.energies(graph, crystals)
+        energy = vector.new_zeros(len(crystals), dtype=torch.float64)
+        energy = energy.index_add(0, crystals.batch, atoms.detach().double())
+        if not forces:
+            return energy, None, None
+        (gradient,) = torch.autograd.grad(atoms.sum(), vector)
+        gradient, vector = gradient.double(), vector.detach().double()
+        i, j = graph.ends
+        force = torch.zeros_like(crystals.frac, dtype=torch.float64)
+        force.index_add_(0, i, gradient).index_add_(0, j, -gradient)
+        virial = torch.zeros_like(crystals.cell, dtype=torch.float64)
+        virial.index_add_(0, crystals.batch[i], vector[:, :, None] * gradient[:, None, :])
+        return energy, force, virial / crystals.volumes[:, None, None]
+
+
+def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> NetworkModel:
+    """CHGNet 0.3.0 (89 elements, PBE/PBE+U on the Materials Project's corrected scale).
+
+    The weights come with the package `chgnet`. Raises MissingError without it, InputError if the file
+    is damaged.
+    """
+    device = torch.device(device)
+    (path,) = published.files("chgnet")
+    weights = _read(path)["model"]["state_dict"]
+    network = CHGNet(weights, cutoff=6.0, bond_cutoff=3.0, cutoff_power=8, device=device, dtype=dtype)
+    label = Label("PBE+U", "MP2020", f"chgnet-0.3.0-{_digest(path)}")
+    return NetworkModel(
+        network,
+        name="chgnet",
+        label=label,
+        elements=published.ELEMENTS,
+        device=device,
+    )
+
+
+def load_tensornet(
+    name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> NetworkModel:
+    """A TensorNet potential of matgl, from its folder or by published name (then downloaded).
+
+    Raises InputError if the files are damaged or hold another architecture, MissingError if the model
+    is not here and cannot be downloaded.
+    """
+    from ase.data import atomic_numbers
+
+    device = torch.device(device)
+    folder = Path(name_or_path)
+    paths = published.files(folder) if folder.is_dir() else published.download(str(name_or_path))
+    files = {path.name: path for path in paths}
+    try:
+        outer, options = json.loads(files["model.json"].read_text()), _read(files["model.pt"])["model"]
+        classes = outer["@class"], options["@class"]
+        arguments, weights = options["init_args"], _read(files["state.pt"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"The matgl potential {folder} is damaged: {error}.") from error
+    if classes != ("Potential", "TensorNet"):
+        raise InputError(
+            f"{folder} holds a {' of '.join(classes)}; of matgl's potentials only TensorNet is known."
+        )
+    numbers = [atomic_numbers[symbol] for symbol in arguments["element_types"]]
+    try:
+        network = TensorNet(weights, arguments, numbers, device=device, dtype=dtype)
+    except ValueError as error:
+        raise InputError(f"The matgl potential {folder} cannot be used: {error}.") from error
+    except KeyError as error:
+        raise InputError(f"The matgl potential {folder} is damaged: {error} is missing.") from error
+    functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
+    label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
+    return NetworkModel(network, name=folder.name, label=label, elements=frozenset(numbers), device=device)
+
+
+class ASEModel:
+    """Any ASE calculator, one crystal after the other: the slow reference."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, calculator: BaseCalculator, label: Label, elements: frozenset[int]) -> None:
+        self.name = type(calculator).__name__
+        self.label, self.elements = label, elements
+        self._calculator = calculator
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        """See `EnergyModel`. Whatever the calculator raises is passed on."""
+        _check_elements(self, crystals)
+        energy = torch.zeros(len(crystals), dtype=torch.float64)
+        force = torch.zeros((len(crystals.numbers), 3), dtype=torch.float64) if forces else None
+        stress = torch.zeros((len(crystals), 3, 3), dtype=torch.float64) if forces else None
+        offsets = crystals.offsets.tolist()
+        for b, atoms in enumerate(crystals.atoms()):
+            atoms.calc = self._calculator
+            energy[b] = float(atoms.get_potential_energy())
+            if force is not None and stress is not None:
+                force[offsets[b] : offsets[b + 1]] = torch.as_tensor(atoms.get_forces(), dtype=torch.float64)
+                stress[b] = torch.as_tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
+        home = crystals.device
+        if force is None or stress is None:
+            return Evaluation(self.label, energy.to(home))
+        return Evaluation(self.label, energy.to(home), force.to(home), stress.to(home))
+
+
+def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu") -> EnergyModel:
+    """`chgnet`, a published TensorNet of matgl by name, or the folder of one.
+
+    Raises InputError for a name that means nothing or a damaged file, MissingError for what is not here.
+    """
+    if str(name_or_path).lower() == "chgnet":
+        return load_chgnet(device)
+    return load_tensornet(name_or_path, device)
+
+
+def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
+    """The results of the tasks, in order. On a CPU each runs in one thread, as many side by side as torch
+    is set to use: the operations of a chunk are many and small, and cores that share each of them mostly
+    wait for one another."""
+    if device.type != "cpu":
+        return [task() for task in tasks]
+    threads = torch.get_num_threads()
+
+    def alone(task: Callable[[], T]) -> T:
+        torch.set_num_threads(1)  # of this worker, but threads made later would start with it too
+        return task()
+
+    try:
+        if len(tasks) < 2 or threads == 1:
+            return [alone(task) for task in tasks]
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(alone, tasks))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _check_elements(model: EnergyModel, crystals: Crystals) -> None:
+    unknown = set(crystals.numbers.unique().tolist()) - model.elements
+    if unknown:
+        from ase.data import chemical_symbols
+
+        names = ", ".join(chemical_symbols[z] for z in sorted(unknown))
+        raise InputError(f"The potential {model.name} does not know {names}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A torch file, tensors and plain values only; nothing in it is executed."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError) as error:
+        raise InputError(f"The model file {path} is damaged.") from error
+    if not isinstance(content, dict):
+        raise InputError(f"The model file {path} is damaged.")
+    return content
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]

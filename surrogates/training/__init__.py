@@ -1,0 +1,1 @@
+"""Training the surrogate: data, virtual crystals, losses, batches."""

@@ -1,0 +1,1 @@
+"""Adapting a surrogate to a few labels."""

@@ -1,0 +1,1 @@
+"""The transformer energy surrogate: network, environments, σ, energy model."""

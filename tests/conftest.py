@@ -1,0 +1,26 @@
+"""For all tests: nothing calls out, and what was skipped for want of data is said once, at the end."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.places import NOT_BESIDE
+
+os.environ["CSP_OFFLINE"] = "1"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    skipped = [
+        report
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and NOT_BESIDE in report.longrepr[2]
+    ]
+    if skipped:
+        places = sorted({report.longrepr[2].removeprefix("Skipped: ").split()[0] for report in skipped})
+        terminalreporter.write_line(
+            f"{len(skipped)} tests were skipped: the data they need are not beside the project"
+            f" ({', '.join(places)}).",
+            yellow=True,
+        )

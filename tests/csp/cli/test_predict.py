@@ -1,0 +1,107 @@
+"""The command line as a person meets it: real generators, real CHGNet, small numbers."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from csp.cli.predict import main
+
+SMALL = "--candidates=24 --screened=6 --relaxed=3 --rattled=1 --max-steps=3 --max-atoms=6".split()  # noqa: SIM905
+
+
+def csp(*arguments: str) -> int:
+    """Run the command; its exit code."""
+    sys.argv = ["csp", *arguments]
+    try:
+        main()
+    except SystemExit as ending:
+        return int(ending.code or 0)
+    return 0
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("nacl") / "run"
+    assert csp("predict", "NaCl", *SMALL, "--out", str(folder)) == 0
+    return folder
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """What must be equal between equal runs."""
+    named = [folder / name for name in ("ranked.json", "ranked.csv", "structures.extxyz", "report.html")]
+    return {p.name: p.read_bytes() for p in [*named, *sorted((folder / "structures").iterdir())]}
+
+
+def test_the_files(run: Path) -> None:
+    ranked = json.loads((run / "ranked.json").read_text())
+    assert ranked["schema"] == 2
+    assert ranked["formula"] == "NaCl"
+    assert ranked["label"].startswith("PBE+U/MP2020/chgnet-0.3.0")
+    assert list(ranked["funnel"]) == [
+        "proposed", "built", "plausible", "unique", "improved", "relaxed", "finished",
+        "converged", "ranked",
+    ]  # fmt: skip
+    assert {
+        "rank", "id", "file", "n_atoms", "spacegroup", "spacegroup_number", "energy_ev_per_atom",
+        "enthalpy_ev_per_atom", "sigma_ev_per_atom", "density", "volume_per_atom", "status", "generator",
+        "template_id", "wyckoff", "n_duplicates",
+    } <= set(ranked["results"][0])  # fmt: skip
+    assert (run / ranked["results"][0]["file"]).is_file()
+    record = json.loads((run / "run.json").read_text())
+    assert record["settings"]["seed"] == 0
+    assert {"settings", "versions", "checkpoints", "library", "timings"} <= set(record)
+
+
+def test_same_seed_same_files(run: Path, tmp_path: Path) -> None:
+    assert csp("predict", "NaCl", *SMALL, "--out", str(tmp_path / "again")) == 0
+    assert files(tmp_path / "again") == files(run)
+
+
+def test_json_is_all_of_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert csp("predict", "NaCl", *SMALL, "--out", str(run), "--resume", "--json") == 0
+    assert capsys.readouterr().out == (run / "ranked.json").read_text()
+
+
+def test_an_out_folder_holds_one_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = files(run)
+    assert csp("predict", "NaCl", *SMALL, "--out", str(run)) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert csp("predict", "NaCl", *SMALL, "--seed", "1", "--out", str(run), "--resume") == 2
+    assert "seed" in capsys.readouterr().err
+    assert files(run) == before
+
+
+def test_match(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = json.loads((run / "ranked.json").read_text())["results"][0]
+    assert csp("match", str(run / best["file"]), str(run)) == 0
+    assert "Rank 1 of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["Xx2O"], 2, "no element Xx"),
+        (["Sr(Ti"], 2, "bracket"),
+        ([""], 2, "empty"),
+        (["SrTiO3.5x"], 2, "not a chemical formula"),
+        (["Li0.3337CoO2"], 2, "whole"),
+        (["Og"], 2, "does not know Og"),
+        (["Ca14MnSb11", "--max-atoms", "20"], 2, "--max-atoms"),
+        (["Si", "--library", "nowhere.parquet"], 3, "nowhere.parquet"),
+        (["Si", "--library", "pyproject.toml"], 2, "pyproject.toml"),
+        (["Si", "--relaxer", "nomodel"], 2, "chgnet"),
+        (["Si", "--generators", "magic"], 2, "magic"),
+        (["Si", "--device", "tpu"], 2, "tpu"),
+        (["Si", "--pressure", "hot"], 2, "pressure"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    arguments: list[str], code: int, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert csp("predict", *arguments, "--out", str(tmp_path / "run")) == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert "Traceback" not in error
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,275 @@
+"""The convex hull against hand computation and linear programming; references against the library."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from scipy.optimize import linprog
+
+from csp.crystals import Crystals
+from csp.errors import ContractError, InputError, LabelError
+from csp.library.library import Library
+from csp.protocols import Evaluation, Label
+from csp.ranking.hull import hull_energy
+from csp.ranking.references import References
+from csp.relaxation.relax import Relaxed, Status
+from csp.search.search import Search
+from csp.settings import SearchSettings
+from csp.store.store import Store
+from csp.target import Target
+from tests.csp.search.test_search import SETTINGS, Interrupting, Strained
+from tests.lennard_jones import LennardJones
+
+LABEL = LennardJones.label
+FCC = [(0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0), (0.0, 0.0, 0.0)]
+RELAXING = {"max_steps": 20, "max_force": 0.05, "pressure": 0.0}
+
+
+def phases(*amounts: dict[int, int]) -> Crystals:
+    """Crystals of these atomic numbers; where the atoms are does not matter to the hull."""
+    numbers = [[z for z, n in some.items() for _ in range(n)] for some in amounts]
+    return Crystals.from_arrays(
+        [np.eye(3) * 9.0] * len(numbers), [np.zeros((len(z), 3)) for z in numbers], numbers
+    )
+
+
+# -- the hull -----------------------------------------------------------------------------------------
+
+
+def test_a_binary_hull_by_hand() -> None:
+    """Na −1, Cl −2, NaCl −4 eV/atom: Na3Cl lies half-way between Na and NaCl, (−1 − 4) / 2; NaCl3 is
+    stable at −3.5, below (−2 − 4) / 2; a second, higher Na changes nothing."""
+    known = phases({11: 1}, {17: 2}, {11: 2, 17: 2}, {11: 1, 17: 3}, {11: 4})
+    energy = torch.tensor([-1.0, -2.0, -4.0, -3.5, -0.7], dtype=torch.float64)
+
+    def hull(formula: str, rows: list[int]) -> float:
+        return hull_energy(Target.parse(formula), known[rows], energy[rows], [LABEL])
+
+    assert hull("Na3Cl", [0, 1, 2, 3, 4]) == pytest.approx(-2.5)
+    assert hull("NaCl", [0, 1, 2, 3, 4]) == pytest.approx(-4.0)
+    assert hull("NaCl3", [0, 1, 2, 3, 4]) == pytest.approx(-3.5)
+    assert hull("NaCl3", [0, 1, 2]) == pytest.approx(-3.0)
+    assert hull("NaCl", [0, 1]) == pytest.approx(-1.5)
+
+
+def test_a_single_element_has_its_lowest_phase() -> None:
+    energy = torch.tensor([-5.0, -5.4], dtype=torch.float64)
+    assert hull_energy(Target.parse("Si"), phases({14: 2}, {14: 3}), energy, [LABEL]) == pytest.approx(-5.4)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_ternary_hull_is_the_least_mixture(seed: int) -> None:
+    """The hull at a composition is the linear programme: least energy of phases that add up to it."""
+    rng = np.random.default_rng(seed)
+    elements = (38, 22, 8)
+    amounts = [dict.fromkeys([z], 1) for z in elements]
+    amounts += [dict(zip(elements, n.tolist(), strict=True)) for n in rng.integers(0, 4, (30, 3)) if n.any()]
+    known = phases(*amounts)
+    energy = torch.from_numpy(rng.normal(-3.0, 1.0, len(amounts)))
+    share = np.array([[some.get(z, 0) / sum(some.values()) for z in elements] for some in amounts])
+    for formula, wanted in (("SrTiO3", (1, 1, 3)), ("Sr2TiO4", (2, 1, 4)), ("Sr7TiO", (7, 1, 1))):
+        least = linprog(energy.numpy(), A_eq=share.T, b_eq=np.array(wanted) / sum(wanted))
+        found = hull_energy(Target.parse(formula), known, energy, [LABEL])
+        assert found == pytest.approx(least.fun, abs=1e-8)
+
+
+def test_labels_are_never_mixed_and_elements_never_missing() -> None:
+    known, energy = phases({11: 1}, {17: 1}), torch.tensor([-1.0, -2.0])
+    with pytest.raises(LabelError):
+        hull_energy(Target.parse("NaCl"), known, energy, [LABEL, Label("PBE", "none", "other")])
+    with pytest.raises(ContractError, match="each element"):
+        hull_energy(Target.parse("NaCl"), known[[0]], energy[[0]], [LABEL])
+
+
+# -- the references -----------------------------------------------------------------------------------
+
+
+def library(tmp_path: Path) -> Library:
+    """Na in six volumes, Cl, NaCl twice, CsCl and Na3Cl: written and read as people's libraries are."""
+    from csp.library.importing import import_structures
+
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    crystals = {
+        **{f"na{k}": bulk("Na", "bcc", a=a) for k, a in enumerate((3.0, 3.6, 4.2, 4.8, 5.4, 6.0))},
+        "cl": bulk("Cl", "fcc", a=3.1),
+        "nacl": bulk("NaCl", "rocksalt", a=5.3, cubic=True),
+        "nacl2": bulk("NaCl", "cesiumchloride", a=3.1),
+        "cscl": bulk("CsCl", "cesiumchloride", a=4.1),
+        "na3cl": Atoms("Na3Cl", scaled_positions=FCC, cell=[4.6] * 3, pbc=True),
+    }
+    for name, atoms in crystals.items():
+        atoms.write(folder / f"{name}.cif")
+    import_structures(folder, tmp_path / "own.parquet", source_name="test", licence="none")
+    return Library.open(tmp_path / "own.parquet")
+
+
+class Counting(LennardJones):
+    """Counts the crystals that it evaluates."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.evaluated = 0
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        self.evaluated += len(crystals)
+        return super().evaluate(crystals, forces=forces)
+
+
+def test_references_are_of_the_sub_systems_elements_first(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    references = References.of(Target.parse("Na2Cl"), known, tmp_path)
+    assert references.formulas == ["Cl", "Na", "NaCl", "Na3Cl"]  # by cell size, then name; nothing with Cs
+    assert [len(entries) for entries in references.entries] == [1, 6, 2, 1]
+    assert references.entries[2].n_atoms.tolist() == [2, 2]  # primitive
+    target = Target.parse("NaCl")
+    excluded = References.of(target, known.excluding(target), tmp_path)
+    assert excluded.formulas == ["Cl", "Na", "Na3Cl"]
+
+
+def test_the_model_chooses_and_each_reference_is_relaxed_once(tmp_path: Path) -> None:
+    references = References.of(Target.parse("NaCl"), library(tmp_path), tmp_path)
+    model = Counting()
+    ids, ends = references.relax(range(3), model, **RELAXING)
+    assert len(ids) == 1 + 3 + 2
+    sodium = references.entries[1]
+    energy = LennardJones().evaluate(sodium).energy
+    assert [sodium.ids().index(i) for i in ids[1:4]] == energy.argsort()[:3].tolist()
+    assert model.evaluated > 6
+
+    again = Counting()
+    same_ids, same = references.relax([2, 0, 1], again, **RELAXING)
+    assert again.evaluated == 0
+    assert sorted(same_ids) == sorted(ids)
+    assert same.label == ends.label
+    assert torch.equal(same.energy[2:], ends.energy[:4])
+    assert same.crystals.ids() == ends.crystals.ids()[4:] + ends.crystals.ids()[:4]
+    assert same.status == ends.status[4:] + ends.status[:4]
+    # other conditions and other models are other energies
+    assert references.relax([0], again, **{**RELAXING, "pressure": 5.0})[0]
+    assert again.evaluated > 0
+
+    class Other(LennardJones):
+        label = Label("LJ", "other", "1")
+
+    assert references.relax([0], Other(), **RELAXING)[1].label == Other.label
+    assert not list(tmp_path.glob("references/**/*.part"))
+
+
+def test_a_kept_file_of_another_label_is_refused(tmp_path: Path) -> None:
+    references = References.of(Target.parse("NaCl"), library(tmp_path), tmp_path)
+    references.relax([0], LennardJones(), **RELAXING)
+    (path,) = (tmp_path / "references").glob("*/*.npz")
+    with np.load(path, allow_pickle=False) as arrays:
+        kept = dict(arrays)
+    np.savez(path, **{**kept, "label": np.array(["PBE", "none", "x"])})
+    with pytest.raises(LabelError, match="PBE/none/x"):
+        references.relax([0], LennardJones(), **RELAXING)
+
+
+def ends_of(references: References, status: list[Status]) -> tuple[Relaxed, torch.Tensor]:
+    """One end of each composition, −1 eV/atom each, with these statuses."""
+    crystals = Crystals.cat([entries[[0]] for entries in references.entries])
+    n = crystals.n_atoms
+    energy = torch.where(
+        torch.tensor([s in (Status.CONVERGED, Status.MAX_STEPS) for s in status]), -1.0 * n, torch.nan
+    )
+    return Relaxed(crystals, LABEL, energy.double(), energy, n, status), energy / n
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    done, stopped, lost = Status.CONVERGED, Status.MAX_STEPS, Status.EXPLODED
+    references = References.of(Target.parse("NaCl"), known, tmp_path)
+    value, notes = references.hull(*ends_of(references, [done, done, done, stopped]), LABEL)
+    assert value == pytest.approx(-1.0)
+    assert notes == ["Hull: 4 reference crystals of 4 compositions, 1 of them not relaxed to the end."]
+
+    value, notes = references.hull(*ends_of(references, [done, done, lost, done]), LABEL)
+    assert value is None
+    assert notes[-1] == "There is no energy above the hull: references of NaCl are missing."
+
+    with_lithium = References.of(Target.parse("LiNaCl2"), known, tmp_path)
+    value, notes = with_lithium.hull(*ends_of(with_lithium, [done] * 4), LABEL)
+    assert value is None
+    assert "Hull: the library has no entry of Li." in notes
+    assert notes[-1] == "There is no energy above the hull: references of Li are missing."
+    with pytest.raises(LabelError):
+        references.hull(*ends_of(references, [done] * 4), Label("PBE", "none", "1"))
+
+
+def test_compounds_that_are_too_many_or_in_too_large_cells_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = library(tmp_path)
+    small = References.of(Target.parse("NaCl", max_atoms=2), known, tmp_path)
+    assert small.formulas == ["Cl", "Na", "NaCl"]
+    value, notes = small.hull(*ends_of(small, [Status.CONVERGED] * 3), LABEL)
+    assert value == pytest.approx(-1.0)
+    assert notes[1] == "Hull: the library has only cells of more than 2 atoms of Na3Cl."
+    monkeypatch.setattr("csp.ranking.references.COMPOSITIONS", 3)
+    few = References.of(Target.parse("NaCl"), known, tmp_path)
+    assert few.formulas == ["Cl", "Na", "NaCl"]
+    _, notes = few.hull(*ends_of(few, [Status.CONVERGED] * 3), LABEL)
+    assert "1 further compositions, of larger cells, are left out" in notes[0]
+
+
+def test_energies_adapted_to_labels_have_no_hull() -> None:
+    SearchSettings.read(formula="NaCl", hull=True, labeller="gpaw")
+    with pytest.raises(InputError, match="--hull: energies learned"):
+        SearchSettings.read(formula="NaCl", hull=True, labeller="gpaw", relaxer="none")
+
+
+# -- in a search ----------------------------------------------------------------------------------------
+
+
+def search(folder: Path, references: References | None, model: LennardJones | None = None) -> Search:
+    fewer = {"candidates": 6, "screened": 4, "relaxed": 3, "rattled": 0, "max_steps": 20}
+    settings = SETTINGS.model_copy(update={**fewer, "hull": references is not None})
+    store = Store.begin(folder, {"of": "the same"}, formula="NaCl", versions={}, resume=True)
+    return Search(settings, [Strained()], [model or LennardJones()], 16.0, store, references=references)
+
+
+def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
+    """Also when the hull is asked for after the search, and after an interruption among the references."""
+    target = Target.parse("NaCl")
+    known = library(tmp_path).excluding(target)
+    references = References.of(target, known, tmp_path / "cache")
+    whole = search(tmp_path / "run", references).run()
+    ids, ends = search(tmp_path / "run", references).store.relaxed("hull", LABEL)
+    assert len(ids) == 1 + 3 + 1
+    per_atom = ends.energy / ends.crystals.n_atoms
+    share = [(ends.crystals[k].numbers == 11).double().mean() for k in range(len(ids))]
+    least = linprog(per_atom.numpy(), A_eq=[np.ones(len(ids)), share], b_eq=[1.0, 0.5])
+    assert whole.has_hull
+    for result in whole.results:
+        assert result.e_above_hull_ev_per_atom == pytest.approx(
+            result.energy_ev_per_atom - least.fun, abs=1e-8
+        )
+    assert whole.results[0].e_above_hull_ev_per_atom < 0  # left out itself, and stable
+    assert whole.warnings[-1].startswith("Hull: 5 reference crystals of 3 compositions")
+
+    later = tmp_path / "later"
+    assert not search(later, None).run().has_hull
+    elsewhere = References.of(target, known, tmp_path / "other cache")
+    with pytest.raises(KeyboardInterrupt):
+        search(later, elsewhere, Interrupting(3)).run()
+    partial = search(later, elsewhere).conclude()
+    assert not partial.has_hull
+    assert "not all relaxed yet" in partial.warnings[-1]
+    assert search(later, elsewhere).run().results == whole.results
+
+
+def test_a_library_without_any_reference_is_told(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    nothing = References.of(Target.parse("NaCl"), known.hiding(known.all_rows()), tmp_path)
+    run = search(tmp_path / "run", nothing)
+    run.hull()
+    assert run.conclude().warnings == [
+        "Hull: 0 reference crystals of 0 compositions.",
+        "Hull: the library has no entry of Na, Cl.",
+        "There is no energy above the hull: references of Na, Cl are missing.",
+    ]
