@@ -103,8 +103,8 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder to write summary.json into")] = None,
 ) -> None:
     """Which targets did the second of two recovery benchmarks win and lose, and why?"""
-    from benchmarks.files import write_json
     from benchmarks.recovery.compare import compare as compared
+    from csp.files import write_json
 
     comparison = compared(before, after)
     for title, changes in (("won", comparison.won), ("lost", comparison.lost)):
@@ -130,10 +130,10 @@ def throughput(
     device: Device = "auto",
 ) -> None:
     """Proposals, energies, relaxation steps and de-duplication a second, against named references."""
-    from benchmarks.files import write_json
     from benchmarks.machine import machine
     from benchmarks.throughput.benchmark import deduplication, energies, generation
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
+    from csp.files import write_json
     from csp.library.library import Library
 
     place, known = resolve_device(device), Library.open(library)
@@ -165,7 +165,7 @@ def generators(
 ) -> None:
     """How early do the template generators propose known crystals?"""
     from benchmarks.generation.templates import ARMS, KS, measure
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from surrogates.zoo import load_model
 
     on = resolve_device(device)
@@ -193,8 +193,8 @@ def heldout(
     seed: Seed = 0,
 ) -> None:
     """Write answers of compositions that no generator has learned from as CIFs: targets for recovery."""
-    from benchmarks.files import write_json
     from benchmarks.targets import write_held_out
+    from csp.files import write_json
 
     written = write_held_out(library, energies, out, limit, max_atoms, entries, seed)
     write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "entries": entries, "seed": seed})
@@ -214,8 +214,9 @@ def alike(
     console.print(f"{found['entries']} names are in {out}/ids.txt.")
 
 
+@app.command("last-order", hidden=True)  # its name until 0.2
 @app.command()
-def last_order(
+def calibration(
     runs: Annotated[
         list[Path], typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
     ],
@@ -252,7 +253,7 @@ def pools(
 ) -> None:
     """Does the learned space-group generator draw known crystals more often than chance does?"""
     from benchmarks.generation.pools import measure
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from surrogates.zoo import load_model
 
     model = load_model(surrogate, resolve_device(device))
@@ -288,9 +289,9 @@ def pairs(
     device: Device = "auto",
 ) -> None:
     """Do two compositions of one ratio crystallise alike? Our metric against CSPML's recipe."""
-    from benchmarks.files import read_energies
     from benchmarks.pairs.benchmark import measure
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
+    from csp.library.energies import read_energies
     from csp.library.library import Library
     from csp.training.cards import shipped
 

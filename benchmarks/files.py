@@ -1,30 +1,17 @@
-"""Files written whole or not at all, a clock that survives interruptions, and the table of energies."""
+"""What a benchmark that goes on after an interruption keeps in files."""
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Clock", "changed", "read_energies", "replacing", "write_json", "write_text"]
+from csp.files import write_json
 
-
-def read_energies(path: Path) -> dict[str, float]:
-    """Formation energies, eV/atom, by id, of a Parquet table (material_id, formation_energy)."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["material_id", "formation_energy"])
-    return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))
-
-
-def write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+__all__ = ["Clock", "changed"]
 
 
 def changed(path: Path, settings: Mapping[str, Any]) -> list[str]:
@@ -33,18 +20,6 @@ def changed(path: Path, settings: Mapping[str, Any]) -> list[str]:
         return []
     before = json.loads(path.read_text(encoding="utf-8"))
     return [name for name, value in settings.items() if value != before.get(name)]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path` once it is whole; processes in one folder do not meet."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.new")
-    yield partial
-    os.replace(partial, path)
-
-
-def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 class Clock:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import read_energies, write_json, write_text
 from benchmarks.ground_truth import read_truths
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
+from csp.files import write_json, write_text
+from csp.library.energies import read_energies
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from csp.target import Target

@@ -1,13 +1,28 @@
-"""Keeping freed memory: on a CPU, tensor code spends much of its time on fresh pages otherwise."""
+"""The device that tensors are on, and what a process sets before it computes."""
 
 from __future__ import annotations
 
 import ctypes
 import platform
 
-__all__ = ["keep_freed_memory"]
+import torch
+
+from csp.errors import InputError, MissingError
+
+__all__ = ["keep_freed_memory", "resolve_device"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" takes a CUDA device where there is one. Raises InputError or MissingError, one sentence."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.split(":")[0] not in ("cpu", "cuda"):
+        raise InputError(f"There is no device {name!r}; choose auto, cpu, cuda or cuda:N.")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise MissingError(f"Device {name}: this machine has no CUDA device that PyTorch can use.")
+    return torch.device(name)
 
 
 def keep_freed_memory() -> bool:

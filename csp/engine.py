@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from csp.errors import InputError, MissingError
+from csp.device import resolve_device
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import Generator
-from csp.ranking.probability import LastOrder
+from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
 from csp.report.files import write_report
@@ -32,7 +30,7 @@ from surrogates.active_learning import TransferLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
-__all__ = ["build", "predict", "resolve_device"]
+__all__ = ["build", "predict"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
@@ -43,17 +41,6 @@ GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
 
 
 AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
-
-
-def resolve_device(name: str) -> torch.device:
-    """ "auto" takes a CUDA device where there is one. Raises InputError or MissingError, one sentence."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"There is no device {name!r}; choose auto, cpu, cuda or cuda:N.")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise MissingError(f"--device {name}: this machine has no CUDA device that PyTorch can use.")
-    return torch.device(name)
 
 
 def build(
@@ -114,9 +101,9 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     references = References.of(target, library) if settings.hull else None
-    last_order = LastOrder.load(models[-1].label, len(library)) if not target.pressure else None
+    answer_probability = AnswerProbability.load(models[-1].label, len(library)) if not target.pressure else None
     search = Search(
-        settings, generators, models, volume_per_atom, store, progress, learner, references, last_order
+        settings, generators, models, volume_per_atom, store, progress, learner, references, answer_probability
     )
     return search, record
 

@@ -14,6 +14,7 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from csp.files import replacing
 from csp.report.page import STAGES
 from csp.report.picture import ranking_png
 from csp.report.record import RunRecord
@@ -46,8 +47,8 @@ def publish(prediction: Prediction, record: RunRecord, folder: Path, *, symprec:
         table(prediction), key=f"ranking-{key}", description=f"Ranking of {formula}; files in {folder}"
     )
     picture = folder / "ranking.png"
-    picture.with_suffix(".new").write_bytes(ranking_png(prediction, symprec=symprec))
-    picture.with_suffix(".new").replace(picture)
+    with replacing(picture) as partial:
+        partial.write_bytes(ranking_png(prediction, symprec=symprec))
     create_image_artifact(
         image_url(picture),
         key=f"picture-{key}",

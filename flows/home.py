@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from csp.errors import InputError, MissingError
+from csp.files import write_json
 
 __all__ = ["AUTH", "FILES_URL", "STORE_URL", "Up", "home", "prepare", "reach", "runs"]
 
@@ -34,9 +35,7 @@ class Up:
     pid: int
 
     def write(self) -> None:
-        partial = home() / ".up.json.new"
-        partial.write_text(json.dumps(asdict(self)), encoding="utf-8")
-        partial.replace(_record())
+        write_json(_record(), asdict(self))
 
     @staticmethod
     def read() -> Up | None:

@@ -19,9 +19,9 @@ from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import write_json
 from benchmarks.machine import machine
 from csp.errors import CspError, InputError, MissingError
+from csp.files import write_json
 from csp.settings import SearchSettings
 from flows.home import Up, home, reach
 

@@ -83,7 +83,7 @@ def train_surrogate(
 
     import torch
 
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from surrogates.training.train import Recipe, plot, read_sources, train
 
     recipe, place = Recipe(size=size, steps=steps, seed=seed), resolve_device(device)

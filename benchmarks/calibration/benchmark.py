@@ -22,10 +22,10 @@ from benchmarks.calibration.ranked_features import (
     read_runs,
     write_evidence,
 )
-from benchmarks.files import write_json, write_text
 from csp.errors import InputError
+from csp.files import write_json, write_text
 from csp.library.library import Library
-from csp.ranking.probability import FEATURES, LastOrder, best_first
+from csp.ranking.probability import FEATURES, AnswerProbability, best_first
 from csp.training.splits import hashed
 
 __all__ = ["halves", "judge", "measure"]
@@ -43,7 +43,7 @@ def measure(
     earlier: Path | None = None,
 ) -> dict[str, Any]:
     """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
-    `last_order.json`, `evidence.jsonl` and `reliability.md`.
+    `answer_probability.json`, `evidence.jsonl` and `reliability.md`.
 
     runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: an `evidence.jsonl` of
     such runs that are no longer there; a formula that is in both is taken from the runs. Raises InputError
@@ -59,7 +59,7 @@ def measure(
     for (model, label), searches in found.items():
         judged, points = judge(searches)
         summary |= {f"{name}.{model}": value for name, value in judged.items()}
-        order = LastOrder.fit([(s.features, s.answers) for s in searches])
+        order = AnswerProbability.fit([(s.features, s.answers) for s in searches])
         weights = dict(zip(FEATURES, (round(w, 4) for w in order.weights), strict=True))
         fitted.append(
             {
@@ -71,7 +71,7 @@ def measure(
             }
         )
         tables += [f"## By the energies of {model}", "", _reliability(points)]
-    write_json(out / "last_order.json", fitted)
+    write_json(out / "answer_probability.json", fitted)
     write_text(out / "reliability.md", "\n".join(tables))
     write_json(out / "summary.json", summary)
     return summary
@@ -111,7 +111,7 @@ def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[floa
     loss: dict[str, float] = {"probability": 0.0, "frequency": 0.0}
     points: list[tuple[float, bool]] = []
     for fitted_on, judged in (parts, parts[::-1]):
-        order = LastOrder.fit([(s.features, s.answers) for s in fitted_on])
+        order = AnswerProbability.fit([(s.features, s.answers) for s in fitted_on])
         frequency = _frequency(fitted_on)
         for s in judged:
             probability = order.probabilities(s.features)

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.files import write_text
 from benchmarks.ground_truth import Truth
 from benchmarks.recovery.benchmark import SETTINGS_FILE, Recovery, RecoverySettings
 from csp.crystallography.symmetry import space_groups, standard_cells
 from csp.engine import build
 from csp.errors import InputError, MissingError
+from csp.files import write_text
 from csp.matching.matcher import Matcher
 from csp.ranking.probability import SCORED, features
 from csp.search.conclude import Answer

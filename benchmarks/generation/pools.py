@@ -17,14 +17,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.files import changed, read_energies, write_json
+from benchmarks.files import changed
 from benchmarks.generation import space_group
 from benchmarks.generation.validity import Exact, exact
 from benchmarks.targets import Known, held_out, in_folder, reachable
 from csp.crystallography.neighbours import plausible
 from csp.crystals import Crystals
-from csp.downhill import downhill
 from csp.errors import InputError
+from csp.files import write_json
+from csp.library.energies import read_energies
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.duplicates import SAME_ENERGY
@@ -32,7 +33,8 @@ from csp.matching.fingerprints import unique
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel, Generator
 from csp.ranking.rank import order
-from csp.search.pool import interleave
+from csp.relaxation.relax import relax_symmetric
+from csp.search.pool import round_robin
 from csp.search.search import IMPROVING_STEPS
 from csp.training.cards import shipped
 from generators.random_symmetric.generator import RandomGenerator
@@ -134,11 +136,11 @@ def pooled(
     distinct = built[plausible(built, volume_per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
     screened = model.evaluate(distinct).energy.cpu()
-    improved, energy, good = downhill(distinct, model, IMPROVING_STEPS)
+    improved, energy, good = relax_symmetric(distinct, model, IMPROVING_STEPS)
     met = unique(improved, energies=energy / improved.n_atoms, energy_tolerance=SAME_ENERGY).tolist()
     ways = _by_energy(distinct[good], screened[good]), _by_energy(improved, energy)
-    best = interleave([list(dict.fromkeys(met[k] for k in way)) for way in ways], RELAXED)
-    crystals, energy, _ = downhill(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
+    best = round_robin([list(dict.fromkeys(met[k] for k in way)) for way in ways], RELAXED)
+    crystals, energy, _ = relax_symmetric(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
     ranked = crystals[_by_energy(crystals, energy)]
     ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
     hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import write_json
 from benchmarks.targets import Known, held_out, in_folder, reachable
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import InputError
+from csp.files import write_json
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.matcher import Matcher

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from benchmarks.baselines.cspml import train
 from benchmarks.baselines.descriptors import descriptors
-from benchmarks.files import write_json
 from benchmarks.pairs.metric_scores import SCORES, Nearness, calibrated
 from benchmarks.pairs.pairs import Pairs, answers, by_prototype, folds, fours, judged, read, write
+from csp.files import write_json
 from csp.library.library import Library
 from csp.training.splits import HELD_OUT, VALIDATION
 from generators.templates.prototypes import PrototypeIndex

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.files import write_text
 from csp.crystallography.symmetry import primitive
 from csp.errors import InputError
+from csp.files import write_text
 from csp.library.library import Library
 from csp.training.splits import composition_name, fold
 from generators.templates.neighbour_loss import anonymous_compositions

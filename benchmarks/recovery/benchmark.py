@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from benchmarks.files import Clock, changed, write_json, write_text
+from benchmarks.files import Clock, changed
 from benchmarks.ground_truth import DEFAULT_FOLDER, Truth, Truths, read_truths
 from benchmarks.leakage import Leak, leak, learned_by, seen_by
 from benchmarks.machine import machine
@@ -27,11 +27,12 @@ from benchmarks.recovery.table import table
 from csp.crystallography.neighbours import plausible
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
-from csp.engine import build, resolve_device
+from csp.device import resolve_device
+from csp.engine import build
 from csp.errors import InputError
+from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.matching.duplicates import RANKED
 from csp.protocols import EnergyModel
 from csp.relaxation.relax import relax
 from csp.search.search import STAGES, Progress, Search, check_elements
@@ -296,7 +297,7 @@ def relaxed_truth(truth: Crystals, model: EnergyModel, settings: SearchSettings)
             pressure=settings.pressure,
             symmetry=symmetry,
         )
-        if end.status[0] in RANKED:
+        if end.status[0].has_energy:
             crystal = end.crystals
             energies.append(float(end.energy / crystal.n_atoms))
     return min(energies) if energies else None

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.files import replacing
 from benchmarks.ground_truth import PUBLISHED_METHODS
 from benchmarks.recovery.outcome import Outcome
 from benchmarks.recovery.scoring import HIT, RANKS, TOLERANCES, wilson
 from benchmarks.recovery.summary import published_totals
+from csp.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

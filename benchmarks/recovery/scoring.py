@@ -14,7 +14,6 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
-from csp.matching.duplicates import RANKED
 from csp.matching.matcher import Matcher
 from csp.search.prediction import Prediction
 from csp.search.search import Search
@@ -79,8 +78,8 @@ class Run:
         begun = search.starts
         starts, relaxed = search.relaxed()
         rattled = search.store.relaxed("rattle", search.model.label)[1]
-        good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
-        rattled_good = [k for k, status in enumerate(rattled.status) if status in RANKED]
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
+        rattled_good = [k for k, status in enumerate(rattled.status) if status.has_energy]
         ends = relaxed.crystals[good]
         chosen = set(starts)
         return cls(

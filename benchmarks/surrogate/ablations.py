@@ -16,15 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.files import changed, write_json, write_text
+from benchmarks.files import changed
 from benchmarks.machine import machine
 from benchmarks.rank_metrics import ordered
 from benchmarks.surrogate.benchmark import TEACHER
 from benchmarks.surrogate.compositions import benchmark_compositions, unseen
 from benchmarks.surrogate.contestants import RELAXED_ONLY, exported
 from benchmarks.surrogate.pool import Pools
-from csp.engine import resolve_device
+from csp.device import resolve_device
 from csp.errors import InputError
+from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.training.checkpoints import checkpoints
 from surrogates.potentials.models import load_potential

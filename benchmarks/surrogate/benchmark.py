@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import changed, write_json, write_text
+from benchmarks.files import changed
 from benchmarks.machine import machine
 from benchmarks.rank_metrics import Ordered, ordered
 from benchmarks.surrogate.compositions import benchmark_compositions, target_of, unseen
@@ -26,8 +26,9 @@ from benchmarks.surrogate.relaxations import TeachersEnds, choose_starts, gaps
 from benchmarks.surrogate.speed import Rate, rates
 from benchmarks.surrogate.summary import Errors, Measured, speed_of, summarise
 from benchmarks.surrogate.table import table
-from csp.engine import resolve_device
+from csp.device import resolve_device
 from csp.errors import InputError, MissingError
+from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.protocols import EnergyModel
 from surrogates.potentials.models import load_potential

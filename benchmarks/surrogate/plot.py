@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.files import replacing
 from benchmarks.surrogate.contestants import RELAXED_ONLY, VOLUME_ONLY
 from benchmarks.surrogate.summary import BEST, Measured
 from benchmarks.surrogate.table import PUBLISHED_MAE
+from csp.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

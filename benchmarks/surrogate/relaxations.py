@@ -18,10 +18,9 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
-from csp.matching.duplicates import RANKED
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel
-from csp.relaxation.relax import Relaxed, relax
+from csp.relaxation.relax import RelaxationResult, relax
 from surrogates.training.labelled import Labelled, read_shard, write_shard
 
 __all__ = ["Gaps", "TeachersEnds", "choose_starts", "gaps"]
@@ -103,7 +102,7 @@ class Gaps:
 def gaps(model: EnergyModel, teacher: EnergyModel, starts: Labelled, teachers_ends: Labelled) -> Gaps:
     """Relax all starts with the model and compare."""
     ends = _relaxed(starts.crystals, model)
-    good = [k for k, status in enumerate(ends.status) if status in RANKED]
+    good = [k for k, status in enumerate(ends.status) if status.has_energy]
     energy = torch.full((len(starts),), math.inf, dtype=torch.float64)
     energy[good] = teacher.evaluate(ends.crystals[good].to(teacher.device)).energy.cpu()
     per_atom = starts.crystals.n_atoms
@@ -120,7 +119,7 @@ def gaps(model: EnergyModel, teacher: EnergyModel, starts: Labelled, teachers_en
     )
 
 
-def _relaxed(crystals: Crystals, model: EnergyModel) -> Relaxed:
+def _relaxed(crystals: Crystals, model: EnergyModel) -> RelaxationResult:
     """As a search does, on the model's device; back on the CPU."""
     ends = relax(
         crystals.to(model.device),
@@ -129,7 +128,7 @@ def _relaxed(crystals: Crystals, model: EnergyModel) -> Relaxed:
         max_force=MAX_FORCE,
         symmetry=operations(crystals).to(model.device),
     )
-    return Relaxed(
+    return RelaxationResult(
         ends.crystals.to("cpu"),
         ends.label,
         ends.energy.cpu(),
@@ -139,9 +138,9 @@ def _relaxed(crystals: Crystals, model: EnergyModel) -> Relaxed:
     )
 
 
-def _energy(ends: Relaxed) -> Tensor:
+def _energy(ends: RelaxationResult) -> Tensor:
     """NaN where the relaxation failed."""
-    good = torch.tensor([status in RANKED for status in ends.status])
+    good = torch.tensor([status.has_energy for status in ends.status])
     return torch.where(good, ends.energy, torch.nan)
 
 

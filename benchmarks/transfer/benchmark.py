@@ -23,14 +23,15 @@ import torch
 from torch import Tensor
 
 from benchmarks.baselines.shotgun_finetuning import GRID, Recipe, published
-from benchmarks.files import changed, write_json, write_text
+from benchmarks.files import changed
 from benchmarks.machine import machine
 from benchmarks.surrogate.compositions import target_of, unseen
 from benchmarks.surrogate.contestants import exported
 from benchmarks.surrogate.pool import Pools, pool_hash
 from benchmarks.transfer.summary import Case, plot, summarise, table
-from csp.engine import resolve_device
+from csp.device import resolve_device
 from csp.errors import InputError
+from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.protocols import EnergyModel
 from surrogates.active_learning import choose

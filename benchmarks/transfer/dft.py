@@ -19,13 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.files import replacing, write_json, write_text
 from benchmarks.machine import machine
 from benchmarks.rank_metrics import ordered
 from benchmarks.surrogate.pool import make_pool
 from csp.crystals import Crystals
-from csp.engine import resolve_device
+from csp.device import resolve_device
 from csp.errors import InputError
+from csp.files import replacing, write_json, write_text
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import DONE, EnergyModel, Label, Labeller

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import replacing
 from benchmarks.rank_metrics import Floats, interval, ordered
+from csp.files import replacing
 
 __all__ = ["Case", "plot", "summarise", "table"]
 

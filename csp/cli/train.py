@@ -60,7 +60,7 @@ def labels(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """Virtual crystals for the surrogate, labelled by a universal potential and anchored to DFT."""
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from csp.library.library import Library
     from csp.library.volume import VolumePrior
     from generators.random_symmetric.generator import RandomGenerator
@@ -112,7 +112,7 @@ def metric(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """How alike compositions crystallise, learned from a library's structures: weights and their card."""
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from generators.templates.training import ARCHITECTURES, Recipe, train_on_library
 
     card = train_on_library(
@@ -148,7 +148,7 @@ def transfer(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """Adapt a surrogate to DFT energies of your own."""
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from surrogates.exporting import keep
     from surrogates.training.label_files import read_labels
     from surrogates.training.labelled import Labelled, read_shard
@@ -214,7 +214,7 @@ def space_group_expert(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
 ) -> None:
     """Low crystals that the space-group model drew itself, for it to learn from beside the library's."""
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from csp.library.library import Library
     from csp.library.volume import VolumePrior
     from csp.training.cards import load_weights, shipped
@@ -272,7 +272,7 @@ def space_group(
 
     import torch
 
-    from csp.engine import resolve_device
+    from csp.device import resolve_device
     from generators.space_group.model import Architecture
     from generators.space_group.training import Recipe, train_on_tables
 

@@ -9,7 +9,6 @@ from a to the general position's.
 
 from __future__ import annotations
 
-import os
 import re
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from csp.crystallography import symmetry
 from csp.crystallography.lattice import cell_from_parameters
 from csp.crystallography.wyckoff import GRID, LETTERS
 from csp.crystals import Crystals
+from csp.files import write_arrays
 
 CELLS = {  # lengths in Å and angles in degrees without any accidental relation
     "triclinic": (7.1, 8.3, 9.7, 81.0, 97.0, 104.0),
@@ -190,8 +190,4 @@ def far_apart(points: np.ndarray, others: np.ndarray) -> bool:
 
 
 if __name__ == "__main__":
-    path = Path(__file__).parents[1] / "data" / "wyckoff.npz"
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **build())
-    os.replace(part, path)
+    write_arrays(Path(__file__).parents[1] / "data" / "wyckoff.npz", **build())

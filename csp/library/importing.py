@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ import numpy as np
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.files import replacing
+from csp.library.cif import read_cif
 from csp.library.library import library_schema
-from csp.report.match import read_cif
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -87,9 +87,7 @@ def import_structures(
     total, entries = _open(source)
     report = ImportReport(out)
     names: Counter[str] = Counter()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(f".{out.name}.part")
-    try:
+    with replacing(out) as part:
         with pq.ParquetWriter(part, library_schema(), compression="zstd") as writer:
             waiting: list[Entry] = []
             for done, entry in enumerate(entries, 1):
@@ -114,9 +112,6 @@ def import_structures(
         if not report.written:
             why = next(iter(report.skipped.values()), "it is empty")
             raise InputError(f"No crystal in {source} can be imported: {why}")
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
     return report
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import COVALENT_RADII
+from csp.files import write_text
 from csp.library.library import Library
 
 __all__ = ["VolumePrior", "composition_volumes"]
@@ -108,9 +109,7 @@ class VolumePrior:
             str(z): [round(float(x), 4) for x in (self.log_volume[z], *self.response[z], *self.influence[z])]
             for z in self.known.nonzero().flatten().tolist()
         }
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(elements, separators=(",", ":")).replace("],", "],\n") + "\n")
-        part.replace(path)
+        write_text(path, json.dumps(elements, separators=(",", ":")).replace("],", "],\n") + "\n")
 
 
 def composition_volumes(library: Library) -> tuple[Tensor, Tensor, Tensor]:

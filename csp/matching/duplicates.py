@@ -1,4 +1,4 @@
-"""Ends of relaxations: which count, which are one crystal, and what rattling gained."""
+"""Which relaxed crystals are one and the same, and which of them stands for it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from csp.crystallography.symmetry import primitive_sites
 from csp.crystals import Crystals
 from csp.matching.fingerprints import fingerprints, unique
 from csp.matching.matcher import Matcher
-from csp.relaxation.relax import Status
 
-__all__ = ["RANKED", "SAME_ENERGY", "gain", "same_crystal", "simplest", "without_idle_children"]
+__all__ = ["SAME_ENERGY", "group_duplicates", "prefer_smallest_cell"]
 
-RANKED = (Status.CONVERGED, Status.MAX_STEPS)  # ends whose energy means something
 SAME_ENERGY = 1e-3  # eV/atom
-REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
 
 
-def same_crystal(crystals: Crystals, per_atom: Tensor) -> Tensor:
+def group_duplicates(crystals: Crystals, per_atom: Tensor) -> Tensor:
     """int64 [B]: the lowest of the crystals that each of them is again.
 
     Those are one whose fingerprints are close and whose energies differ by no more than two relaxations of
@@ -74,7 +71,7 @@ def _simple_ones_apart(crystals: Crystals, per_atom: Tensor, group: Tensor) -> T
     return group
 
 
-def simplest(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
+def prefer_smallest_cell(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
     """int64 [B]: groups of alike crystals, each by its smallest cell whose energy is as good as the lowest.
 
     group [B] is equal for alike ones. Stackings and orders of layers that differ little in structure and by
@@ -88,21 +85,3 @@ def simplest(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
     first_best = np.lexsort((energy, n_atoms.cpu().numpy(), ~as_good, member))
     starts = np.unique(member[first_best], return_index=True)[1]
     return torch.from_numpy(first_best[starts][member]).to(group)
-
-
-def gain(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
-    """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
-    gains: dict[int, float] = {}
-    for child in range(n_parents, len(parent)):
-        gain = float(per_atom[parent[child]] - per_atom[child])
-        gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
-    return gains
-
-
-def without_idle_children(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
-    """All parents, and those rattled children that found something below their parent.
-
-    The others are the parent again, a little less well relaxed, or a distortion it did not want.
-    """
-    gain = per_atom[parent] - per_atom
-    return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]

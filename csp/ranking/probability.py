@@ -26,9 +26,9 @@ from torch import Tensor
 
 from csp.protocols import Label, Provenance
 
-__all__ = ["FEATURES", "SCORED", "LastOrder", "best_first", "features", "scores"]
+__all__ = ["FEATURES", "SCORED", "AnswerProbability", "best_first", "features", "scores"]
 
-SHIPPED = Path(__file__).parents[1] / "data" / "last_order.json"
+SHIPPED = Path(__file__).parents[1] / "data" / "answer_probability.json"
 # the first two give ln p of the same thing, which is averaged
 SCORED = ("template", "metric_learning", "space_group")
 LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
@@ -66,14 +66,14 @@ def _score(proposed: Iterable[Provenance], generator: str) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class LastOrder:
+class AnswerProbability:
     """The weights w of the features, and w_0 of none of the crystals being the answer."""
 
     weights: tuple[float, ...]
     none: float
 
     @classmethod
-    def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> LastOrder | None:
+    def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> AnswerProbability | None:
         """For energies of this label and templates from a library of so many entries: the fit whose library
         is the largest of those at most twice as large, since that a small one has no template for a crystal
         says less. None where there is no such fit."""
@@ -85,7 +85,7 @@ class LastOrder:
         return cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
 
     @classmethod
-    def fit(cls, searches: Sequence[tuple[Tensor, Tensor]]) -> LastOrder:
+    def fit(cls, searches: Sequence[tuple[Tensor, Tensor]]) -> AnswerProbability:
         """The most likely weights for searches with (features [R, F], bool [R]: is it the answer?).
 
         Several matching crystals of a search share their probability; where none matches, none was there.

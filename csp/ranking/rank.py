@@ -12,9 +12,8 @@ from torch import Tensor
 from csp.errors import ContractError
 from csp.protocols import Label
 
-__all__ = ["GPA", "RESOLUTION", "Ranking", "enthalpy", "order", "rank"]
+__all__ = ["RESOLUTION", "Ranking", "order", "rank"]
 
-GPA = 1e9 * 1e-30 / 1.602176634e-19  # eV/Å³; 0.00624150907, exact in the SI of 2019
 RESOLUTION = 1e-5  # eV/atom; smaller differences between energies are none
 
 
@@ -35,11 +34,6 @@ class Ranking:
     def n_duplicates(self) -> Tensor:
         """int64 [R]: how many others of the batch are each of them again."""
         return torch.bincount(self.stands_for, minlength=len(self.stands_for))[self.chosen] - 1
-
-
-def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
-    """H = E + PV in eV per cell: energy [B] eV per cell, volume [B] Å³ per cell, pressure in GPa."""
-    return energy + pressure * GPA * volume
 
 
 def order(per_atom: Tensor, ids: Sequence[str]) -> Tensor:

@@ -22,14 +22,13 @@ from torch import Tensor
 from csp.crystallography.symmetry import operations, primitive
 from csp.crystals import Crystals
 from csp.errors import LabelError
-from csp.files import keep
+from csp.files import keep_arrays
 from csp.library.library import Library
-from csp.matching.duplicates import RANKED
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Label
 from csp.ranking.hull import hull_energy
-from csp.ranking.rank import enthalpy, order
-from csp.relaxation.relax import Relaxed, Status, relax
+from csp.ranking.rank import order
+from csp.relaxation.relax import RelaxationResult, Status, enthalpy, relax
 from csp.target import Target, electronegativity_key
 
 __all__ = ["References"]
@@ -97,7 +96,7 @@ class References:
 
     def relax(
         self, part: Iterable[int], model: EnergyModel, *, max_steps: int, max_force: float, pressure: float
-    ) -> tuple[list[str], Relaxed]:
+    ) -> tuple[list[str], RelaxationResult]:
         """The most plausible crystals of these compositions: ids of their starts, and the ends of
         relaxations that keep the symmetry. What any search has relaxed with this model is read."""
         settings = {"max_steps": max_steps, "max_force": max_force, "pressure": pressure}
@@ -122,9 +121,11 @@ class References:
                 first += len(start)
                 _write(paths[k], *known[k])
         found = [known[k] for k in paths]
-        return [i for ids, _ in found for i in ids], reduce(Relaxed.followed_by, [ends for _, ends in found])
+        return [i for ids, _ in found for i in ids], reduce(
+            RelaxationResult.followed_by, [ends for _, ends in found]
+        )
 
-    def hull(self, ends: Relaxed, per_atom: Tensor, label: Label) -> tuple[float | None, list[str]]:
+    def hull(self, ends: RelaxationResult, per_atom: Tensor, label: Label) -> tuple[float | None, list[str]]:
         """The hull at the target's composition, eV/atom, and what people should know of it.
 
         None, the reason being told, where an element or all crystals of a known composition are missing.
@@ -133,7 +134,7 @@ class References:
         per_atom  float64  their energies or enthalpies, eV/atom
         label     of what will be compared with the hull; raises LabelError if it is not that of the ends
         """
-        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        good = [k for k, status in enumerate(ends.status) if status.has_energy]
         reached = {
             _formula(*np.unique(numbers, return_counts=True))
             for _, _, numbers in ends.crystals[good].arrays()
@@ -159,7 +160,7 @@ class References:
     def _elements(self) -> list[str]:
         return [chemical_symbols[z] for z in self.target.numbers]
 
-    def _told(self, ends: Relaxed, n_good: int) -> str:
+    def _told(self, ends: RelaxationResult, n_good: int) -> str:
         text = f"Hull: {n_good} reference crystals of {len(self)} compositions"
         moving = sum(status == Status.MAX_STEPS for status in ends.status)
         if moving:
@@ -211,8 +212,8 @@ def _listed(formulas: Sequence[str]) -> str:
 # -- the cache ----------------------------------------------------------------------------------------
 
 
-def _write(path: Path, ids: list[str], ends: Relaxed) -> None:
-    keep(
+def _write(path: Path, ids: list[str], ends: RelaxationResult) -> None:
+    keep_arrays(
         path,
         ids=np.array(ids),
         label=np.array([ends.label.functional, ends.label.correction, ends.label.checkpoint]),
@@ -227,7 +228,7 @@ def _write(path: Path, ids: list[str], ends: Relaxed) -> None:
     )
 
 
-def _read(path: Path, label: Label) -> tuple[list[str], Relaxed] | None:
+def _read(path: Path, label: Label) -> tuple[list[str], RelaxationResult] | None:
     """What was kept, or None. Raises LabelError for energies of another label."""
     if not path.is_file():
         return None
@@ -242,4 +243,4 @@ def _read(path: Path, label: Label) -> tuple[list[str], Relaxed] | None:
             torch.from_numpy(arrays[name]) for name in ("energy", "max_force", "steps")
         )
         status = [Status(status) for status in arrays["status"].tolist()]
-        return arrays["ids"].tolist(), Relaxed(crystals, label, energy, max_force, steps, status)
+        return arrays["ids"].tolist(), RelaxationResult(crystals, label, energy, max_force, steps, status)

@@ -8,15 +8,19 @@ relax freely into what lies below.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from csp.crystallography.symmetry import SymmetryOperations
 from csp.crystals import Crystals
 
-__all__ = ["Rattled", "doubled", "rattle"]
+__all__ = ["Rattled", "doubled", "drop_unimproved", "gain", "rattle"]
+
+REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal differ by
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +97,21 @@ def doubled(crystal: Crystals, q: tuple[int, int, int]) -> Crystals:
         crystal.numbers.repeat_interleave(2),
         2 * crystal.offsets,
     ).wrapped()
+
+
+def gain(per_atom: Tensor, parent: list[int], n_parents: int) -> dict[int, float]:
+    """What the best rattled child of each rattled parent gained, eV/atom, at least 0."""
+    gains: dict[int, float] = {}
+    for child in range(n_parents, len(parent)):
+        gain = float(per_atom[parent[child]] - per_atom[child])
+        gains[parent[child]] = max(gains.get(parent[child], 0.0), gain if math.isfinite(gain) else 0.0)
+    return gains
+
+
+def drop_unimproved(per_atom: Tensor, parent: list[int], n_parents: int) -> list[int]:
+    """All parents, and those rattled children that found something below their parent.
+
+    The others are the parent again, a little less well relaxed, or a distortion it did not want.
+    """
+    gain = per_atom[parent] - per_atom
+    return [k for k in range(len(parent)) if k < n_parents or float(gain[k]) >= REAL_GAIN]

@@ -19,17 +19,19 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import SymmetryOperations
+from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
-from csp.ranking.rank import GPA
 from csp.relaxation.lbfgs import LBFGS
 
-__all__ = ["Relaxed", "Status", "relax"]
+__all__ = ["GPA", "RelaxationResult", "Status", "enthalpy", "relax", "relax_symmetric"]
+
+GPA = 1e9 * 1e-30 / 1.602176634e-19  # eV/Å³; 0.00624150907, exact in the SI of 2019
 
 MAX_DISPLACEMENT = 0.2  # Å, any atom in one step
 MAX_STRAIN = 0.05  # any row in one step
 DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
+AT_ONCE = 64  # crystals in a chunk of `relax_symmetric`
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
 
 
@@ -42,9 +44,14 @@ class Status(StrEnum):
     UNSUPPORTED_ELEMENT = "unsupported_element"
     NONFINITE = "nonfinite"  # the model gave NaN or infinity
 
+    @property
+    def has_energy(self) -> bool:
+        """Does the energy of such an end mean something, so that it can be ranked?"""
+        return self in (Status.CONVERGED, Status.MAX_STEPS)
+
 
 @dataclass(frozen=True, slots=True)
-class Relaxed:
+class RelaxationResult:
     """Ends of B relaxations, in the order of their starts.
 
     energy     float64 [B]  eV per cell of the end, NaN where there is none
@@ -59,9 +66,9 @@ class Relaxed:
     steps: Tensor
     status: list[Status]
 
-    def take(self, index: list[int]) -> Relaxed:
+    def take(self, index: list[int]) -> RelaxationResult:
         """The chosen ends, in this order."""
-        return Relaxed(
+        return RelaxationResult(
             self.crystals[index],
             self.label,
             self.energy[index],
@@ -70,8 +77,8 @@ class Relaxed:
             [self.status[k] for k in index],
         )
 
-    def to(self, device: torch.device | str) -> Relaxed:
-        return Relaxed(
+    def to(self, device: torch.device | str) -> RelaxationResult:
+        return RelaxationResult(
             self.crystals.to(device),
             self.label,
             self.energy.to(device),
@@ -80,9 +87,9 @@ class Relaxed:
             self.status,
         )
 
-    def followed_by(self, other: Relaxed) -> Relaxed:
+    def followed_by(self, other: RelaxationResult) -> RelaxationResult:
         """All ends of both; raises LabelError if they are of different labels."""
-        return Relaxed(
+        return RelaxationResult(
             Crystals.cat([self.crystals, other.crystals]),
             Label.same([self.label, other.label]),
             torch.cat([self.energy, other.energy]),
@@ -90,6 +97,11 @@ class Relaxed:
             torch.cat([self.steps, other.steps]),
             self.status + other.status,
         )
+
+
+def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
+    """H = E + PV in eV per cell: energy [B] eV per cell, volume [B] Å³ per cell, pressure in GPa."""
+    return energy + pressure * GPA * volume
 
 
 def relax(
@@ -101,7 +113,7 @@ def relax(
     pressure: float = 0.0,
     symmetry: SymmetryOperations | None = None,
     on_step: Callable[[int, int], None] | None = None,
-) -> Relaxed:
+) -> RelaxationResult:
     """Minimise the enthalpy E + PV of each crystal over its atoms and its cell.
 
     max_force  eV/Å; converged when no atomic force and no row of virial / n_atoms is longer
@@ -167,7 +179,23 @@ def relax(
             moving = _moved(moving, displacement[: len(force)], strain)
         if on_step is not None:
             on_step(len(alive), step)
-    return Relaxed(current.with_geometry(cell, frac).wrapped(), model.label, energy, worst, steps, status)
+    return RelaxationResult(
+        current.with_geometry(cell, frac).wrapped(), model.label, energy, worst, steps, status
+    )
+
+
+def relax_symmetric(starts: Crystals, model: EnergyModel, steps: int) -> tuple[Crystals, Tensor, list[int]]:
+    """Relax on the model's device for at most so many steps, keeping the symmetry, a chunk at a time: the
+    ends, their energies (float64 [B'], eV per cell) and which of the starts
+    they are of; those that failed are left out. All on the CPU."""
+    parts = [
+        relax(part.to(model.device), model, max_steps=steps, symmetry=operations(part).to(model.device))
+        for part in (starts[k : k + AT_ONCE] for k in range(0, len(starts), AT_ONCE))
+    ]
+    good = [k for k, status in enumerate(s for part in parts for s in part.status) if status.has_energy]
+    crystals = Crystals.cat([Crystals.empty(), *(part.crystals.to("cpu") for part in parts)])
+    energy = torch.cat([torch.zeros(0, dtype=torch.float64), *(part.energy.cpu() for part in parts)])
+    return crystals[good], energy[good], good
 
 
 def _status(finite: bool, sane: bool, converged: bool) -> Status:

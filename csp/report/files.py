@@ -7,7 +7,6 @@ import fcntl
 import io
 import json
 import os
-import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
+from csp.files import replacing_folder, write_text
 from csp.relaxation.relax import Status
 from csp.report.page import render_page
 from csp.report.record import RunRecord
@@ -47,11 +47,11 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
             for result, displacement in zip(prediction.results, displacements, strict=True)
         ]
-        _write(folder / "structures.extxyz", _extxyz(prediction))
-        _write(folder / "ranked.csv", _csv(rows))
-        _write(folder / "report.html", render_page(prediction, record))
-        _write(folder / "run.json", _dumps(_run(prediction, record)))
-        _write(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+        write_text(folder / "structures.extxyz", _extxyz(prediction))
+        write_text(folder / "ranked.csv", _csv(rows))
+        write_text(folder / "report.html", render_page(prediction, record))
+        write_text(folder / "run.json", _dumps(_run(prediction, record)))
+        write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
 
 def ranking_table(prediction: Prediction, top: int) -> Table:
@@ -205,19 +205,12 @@ def _cif(crystal: Crystals, symprec: float) -> tuple[str, float | None]:
 
 def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[float | None]:
     """All CIFs into a fresh `structures/`; returns the RMS displacements of symmetrising, Å."""
-    fresh, old = folder / ".structures.new", folder / ".structures.old"
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir()
     displacements = []
-    for k, result in enumerate(prediction.results):
-        text, displacement = _cif(prediction.crystals[k], symprec)
-        (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
-        displacements.append(displacement)
-    if (folder / "structures").exists():
-        (folder / "structures").rename(old)
-    fresh.rename(folder / "structures")
-    shutil.rmtree(old, ignore_errors=True)
+    with replacing_folder(folder / "structures") as fresh:
+        for k, result in enumerate(prediction.results):
+            text, displacement = _cif(prediction.crystals[k], symprec)
+            (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
+            displacements.append(displacement)
     return displacements
 
 
@@ -230,9 +223,3 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.new")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

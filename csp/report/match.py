@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from csp.crystals import Crystals
 from csp.errors import InputError
+from csp.library.cif import read_cif
 from csp.matching.matcher import Matcher
 
-__all__ = ["Match", "match", "read_cif"]
+__all__ = ["Match", "match"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +71,6 @@ def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
         volume_ratio=float(found.volumes / found.n_atoms * truth.n_atoms / truth.volumes),
         also=tuple(ranked["results"][k]["rank"] for k in fitting[1:]),
     )
-
-
-def read_cif(path: Path) -> Crystals:
-    """The first crystal of a CIF file. Raises InputError if there is none or it is disordered."""
-    from pymatgen.io.cif import CifParser
-
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    with warnings.catch_warnings():  # pymatgen remarks on rounded coordinates and its own parser
-        warnings.simplefilter("ignore")
-        try:
-            structure = CifParser(path).parse_structures(primitive=False, on_error="ignore")[0]
-        except Exception as error:  # pymatgen's parser raises whatever it meets in a broken file
-            raise InputError(f"{path} holds no crystal structure that can be read.") from error
-    if not structure.is_ordered:
-        raise InputError(f"{path} has partial occupancies; only ordered crystals can be compared.")
-    return Crystals.from_structures([structure])
 
 
 def _read_run(folder: Path) -> tuple[dict[str, Any], Crystals]:

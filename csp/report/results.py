@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from csp.errors import InputError, MissingError
+from csp.files import replacing
 from csp.report.files import SCHEMA
 
 __all__ = ["Finished", "export", "latest"]
@@ -58,15 +59,12 @@ def export(finished: Finished, file: Path) -> None:
     """
     if file.suffix not in FORMATS:
         raise InputError(f"{file.name}: results can be written as {', '.join(FORMATS)}.")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".new.{file.name}")
-    if file.suffix == ".db":
-        partial.unlink(missing_ok=True)
-        _database(finished, partial)
-    else:
-        source = {".extxyz": "structures.extxyz", ".csv": "ranked.csv"}[file.suffix]
-        shutil.copyfile(finished.folder / source, partial)
-    partial.replace(file)
+    with replacing(file) as partial:
+        if file.suffix == ".db":
+            _database(finished, partial)
+        else:
+            source = {".extxyz": "structures.extxyz", ".csv": "ranked.csv"}[file.suffix]
+            shutil.copyfile(finished.folder / source, partial)
 
 
 def _database(finished: Finished, file: Path) -> None:

@@ -12,12 +12,12 @@ from torch import Tensor
 from csp.crystallography.symmetry import space_group_symbol, space_groups
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.matching.duplicates import RANKED, gain, without_idle_children
 from csp.protocols import Provenance, Uncertain
 from csp.ranking.probability import best_first, features, scores
 from csp.ranking.rank import Ranking
-from csp.relaxation.relax import Relaxed, Status
-from csp.search.pool import together
+from csp.relaxation.rattle import drop_unimproved, gain
+from csp.relaxation.relax import RelaxationResult, Status
+from csp.search.pool import merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, cif_path
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class _Ends:
     gained     eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled
     """
 
-    relaxed: Relaxed
+    relaxed: RelaxationResult
     candidate: list[str]
     gained: list[float | None]
 
@@ -100,7 +100,7 @@ class Answer:
     # -- what is ranked ---------------------------------------------------------------------------
 
     @cached_property
-    def _kept(self) -> tuple[list[str], Relaxed]:
+    def _kept(self) -> tuple[list[str], RelaxationResult]:
         """Ends of the relaxations that keep symmetry, and the ids of what was proposed."""
         return self.search.relaxed()
 
@@ -119,7 +119,7 @@ class Answer:
         ends = relaxed.followed_by(freed)
         per_atom = self.search.per_atom(ends)
         gained = gain(per_atom, parent, len(ids))
-        kept = without_idle_children(per_atom, parent, len(ids))
+        kept = drop_unimproved(per_atom, parent, len(ids))
         return _Ends(ends.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept])
 
     @cached_property
@@ -139,7 +139,7 @@ class Answer:
     @cached_property
     def _probability(self) -> Tensor | None:
         """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
-        order = self.search.last_order
+        order = self.search.answer_probability
         if order is None:
             return None
         return order.probabilities(features(self._per_atom, scores(self._proposed)))
@@ -150,7 +150,7 @@ class Answer:
         starts = self.search.starts
         known = dict(zip(starts.ids, starts.provenance, strict=True))
         of_good = [known[self._ends.candidate[k]] for k in self._good]
-        proposed = together(self._ranking.stands_for.tolist(), of_good)
+        proposed = merge_provenance(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
 
     @cached_property
@@ -181,7 +181,7 @@ class Answer:
         return [
             Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
             for i, status in zip(ids, relaxed.status, strict=True)
-            if status not in RANKED
+            if not status.has_energy
         ]
 
     @cached_property

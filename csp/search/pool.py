@@ -13,7 +13,7 @@ from csp.crystals import Crystals
 from csp.protocols import Provenance
 from csp.ranking.rank import order
 
-__all__ = ["Pool", "all_ways", "by_score", "interleave", "together"]
+__all__ = ["Pool", "merge_provenance", "order_by_score", "round_robin", "select_round_robin"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Pool:
         return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
 
 
-def all_ways(pool: Pool, n: int, *energies: Sequence[float]) -> list[int]:
+def select_round_robin(pool: Pool, n: int, *energies: Sequence[float]) -> list[int]:
     """The first n of a pool with energies of one or more kinds, eV/atom (NaN: none).
 
     Each generator's lowest energies take turns with the generator's own order, where it has one:
@@ -40,11 +40,11 @@ def all_ways(pool: Pool, n: int, *energies: Sequence[float]) -> list[int]:
     is often wrong where the other is right.
     """
     lists: list[list[int]] = []
-    for name, members in by_score(pool).items():
+    for name, members in order_by_score(pool).items():
         by_energy = [_lowest_first(pool, members, per_atom) for per_atom in energies]
         scored = len({_own(pool.provenance[k], name).score for k in members}) > 1
         lists += [*by_energy, members] if scored or not any(by_energy) else by_energy
-    return interleave(lists, n)
+    return round_robin(lists, n)
 
 
 def _lowest_first(pool: Pool, members: Sequence[int], per_atom: Sequence[float]) -> list[int]:
@@ -54,7 +54,7 @@ def _lowest_first(pool: Pool, members: Sequence[int], per_atom: Sequence[float])
     return [known[k] for k in order(energies, [pool.ids[k] for k in known]).tolist()]
 
 
-def by_score(pool: Pool) -> dict[str, list[int]]:
+def order_by_score(pool: Pool) -> dict[str, list[int]]:
     """Candidates of each generator, best score first, as proposed where scores tie.
 
     What several generators proposed is a candidate of each.
@@ -69,7 +69,7 @@ def by_score(pool: Pool) -> dict[str, list[int]]:
     }
 
 
-def together(
+def merge_provenance(
     same: Sequence[int], provenance: Iterable[Iterable[Provenance]]
 ) -> Mapping[int, tuple[Provenance, ...]]:
     """The provenance of each distinct candidate, from that of all that are the same.
@@ -97,7 +97,7 @@ def _best_first(provenance: Provenance) -> tuple[float, int]:
     return -provenance.score, provenance.index
 
 
-def interleave(lists: Iterable[Sequence[int]], n: int) -> list[int]:
+def round_robin(lists: Iterable[Sequence[int]], n: int) -> list[int]:
     """The first n distinct entries of the lists, taking turns."""
     turns = (k for turn in zip_longest(*lists) for k in turn if k is not None)
     return list(dict.fromkeys(turns))[:n]

@@ -31,17 +31,17 @@ from csp.crystallography.neighbours import plausible
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.matching.duplicates import RANKED, SAME_ENERGY, same_crystal, simplest
+from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner
-from csp.ranking.probability import LastOrder
-from csp.ranking.rank import Ranking, enthalpy, rank
+from csp.ranking.probability import AnswerProbability
+from csp.ranking.rank import Ranking, rank
 from csp.ranking.references import References
 from csp.relaxation.rattle import Rattled, rattle
-from csp.relaxation.relax import Relaxed, relax
+from csp.relaxation.relax import RelaxationResult, enthalpy, relax
 from csp.search.adaptation import Adaptation, labelling
 from csp.search.conclude import Answer
-from csp.search.pool import Pool, all_ways, by_score, interleave, together
+from csp.search.pool import Pool, merge_provenance, order_by_score, round_robin, select_round_robin
 from csp.search.prediction import Prediction
 from csp.settings import SearchSettings
 from csp.store.store import PROPOSALS, Candidates, Store
@@ -85,7 +85,7 @@ class Search:
     volume_per_atom  expected volume, Å³, that plausibility is judged by
     learner          labels candidates and adapts the first model to the labels; None: it stays as it is
     references       what energies above the hull are counted from; None: there are none
-    last_order       what tells probabilities from energies and provenance; None: only energies rank
+    answer_probability       what tells probabilities from energies and provenance; None: only energies rank
     """
 
     settings: SearchSettings
@@ -96,7 +96,7 @@ class Search:
     progress: Progress = lambda stage, done, total: None
     learner: Learner | None = None
     references: References | None = None
-    last_order: LastOrder | None = None
+    answer_probability: AnswerProbability | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -223,7 +223,7 @@ class Search:
 
     # -- what follows from the store --------------------------------------------------------------
 
-    def relaxed(self) -> tuple[list[str], Relaxed]:
+    def relaxed(self) -> tuple[list[str], RelaxationResult]:
         """The ends of the relaxations by the last model that keep symmetry, and whose candidates they are."""
         if len(self.models) == 1:
             return self.store.relaxed("relax", self.model.label)
@@ -243,7 +243,7 @@ class Search:
         built, kept = self.built, self.plausible
         self.progress("filter", 0, len(built.ids))
         same = unique(built.crystals[kept]).tolist()
-        provenance = together(same, [(built.provenance[k],) for k in kept.tolist()])
+        provenance = merge_provenance(same, [(built.provenance[k],) for k in kept.tolist()])
         index = [int(kept[k]) for k in provenance]
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
@@ -262,7 +262,7 @@ class Search:
         """Members of the pool that get a single point; none where all of them would be relaxed."""
         if self.settings.screened <= self.settings.relaxed and not self.learner:
             return []
-        return interleave(by_score(self.pool).values(), self.settings.screened)
+        return round_robin(order_by_score(self.pool).values(), self.settings.screened)
 
     def _screen(self, rounds: int, share: Share) -> None:
         """Store the energies of the screened candidates by the first model after so many rounds of labels."""
@@ -300,7 +300,9 @@ class Search:
             if math.isfinite(per_atom[k]) and not any(one.template_id for one in proposed)
         ]
         drawn = self.pool.take(index)
-        return drawn.take(all_ways(drawn, IMPROVED * self.settings.relaxed, [per_atom[k] for k in index]))
+        return drawn.take(
+            select_round_robin(drawn, IMPROVED * self.settings.relaxed, [per_atom[k] for k in index])
+        )
 
     def _chosen(self) -> Pool:
         """What the first model relaxes: candidates, the improved as they are now, ends that meet once.
@@ -309,12 +311,12 @@ class Search:
         crystal relaxes to a lower energy than an answer that was drawn right.
         """
         ids, ends = self.store.relaxed("improve", self.first.label)
-        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        good = [k for k, status in enumerate(ends.status) if status.has_energy]
         crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
         of_pool = {i: k for k, i in enumerate(self.pool.ids)}
         improved = [of_pool[ids[k]] for k in good]
         same = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY).tolist()
-        provenance = together(same, [self.pool.provenance[k] for k in improved])
+        provenance = merge_provenance(same, [self.pool.provenance[k] for k in improved])
         kept, left = list(provenance), sorted(set(of_pool.values()) - set(improved))
         pool = Pool(
             [self.pool.ids[k] for k in left] + [ids[good[k]] for k in kept],
@@ -326,7 +328,7 @@ class Search:
             before[stands] = min(before[stands], self._screened_energies[k])
         screened = [self._screened_energies[k] for k in left] + list(before.values())
         now = [math.nan] * len(left) + per_atom[kept].tolist()
-        return pool.take(all_ways(pool, self.settings.relaxed, screened, now))
+        return pool.take(select_round_robin(pool, self.settings.relaxed, screened, now))
 
     def _to_label(self, done: int) -> list[int]:
         """Members of the pool that are labelled after so many rounds; the labels are shared out evenly."""
@@ -348,11 +350,13 @@ class Search:
         """Distinct ends of the first model, with the ids of their candidates, and its eV/atom."""
         ids, ends = self.store.relaxed("relax", self.first.label)
         if len(ids) not in self._ends:
-            good = [k for k, status in enumerate(ends.status) if status in RANKED]
+            good = [k for k, status in enumerate(ends.status) if status.has_energy]
             crystals, per_atom = ends.crystals[good], self.per_atom(ends)[good]
             known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
-            same = simplest(same_crystal(crystals, per_atom), crystals.n_atoms, per_atom).tolist()
-            provenance = together(same, [known[ids[k]] for k in good])
+            same = prefer_smallest_cell(
+                group_duplicates(crystals, per_atom), crystals.n_atoms, per_atom
+            ).tolist()
+            provenance = merge_provenance(same, [known[ids[k]] for k in good])
             kept = list(provenance)
             pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
             self._ends[len(ids)] = pool, per_atom[kept].tolist()
@@ -368,7 +372,7 @@ class Search:
         distinct, per_atom = self._distinct()
         if len(distinct.ids) <= self.settings.finished:
             return distinct.take([])
-        return distinct.take(all_ways(distinct, JUDGED * self.settings.finished, per_atom))
+        return distinct.take(select_round_robin(distinct, JUDGED * self.settings.finished, per_atom))
 
     def _finishing(self) -> Pool:
         """What the last model is to relax on: ends of the first model, with the ids of their candidates."""
@@ -380,28 +384,28 @@ class Search:
         crystals = judged.crystals
         energies = torch.tensor([energy.get(i, math.nan) for i in crystals.ids()], dtype=torch.float64)
         per_atom = enthalpy(energies, crystals.volumes, self.settings.pressure) / crystals.n_atoms
-        return judged.take(all_ways(judged, self.settings.finished, per_atom.tolist()))
+        return judged.take(select_round_robin(judged, self.settings.finished, per_atom.tolist()))
 
-    def _best(self, relaxed: Relaxed) -> list[int]:
+    def _best(self, relaxed: RelaxationResult) -> list[int]:
         """The lowest distinct crystals, which are rattled."""
         good, ranking = self.ranked(relaxed)
         return [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
 
-    def rattled(self, relaxed: Relaxed) -> Rattled:
+    def rattled(self, relaxed: RelaxationResult) -> Rattled:
         """Rattled starts of the best; `parent` says which of `relaxed` each comes from."""
         best = self._best(relaxed)
         crystals = relaxed.crystals[best]
         starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
         return replace(starts, parent=[best[b] for b in starts.parent])
 
-    def ranked(self, relaxed: Relaxed) -> tuple[list[int], Ranking]:
+    def ranked(self, relaxed: RelaxationResult) -> tuple[list[int], Ranking]:
         """Those with an energy, and the ranking of them."""
-        good = [k for k, status in enumerate(relaxed.status) if status in RANKED]
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
         crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
-        groups = same_crystal(crystals, per_atom)
+        groups = group_duplicates(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
-    def per_atom(self, relaxed: Relaxed) -> Tensor:
+    def per_atom(self, relaxed: RelaxationResult) -> Tensor:
         """float64 [B]: enthalpy per atom, eV; NaN where there is no energy."""
         crystals = relaxed.crystals
         return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms

@@ -27,7 +27,7 @@ from torch import Tensor
 from csp.crystals import Crystals
 from csp.errors import ContractError, InputError, LabelError, StoreError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
-from csp.relaxation.relax import Relaxed, Status
+from csp.relaxation.relax import RelaxationResult, Status
 from csp.store import tables
 
 __all__ = ["Candidates", "Store", "Tally"]
@@ -197,7 +197,7 @@ class Store:
         ]
         self._write(tables.energies, stage, shard, rows)
 
-    def write_relaxed(self, stage: str, shard: int, ids: Sequence[str], relaxed: Relaxed) -> None:
+    def write_relaxed(self, stage: str, shard: int, ids: Sequence[str], relaxed: RelaxationResult) -> None:
         """Ends of relaxations; `ids` are those of the starts, each once in a stage."""
         _same_length(ids, relaxed.crystals)
         energy, max_force = relaxed.energy.tolist(), relaxed.max_force.tolist()
@@ -251,13 +251,13 @@ class Store:
         evaluation = Evaluation(label, _tensor(rows, "energy"), sigma=sigma if known else None)
         return [row["id"] for row in rows], evaluation
 
-    def relaxed(self, stage: str, label: Label) -> tuple[list[str], Relaxed]:
+    def relaxed(self, stage: str, label: Label) -> tuple[list[str], RelaxationResult]:
         """Ids of the starts and ends of the relaxations of a stage, in the order of `energies`.
 
         Raises LabelError if any of them has another label.
         """
         rows = self._stage(tables.outcomes, stage, label)
-        return [row["id"] for row in rows], Relaxed(
+        return [row["id"] for row in rows], RelaxationResult(
             _crystals(rows),
             label,
             _tensor(rows, "energy"),

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from csp.crystallography.neighbours import plausible
 from csp.crystals import Crystals
-from csp.downhill import downhill
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.fingerprints import unique
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel, Generator
+from csp.relaxation.relax import relax_symmetric
 from csp.target import Target
 from csp.training.splits import HELD_OUT, VALIDATION, composition_name, fold, hashed
 from generators.space_group.dataset import described, origin_is, write_shard
@@ -115,8 +115,10 @@ def good(
     ends, energy = distinct, torch.zeros(0, dtype=torch.float64)
     if len(distinct):
         single = model.evaluate(distinct).energy.cpu() / distinct.n_atoms
-        ends, energy, _ = downhill(distinct[single.argsort()[: expert.relaxed]], model, expert.max_steps)
-    references, level, _ = downhill(known, model, expert.max_steps)
+        ends, energy, _ = relax_symmetric(
+            distinct[single.argsort()[: expert.relaxed]], model, expert.max_steps
+        )
+    references, level, _ = relax_symmetric(known, model, expert.max_steps)
     energy, level = energy / ends.n_atoms, level / references.n_atoms
     within = energy <= torch.cat([energy, level]).amin() + expert.window if len(energy) else energy > 0
     low = ends[energy.argsort()[: int(within.sum())]]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from csp.crystallography.neighbours import neighbour_list
 from csp.crystals import Crystals
-from csp.files import keep
+from csp.files import keep_arrays
 from csp.library.library import Library
 
 __all__ = ["PrototypeIndex", "Prototypes", "clustered", "equal_places", "shells"]
@@ -198,7 +198,7 @@ def _parts(library: Library, rows: Ints, elements: Ints) -> Iterator[tuple[int, 
 
 
 def _write(path: Path, found: Prototypes) -> None:
-    keep(
+    keep_arrays(
         path,
         elements=found.elements.astype(np.uint8),
         number=found.number.astype(np.int32),

@@ -33,7 +33,6 @@ from torch import Tensor
 from csp.crystallography.neighbours import distance_ratio
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
-from csp.matching.duplicates import RANKED
 from csp.protocols import EnergyModel, Generator
 from csp.relaxation.relax import Status, relax
 from csp.target import Target
@@ -176,7 +175,7 @@ def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     return crystal.with_geometry(cell, crystal.frac + moves @ torch.linalg.inv(cell[0]))
 
 
-def downhill(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
+def relax_symmetric(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
     """One cautious step along forces and stress: at most 0.15 Å an atom and 5 % of strain."""
     step = 0.03 * forces
     step = step * (0.15 / step.norm(dim=1, keepdim=True).clamp(min=0.15))
@@ -298,7 +297,7 @@ def _steps_down(walkers: Labelled, teacher: EnergyModel, recipe: VirtualRecipe) 
         last = rounds[-1]
         assert last.forces is not None
         assert last.stress is not None
-        moved = downhill(last.crystals, last.forces.double(), last.stress.double())
+        moved = relax_symmetric(last.crystals, last.forces.double(), last.stress.double())
         rounds.append(_evaluated(moved, [f"walk{step}:{how}" for how in walkers.ids], teacher))
     return rounds[1:]
 
@@ -314,7 +313,7 @@ def _relaxed(
         if not ids:
             break
         ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
-        good = [k for k, status in enumerate(ends.status) if status in RANKED]
+        good = [k for k, status in enumerate(ends.status) if status.has_energy]
         rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
         on = torch.tensor([status is Status.MAX_STEPS for status in ends.status]).nonzero().flatten()
         crystals, ids, symmetry = ends.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]

@@ -13,7 +13,7 @@ import torch
 from csp.crystals import Crystals
 from csp.errors import StoreError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
-from csp.relaxation.relax import Relaxed, Status
+from csp.relaxation.relax import RelaxationResult, Status
 from csp.store import tables
 from csp.store.store import PROPOSALS, Store
 from tests.flows.postgres import PASSWORD, Postgres
@@ -41,7 +41,7 @@ def fill(store: Store) -> None:
         store.write_proposals("template", shard, Proposals(some, rows, 7, Counter(crowded=2)))
         energy = torch.tensor([float("nan"), -1 / 3, float("inf"), 0.0, 2e-300], dtype=torch.float64)
         store.write_energies("screen", shard, some.ids(), Evaluation(LABEL, energy))
-        ends = Relaxed(
+        ends = RelaxationResult(
             crystals(5, 10 + shard), LABEL, energy, energy.abs(), torch.arange(5), [Status.CONVERGED] * 5
         )
         store.write_relaxed("relax", shard, some.ids(), ends)

@@ -8,9 +8,9 @@ import torch
 from benchmarks.calibration.benchmark import _reliability, halves, judge
 from benchmarks.calibration.ranked_features import COLUMNS, Evidence, read_evidence, write_evidence
 from csp.errors import InputError
-from csp.ranking.probability import FEATURES, SOFT, LastOrder
+from csp.ranking.probability import FEATURES, SOFT, AnswerProbability
 
-TRUTH = LastOrder((0.6, 1.2, 0.4), none=-0.5)
+TRUTH = AnswerProbability((0.6, 1.2, 0.4), none=-0.5)
 
 
 def searches(n: int) -> list[Evidence]:

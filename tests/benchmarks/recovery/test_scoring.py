@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase.build import bulk
 
-from benchmarks.files import Clock, write_json
+from benchmarks.files import Clock
 from benchmarks.leakage import Leak, leak
 from benchmarks.recovery.budgets import BUDGETS, budget_table
 from benchmarks.recovery.compare import compare
@@ -18,6 +18,7 @@ from benchmarks.recovery.summary import summarise
 from benchmarks.recovery.table import table
 from csp.crystals import Crystals
 from csp.errors import InputError
+from csp.files import write_json
 from surrogates.training.labelled import compositions, hashed
 from tests.places import ROOT
 

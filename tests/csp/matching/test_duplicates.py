@@ -8,7 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
-from csp.matching.duplicates import same_crystal, simplest
+from csp.matching.duplicates import group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique
 
 
@@ -17,14 +17,14 @@ def test_the_smallest_cell_stands_for_what_is_alike_and_as_low() -> None:
     group = torch.tensor([1, 1, 1, 3, 3, 5, 1])
     n_atoms = torch.tensor([72, 12, 12, 24, 2, 7, 4])
     per_atom = torch.tensor([0.0, 0.0006, 0.0003, -1.0, -0.9, 2.0, 0.002], dtype=torch.float64)
-    assert simplest(group, n_atoms, per_atom).tolist() == [2, 2, 2, 3, 3, 5, 2]
+    assert prefer_smallest_cell(group, n_atoms, per_atom).tolist() == [2, 2, 2, 3, 3, 5, 2]
 
 
 def test_of_equal_cells_the_lowest_stands_for_all_and_nothing_for_nothing() -> None:
     group = torch.tensor([0, 0, 0])
     energy = torch.tensor([-1.0, -1.0005, -0.5], dtype=torch.float64)
-    assert simplest(group, torch.tensor([4, 4, 4]), energy).tolist() == [1, 1, 1]
-    assert simplest(group[:0], group[:0], energy[:0]).tolist() == []
+    assert prefer_smallest_cell(group, torch.tensor([4, 4, 4]), energy).tolist() == [1, 1, 1]
+    assert prefer_smallest_cell(group[:0], group[:0], energy[:0]).tolist() == []
 
 
 LAYERS = {"A": (0.0, 0.0), "B": (1 / 3, 2 / 3), "C": (2 / 3, 1 / 3)}
@@ -46,8 +46,8 @@ def test_polytypes_are_one_only_while_nothing_tells_them_apart() -> None:
     """Zinc blende and a 12-layer polytype with one fault have close fingerprints; a meV parts them."""
     crystals = zinc_sulphide("ABC", "ABCABCABCACB")
     same_energy = torch.tensor([0.0, 0.0004], dtype=torch.float64)
-    assert same_crystal(crystals, same_energy).tolist() == [0, 0]
-    assert same_crystal(crystals, 10 * same_energy).tolist() == [0, 1]
+    assert group_duplicates(crystals, same_energy).tolist() == [0, 0]
+    assert group_duplicates(crystals, 10 * same_energy).tolist() == [0, 1]
 
 
 def test_layered_and_spinel_like_orders_are_two_crystals_however_equal_their_energies() -> None:
@@ -65,13 +65,13 @@ def test_layered_and_spinel_like_orders_are_two_crystals_however_equal_their_ene
     assert crystals.n_atoms.tolist() == [4, 16]
     assert unique(crystals).tolist() == [0, 0]
     energy = torch.tensor([0.0, 0.0004], dtype=torch.float64)
-    assert same_crystal(crystals, energy).tolist() == [0, 1]
+    assert group_duplicates(crystals, energy).tolist() == [0, 1]
     doubles = Crystals.cat([crystals, crystals])
-    assert same_crystal(doubles, energy.repeat(2)).tolist() == [0, 1, 0, 1]
+    assert group_duplicates(doubles, energy.repeat(2)).tolist() == [0, 1, 0, 1]
 
 
 def test_one_structure_is_one_crystal_however_well_it_is_relaxed() -> None:
     """Zinc blende blown up by 1 %, whose energy is 5 meV/atom higher."""
     crystal = zinc_sulphide("ABC")
     crystals = Crystals.cat([crystal.scaled_to(1.01 * crystal.volumes), crystal])
-    assert same_crystal(crystals, torch.tensor([0.005, 0.0], dtype=torch.float64)).tolist() == [1, 1]
+    assert group_duplicates(crystals, torch.tensor([0.005, 0.0], dtype=torch.float64)).tolist() == [1, 1]

@@ -15,7 +15,7 @@ from csp.library.library import Library
 from csp.protocols import Evaluation, Label
 from csp.ranking.hull import hull_energy
 from csp.ranking.references import References
-from csp.relaxation.relax import Relaxed, Status
+from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.search import Search
 from csp.settings import SearchSettings
 from csp.store.store import Store
@@ -170,14 +170,14 @@ def test_a_kept_file_of_another_label_is_refused(tmp_path: Path) -> None:
         references.relax([0], LennardJones(), **RELAXING)
 
 
-def ends_of(references: References, status: list[Status]) -> tuple[Relaxed, torch.Tensor]:
+def ends_of(references: References, status: list[Status]) -> tuple[RelaxationResult, torch.Tensor]:
     """One end of each composition, −1 eV/atom each, with these statuses."""
     crystals = Crystals.cat([entries[[0]] for entries in references.entries])
     n = crystals.n_atoms
     energy = torch.where(
         torch.tensor([s in (Status.CONVERGED, Status.MAX_STEPS) for s in status]), -1.0 * n, torch.nan
     )
-    return Relaxed(crystals, LABEL, energy.double(), energy, n, status), energy / n
+    return RelaxationResult(crystals, LABEL, energy.double(), energy, n, status), energy / n
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from csp.protocols import Label, Provenance
-from csp.ranking.probability import FEATURES, LEAST, SOFT, LastOrder, best_first, features, scores
+from csp.ranking.probability import FEATURES, LEAST, SOFT, AnswerProbability, best_first, features, scores
 
 LABEL = Label("PBE", "none", "1")
 
@@ -39,7 +39,7 @@ def test_features_of_a_hand_computed_case() -> None:
 
 
 def test_probabilities_of_a_hand_computed_case() -> None:
-    order = LastOrder((2.0, 0.0, 1.0), none=-1.0)
+    order = AnswerProbability((2.0, 0.0, 1.0), none=-1.0)
     x = torch.tensor([[0.0, 5.0, -1.0], [-1.0, 0.0, 0.0]], dtype=torch.float64)
     weights = [math.exp(-1), math.exp(-2), math.exp(-1)]
     expected = torch.tensor(weights[:2], dtype=torch.float64) / sum(weights)
@@ -50,7 +50,7 @@ def test_probabilities_of_a_hand_computed_case() -> None:
     assert order.probabilities(x[:0]).shape == (0,)
 
 
-def drawn(order: LastOrder, n: int) -> list[tuple[Tensor, Tensor]]:
+def drawn(order: AnswerProbability, n: int) -> list[tuple[Tensor, Tensor]]:
     """Searches of three to eight crystals whose answers are drawn from the order's probabilities."""
     torch.manual_seed(0)
     searches = []
@@ -63,8 +63,8 @@ def drawn(order: LastOrder, n: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
-    truth = LastOrder((1.0, -0.7, 0.0), none=0.3)
-    found = LastOrder.fit(drawn(truth, 3000))
+    truth = AnswerProbability((1.0, -0.7, 0.0), none=0.3)
+    found = AnswerProbability.fit(drawn(truth, 3000))
     assert found.weights == pytest.approx(truth.weights, abs=0.12)
     assert found.none == pytest.approx(truth.none, abs=0.15)
 
@@ -81,10 +81,10 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
         for entries, none in ((1000, -3.0), (40, -2.0))
     ]
     file.write_text(json.dumps(fits))
-    assert LastOrder.load(LABEL, 500, file) == LastOrder((1.0, 2.0, -3.0), -3.0)
-    assert LastOrder.load(LABEL, 499, file) == LastOrder((1.0, 2.0, -2.0), -2.0)
-    assert LastOrder.load(LABEL, 19, file) is None
-    assert LastOrder.load(Label("PBE", "none", "2"), 500, file) is None
+    assert AnswerProbability.load(LABEL, 500, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 499, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 19, file) is None
+    assert AnswerProbability.load(Label("PBE", "none", "2"), 500, file) is None
 
 
 def test_equal_probabilities_stay_in_the_order_of_energy() -> None:

@@ -7,7 +7,8 @@ import torch
 
 from csp.errors import ContractError, LabelError
 from csp.protocols import Label
-from csp.ranking.rank import GPA, RESOLUTION, enthalpy, order, rank
+from csp.ranking.rank import RESOLUTION, order, rank
+from csp.relaxation.relax import GPA, enthalpy
 
 LABEL = Label("PBE", "none", "1")
 

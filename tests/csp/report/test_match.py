@@ -10,7 +10,8 @@ from ase.io import write
 
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.report.match import match, read_cif
+from csp.library.cif import read_cif
+from csp.report.match import match
 
 
 @pytest.fixture

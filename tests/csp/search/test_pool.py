@@ -6,7 +6,7 @@ import numpy as np
 
 from csp.crystals import Crystals
 from csp.protocols import Provenance
-from csp.search.pool import Pool, all_ways, by_score, interleave, together
+from csp.search.pool import Pool, merge_provenance, order_by_score, round_robin, select_round_robin
 
 
 def of(generator: str, index: int, score: float = 0.0) -> Provenance:
@@ -21,13 +21,13 @@ def pool(*provenance: tuple[Provenance, ...]) -> Pool:
 
 def test_the_best_score_of_each_generator_is_kept_and_the_own_comes_first() -> None:
     proposed = [of("a", 0, -1.0), of("b", 0, -2.0), of("b", 1, -1.0), of("a", 1, -5.0), of("b", 2, -1.0)]
-    found = together([1, 1, 1, 3, 1], [(p,) for p in proposed])
+    found = merge_provenance([1, 1, 1, 3, 1], [(p,) for p in proposed])
     assert found == {1: (proposed[2], proposed[0]), 3: (proposed[3],)}
     assert list(found) == [1, 3]
 
 
 def test_those_that_stand_for_others_come_in_their_order() -> None:
-    found = together([2, 1, 2], [(of("a", 0),), (of("a", 1),), (of("a", 2),)])
+    found = merge_provenance([2, 1, 2], [(of("a", 0),), (of("a", 1),), (of("a", 2),)])
     assert list(found) == [1, 2]
     assert found[2] == (of("a", 0),)
 
@@ -35,7 +35,7 @@ def test_those_that_stand_for_others_come_in_their_order() -> None:
 def test_a_candidate_of_two_generators_is_in_the_order_of_each() -> None:
     both = (of("a", 7, -3.0), of("b", 0, -0.1))
     members = pool(both, (of("a", 1, -2.0),), (of("b", 5, -9.0),))
-    assert by_score(members) == {"a": [1, 0], "b": [0, 2]}
+    assert order_by_score(members) == {"a": [1, 0], "b": [0, 2]}
 
 
 def test_energies_and_scores_take_turns() -> None:
@@ -44,7 +44,7 @@ def test_energies_and_scores_take_turns() -> None:
     )
     energies = [3.0, 2.0, 1.0, 0.5, float("nan")]
     # a by energy: 2, 1, 0; a by score: 0, 1, 2; b, which has no scores, by energy: 3, 2
-    assert all_ways(members, 4, energies) == [2, 0, 3, 1]
+    assert select_round_robin(members, 4, energies) == [2, 0, 3, 1]
     # b by the other energies: 4, 3; a has none of that kind
-    assert all_ways(members, 4, energies, [float("nan")] * 3 + [2.0, 1.0]) == [2, 0, 3, 4]
-    assert interleave([[2, 1, 0], [0, 1, 2], [3, 2]], 9) == [2, 0, 3, 1]
+    assert select_round_robin(members, 4, energies, [float("nan")] * 3 + [2.0, 1.0]) == [2, 0, 3, 4]
+    assert round_robin([[2, 1, 0], [0, 1, 2], [3, 2]], 9) == [2, 0, 3, 1]

@@ -17,9 +17,9 @@ from csp.contracts import check_generator
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
-from csp.ranking.probability import LastOrder
+from csp.ranking.probability import AnswerProbability
 from csp.relaxation.relax import Status
-from csp.search.pool import interleave
+from csp.search.pool import round_robin
 from csp.search.prediction import Prediction
 from csp.search.search import Search
 from csp.settings import SearchSettings
@@ -243,9 +243,9 @@ def test_what_several_generators_proposed_is_told(tmp_path: Path) -> None:
     assert proposed_by == {225: "metric_learning template", 221: "template", 216: "template"}
 
 
-def test_the_last_order_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:
+def test_the_answer_probability_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:
     """Weights that believe in what was proposed first, whatever its energy."""
-    run = replace(search(tmp_path), last_order=LastOrder((0.0, 1.0, 0.0), none=-2.0))
+    run = replace(search(tmp_path), answer_probability=AnswerProbability((0.0, 1.0, 0.0), none=-2.0))
     prediction = run.run()
     results = prediction.results
     assert prediction.order == "probability"
@@ -304,5 +304,5 @@ def test_pressure_ranks_by_enthalpy(tmp_path: Path) -> None:
 
 
 def test_interleave_takes_turns_without_repeating() -> None:
-    assert interleave([[1, 2, 3], [2, 4], []], 10) == [1, 2, 4, 3]
-    assert interleave([[1, 2, 3], [9, 8]], 3) == [1, 9, 2]
+    assert round_robin([[1, 2, 3], [2, 4], []], 10) == [1, 2, 4, 3]
+    assert round_robin([[1, 2, 3], [9, 8]], 3) == [1, 9, 2]

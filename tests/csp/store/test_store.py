@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql
 from csp.crystals import Crystals
 from csp.errors import ContractError, CspError, InputError, LabelError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
-from csp.relaxation.relax import Relaxed, Status
+from csp.relaxation.relax import RelaxationResult, Status
 from csp.store import tables
 from csp.store.store import PROPOSALS, Store
 
@@ -48,8 +48,8 @@ def proposals(generator: str, start: int, n: int, failed: int = 0) -> Proposals:
     )
 
 
-def relaxed(n: int) -> Relaxed:
-    return Relaxed(
+def relaxed(n: int) -> RelaxationResult:
+    return RelaxationResult(
         crystals(n, seed=99),
         LABEL,
         torch.tensor([float("nan"), *(-1 / (k + 3) for k in range(n - 1))], dtype=torch.float64),

@@ -11,11 +11,11 @@ import pytest
 
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
-from csp.downhill import downhill
 from csp.errors import InputError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.matcher import Matcher
+from csp.relax_symmetric import relax_symmetric
 from csp.training.splits import HELD_OUT, VALIDATION, fold
 from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.dataset import origins, read_table
@@ -41,7 +41,7 @@ def test_what_is_kept_is_new_low_and_distinct(library: Library, generator: Rando
     found = good(salt, generator, LennardJones(), VolumePrior.load(), EXPERT, counts)
     assert 1 < len(found) == counts["new"] <= counts["low"] <= counts["relaxed"] <= 10
     assert Matcher.DEFAULT.group(found).tolist() == list(range(len(found)))
-    relaxed, level, _ = downhill(salt, LennardJones(), EXPERT.max_steps)
+    relaxed, level, _ = relax_symmetric(salt, LennardJones(), EXPERT.max_steps)
     assert not Matcher.DEFAULT.fits(relaxed, found).any()
     per_atom = LennardJones().evaluate(found).energy / found.n_atoms
     assert float(per_atom.max()) < float(level / 2) + EXPERT.window

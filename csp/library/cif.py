@@ -1,0 +1,28 @@
+"""Crystals from CIF files."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from csp.crystals import Crystals
+from csp.errors import InputError
+
+__all__ = ["read_cif"]
+
+
+def read_cif(path: Path) -> Crystals:
+    """The first crystal of a CIF file. Raises InputError if there is none or it is disordered."""
+    from pymatgen.io.cif import CifParser
+
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    with warnings.catch_warnings():  # pymatgen remarks on rounded coordinates and its own parser
+        warnings.simplefilter("ignore")
+        try:
+            structure = CifParser(path).parse_structures(primitive=False, on_error="ignore")[0]
+        except Exception as error:  # pymatgen's parser raises whatever it meets in a broken file
+            raise InputError(f"{path} holds no crystal structure that can be read.") from error
+    if not structure.is_ordered:
+        raise InputError(f"{path} has partial occupancies; only ordered crystals can be compared.")
+    return Crystals.from_structures([structure])
