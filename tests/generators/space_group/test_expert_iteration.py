@@ -15,7 +15,7 @@ from csp.errors import InputError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.matcher import Matcher
-from csp.relax_symmetric import relax_symmetric
+from csp.relaxation.relax import relax_symmetric
 from csp.training.splits import HELD_OUT, VALIDATION, fold
 from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.dataset import origins, read_table
