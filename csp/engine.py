@@ -69,12 +69,12 @@ def build(
     models = [load_model(name, resolve_device(device)) for name in settings.models]
     for name, model in zip(settings.models, models, strict=True):
         if not model.elements.issuperset(target.numbers):
-            advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
+            advice = "`surrogate` none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
     learner, labelled = None, dict[str, str]()
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
-        check_elements(target, labeller, "choose another --labeller")
+        check_elements(target, labeller, "choose another `labeller`")
         learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
@@ -131,7 +131,7 @@ def _parts(settings: SearchSettings) -> list[str]:
 def _advice(target: Target) -> str:
     """Which potential knows all elements of the target."""
     if load_model("chgnet").elements.issuperset(target.numbers):
-        return "--relaxer chgnet does"
+        return "`relaxer` chgnet does"
     return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 
 
@@ -151,7 +151,7 @@ def predict(
         prediction = search.run()
     except KeyboardInterrupt:
         prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; --resume goes on.")
+        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
         write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -46,11 +45,10 @@ def list_all() -> None:
         about = f"{potential.functional}/{potential.correction}\n{potential.licence}"
         size = _megabytes(files) if files else "–"
         table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
-    output = Console(highlight=False)
-    output.print(table)
+    output.print(table, soft_wrap=False)
     if not cards:
         output.print("No model of ours comes with this version.")
-    output.print("The folder of any TensorNet potential of matgl can be named as well.", soft_wrap=True)
+    output.print("The folder of any TensorNet potential of matgl can be named as well.")
 
 
 @app.command()
@@ -63,8 +61,8 @@ def card(name: Name) -> None:
     table.add_column(overflow="fold")
     rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
-        table.add_row(key, Text(value))
-    Console(highlight=False).print(table)
+        table.add_row(key, value)
+    output.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -76,14 +74,14 @@ def verify(
     from surrogates.potentials import catalogue as published
 
     if name:
-        print(f"{name}: {_verified(name)}")
+        output.print(f"{name}: {_verified(name)}")
         return
     wrong = []
     for one in (*(card.name for card in zoo.list_models()), *filter(_files, published.PUBLISHED)):
         try:
-            print(f"{one}: {_verified(one)}")
+            output.print(f"{one}: {_verified(one)}")
         except InputError as error:
-            print(f"{one}: {error}")
+            output.print(f"{one}: {in_options(str(error))}")
             wrong.append(one)
     if wrong:
         raise InputError(f"Do not use {', '.join(wrong)}: install or fetch again.")
@@ -103,7 +101,7 @@ def pull(
         (path,) = published.files(name)  # comes with its package
     else:
         path = published.download(name)[-1]
-    print(f"{name} is here: {path.parent}")
+    output.print(f"{name} is here: {path.parent}")
 
 
 def _files(name: str) -> list[Path]:
