@@ -281,7 +281,7 @@ def test_the_right_head_of_the_right_training(tmp_path: Path) -> None:
 
 def test_there_must_be_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.surrogate.contestants.list_models", list)
-    with pytest.raises(MissingError, match="--models"):
+    with pytest.raises(MissingError, match="`models`"):
         contestants(None, None, torch.device("cpu"), tmp_path)
 
 
