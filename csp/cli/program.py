@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from csp.cli.stopping import StoppedError
+from csp.cli.stopping import stopped_in_one_line
 
 __all__ = ["Deferred", "program"]
 
@@ -57,12 +57,15 @@ class Deferred(TyperCommand):
 
 
 class _Program(TyperGroup):
+    """Says that it was stopped, where the command does not say itself what is done; typer says nothing."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        with stopped_in_one_line():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: Any) -> Any:
-        """A command that is stopped, and does not say itself what is done, says so in one line."""
-        try:
+        with stopped_in_one_line():
             return super().invoke(ctx)
-        except KeyboardInterrupt as ending:
-            raise StoppedError("Interrupted.", ending) from ending
 
 
 def _command(made_from: Any) -> Any:

@@ -9,7 +9,7 @@ from types import FrameType
 
 from csp.errors import CspError
 
-__all__ = ["StoppedError", "Terminated", "terminated_as_interrupted"]
+__all__ = ["StoppedError", "Terminated", "stopped_in_one_line", "terminated_as_interrupted"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -22,6 +22,15 @@ class StoppedError(CspError):
     def __init__(self, message: str, by: KeyboardInterrupt) -> None:
         super().__init__(message)
         self.exit_code = 128 + (signal.SIGTERM if isinstance(by, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def stopped_in_one_line() -> Iterator[None]:
+    """Within the block Ctrl-C is a StoppedError."""
+    try:
+        yield
+    except KeyboardInterrupt as ending:
+        raise StoppedError("Interrupted.", ending) from ending
 
 
 @contextmanager
