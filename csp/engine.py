@@ -26,7 +26,7 @@ from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.generator import SpaceGroupGenerator
 from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
-from surrogates.active_learning import TransferLearner
+from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
@@ -70,7 +70,7 @@ def build(
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
         check_elements(target, labeller, "choose another --labeller")
-        learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
+        learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
     record = RunRecord(
@@ -101,9 +101,19 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     references = References.of(target, library) if settings.hull else None
-    answer_probability = AnswerProbability.load(models[-1].label, len(library)) if not target.pressure else None
+    answer_probability = (
+        AnswerProbability.load(models[-1].label, len(library)) if not target.pressure else None
+    )
     search = Search(
-        settings, generators, models, volume_per_atom, store, progress, learner, references, answer_probability
+        settings,
+        generators,
+        models,
+        volume_per_atom,
+        store,
+        progress,
+        learner,
+        references,
+        answer_probability,
     )
     return search, record
 

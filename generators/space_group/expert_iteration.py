@@ -29,7 +29,7 @@ from csp.target import Target
 from csp.training.splits import HELD_OUT, VALIDATION, composition_name, fold, hashed
 from generators.space_group.dataset import described, origin_is, write_shard
 
-__all__ = ["Expert", "build", "good"]
+__all__ = ["Expert", "build_expert_table", "good"]
 
 SHARD = 50  # compositions
 SYMPREC = 0.05  # Å, of the descriptions
@@ -55,7 +55,7 @@ class Expert:
     seed: int = 0
 
 
-def build(
+def build_expert_table(
     library: Library,
     generator: Generator,
     model: EnergyModel,
@@ -65,7 +65,7 @@ def build(
     exclude: set[str],
     expert: Expert,
     origin: dict[str, object],
-    report: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Counter[str]:
     """Find crystals for as many compositions of the training folds, taken at random; returns what became of
     the candidates.
@@ -92,7 +92,7 @@ def build(
         table, made = described(Crystals.cat(crystals), np.array(ids, np.str_), SYMPREC)
         write_shard(path, table, made)
         total += counts + made
-        report(f"{path.name}: {dict(counts)}, {dict(made)}")
+        log(f"{path.name}: {dict(counts)}, {dict(made)}")
     return total
 
 

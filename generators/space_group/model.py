@@ -27,7 +27,15 @@ from csp.crystallography.normalizers import POLAR, position
 from csp.crystallography.wyckoff import GRID, crystal_systems, wyckoff_table
 from generators.space_group.mixtures import GaussianMixture, VonMisesMixture
 
-__all__ = ["FREE_CELL", "MAX_Z", "Architecture", "Cache", "SpaceGroupModel", "coordinates", "site_freedom"]
+__all__ = [
+    "FREE_CELL",
+    "MAX_Z",
+    "Cache",
+    "SpaceGroupArchitecture",
+    "SpaceGroupModel",
+    "coordinates",
+    "site_freedom",
+]
 
 MAX_NUMBER = 118
 MAX_Z = 64  # numbers of formula units that are told apart; more count as this many
@@ -53,7 +61,7 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class SpaceGroupArchitecture:
     """width, layers and heads of the trunk; components of a mixture for a coordinate and for the cell."""
 
     width: int = 160
@@ -72,7 +80,7 @@ class SpaceGroupModel(nn.Module):
 
     features: Tensor
 
-    def __init__(self, a: Architecture, dropout: float = 0.0) -> None:
+    def __init__(self, a: SpaceGroupArchitecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = a
         d = a.width

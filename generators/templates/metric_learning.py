@@ -10,7 +10,7 @@ from csp.protocols import Proposals
 from csp.target import Target
 from csp.training.cards import shipped
 from generators.templates.prototypes import PrototypeIndex
-from generators.templates.similarity import LearnedEvidence
+from generators.templates.similarity import LearnedSimilarity
 from generators.templates.substitution import Substitution
 
 __all__ = ["MetricLearningGenerator"]
@@ -31,7 +31,7 @@ class MetricLearningGenerator:
 
     def __init__(self, library: Library, volume: VolumePrior, weights: Path | None = None) -> None:
         """weights: a metric of one's own; None: the one that ships."""
-        self._evidence = LearnedEvidence(library, volume, weights or shipped(self.name))
+        self._evidence = LearnedSimilarity(library, volume, weights or shipped(self.name))
         self._substitution = Substitution(self.name, library, PrototypeIndex(library), volume, self._evidence)
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:

@@ -13,18 +13,18 @@ from torch import Tensor
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
-from csp.training.cards import load_encoder
 from generators.templates.assignments import Assignments
+from generators.templates.composition_encoder import load_encoder
 from generators.templates.entry_features import features
 from generators.templates.pettifor import pettifor_scale
 from generators.templates.prototypes import Prototypes
 
-__all__ = ["LearnedEvidence"]
+__all__ = ["LearnedSimilarity"]
 
 ENTRIES_AT_ONCE = 4096
 
 
-class LearnedEvidence:
+class LearnedSimilarity:
     """The kernel of the metric between the target and each entry, and the entry's own features.
 
     Elements that the metric never met, of the target or of entries, are taken as the nearest on the

@@ -15,7 +15,7 @@ from csp.training.cards import shipped
 from generators.templates.assignments import Assignments
 from generators.templates.charge_balance import like_charges
 from generators.templates.prototypes import PrototypeIndex, Prototypes
-from generators.templates.similarity import LearnedEvidence
+from generators.templates.similarity import LearnedSimilarity
 from generators.templates.substitution import Substitution
 
 __all__ = ["TemplateGenerator"]
@@ -39,7 +39,7 @@ class TemplateGenerator:
 
     def __init__(self, library: Library, volume: VolumePrior, weights: Path | None = None) -> None:
         """weights: substitutions mined elsewhere; None: those that ship."""
-        self._substitutions = LearnedEvidence(library, volume, weights or shipped(self.name))
+        self._substitutions = LearnedSimilarity(library, volume, weights or shipped(self.name))
         self._substitution = Substitution(self.name, library, PrototypeIndex(library), volume, self._evidence)
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:

@@ -130,8 +130,8 @@ def read_output(path: Path, why: str) -> str:
         return "failed: there is no total energy"
     results = read(path, format="espresso-out").calc.results
     version = re.search(r"Program PWSCF\s*v\.(\S+)", text)
-    told = version.group(1) if version else ""
-    write_result(path.parent, float(results["energy"]), results["forces"].tolist(), told)
+    named = version.group(1) if version else ""
+    write_result(path.parent, float(results["energy"]), results["forces"].tolist(), named)
     return DONE
 
 

@@ -80,12 +80,12 @@ class Gpaw(External):
     @cached_property
     def _about(self) -> dict[str, Any]:
         """Version and elements with a PAW dataset, as GPAW's own Python tells them."""
-        told = subprocess.run(
+        probed = subprocess.run(
             [self._program, "python", "-c", PROBE], capture_output=True, text=True, check=False
         )
-        if told.returncode:
-            raise MissingError(f"GPAW does not start: {last_line(told.stderr)}.")
-        about: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+        if probed.returncode:
+            raise MissingError(f"GPAW does not start: {last_line(probed.stderr)}.")
+        about: dict[str, Any] = json.loads(probed.stdout.splitlines()[-1])
         return about
 
     def given(self, crystal: Crystals) -> dict[str, Any]:
@@ -112,7 +112,9 @@ class Gpaw(External):
         command = [self._program, "-P", str(self.settings.processes), "python", str(SCRIPT), mixing]
         why = run(command, folder, self.settings.time_limit)
         if why == DONE:
-            os.replace(folder / f"{RESULT}.part", folder / RESULT)
+            os.replace(
+                folder / f"{RESULT}.part", folder / RESULT
+            )  # written by gpaw_run.py, without this project
         elif "KohnShamConvergenceError" in (folder / "stderr.txt").read_text(errors="replace"):
             return NOT_CONVERGED
         return why

@@ -44,7 +44,7 @@ from surrogates.training.labelled import (
     write_shard,
 )
 
-__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "label", "make_shard", "propose"]
+__all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "propose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class VirtualRecipe:
         return cls(rattle=0.04, volume=0.03, strain=0.03, substitute=0.45, random=0.45, **changes)
 
 
-class Prototypes:
+class KnownCells:
     """Known cells by anonymous composition ((1, 1, 3) for any ABC3), to put other elements into."""
 
     def __init__(self, crystals: Crystals, max_atoms: int) -> None:
@@ -147,6 +147,13 @@ def _amounts(composition: str) -> dict[int, int]:
     return {int(z): int(n) for z, n in pairs}
 
 
+def _formula(composition: str) -> str:
+    """A composition ("8:3 22:1") as a formula ("O3Ti")."""
+    from ase.data import chemical_symbols
+
+    return "".join(f"{chemical_symbols[z]}{n}" for z, n in _amounts(composition).items())
+
+
 def _anonymous(composition: str) -> tuple[int, ...]:
     return tuple(sorted(_amounts(composition).values()))
 
@@ -199,7 +206,7 @@ WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
 def propose(
     name: str,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     recipe: VirtualRecipe,
     rng: np.random.Generator,
@@ -225,8 +232,7 @@ def propose(
             row = rows[rng.integers(len(rows))]
             crystals.append(WAYS[way](known[row], rng))
             names.append(f"{way}({ids[row]})")
-    numbers, counts = zip(*_amounts(name).items(), strict=True)
-    target = Target(name, numbers, counts, max_atoms=recipe.max_atoms)
+    target = Target.parse(_formula(name), max_atoms=recipe.max_atoms)
     random = symmetric.propose(target, n_random, seed=int(rng.integers(2**31))).crystals
     crystals += [random[b] for b in range(len(random))]
     names += [f"random({name.replace(' ', ',')})"] * len(random)
@@ -236,7 +242,7 @@ def propose(
 def make_shard(
     index: int,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     teacher: EnergyModel,
     recipe: VirtualRecipe,
@@ -346,6 +352,7 @@ def label(
     teacher: EnergyModel,
     recipe: VirtualRecipe | None = None,
     walker: EnergyModel | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Make the shards that are not yet in `out`, of the compositions of one split (train, val, test).
 
@@ -362,8 +369,8 @@ def label(
     anchors = Anchors(splits[split], held_out, recipe.max_atoms)
     crystals, ids = read_structures(structures)
     unseen = {name for part in ("val", "test") for name in splits[part].ids}
-    prototypes = Prototypes(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
-    print(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes", flush=True)
+    prototypes = KnownCells(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    log(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes")
     for index in shards:
         path = out / f"{split}-{index:05d}.npz"
         if path.exists():
@@ -373,4 +380,4 @@ def label(
         write_shard(path, shard)
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
         seconds = time.monotonic() - started
-        print(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}", flush=True)
+        log(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}")

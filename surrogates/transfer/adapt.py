@@ -26,8 +26,9 @@ from csp.protocols import Label
 from surrogates.training.batches import KINDS, Source
 from surrogates.training.labelled import Labelled, compositions, hashed
 from surrogates.transfer.finetune import FROZEN, FULL, FineTuning, fine_tune
-from surrogates.transfer.fit_correction import HEADS, Head, fit_head
+from surrogates.transfer.fit_correction import LAST_LAYER, fit_correction
 from surrogates.transfer.regression import Floats
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
@@ -36,7 +37,7 @@ __all__ = ["KIND", "STRATEGIES", "Adapted", "adapt", "best", "candidates", "near
 
 KIND = "tuned"  # the only head of an adapted surrogate
 TUNINGS = {"frozen": FROZEN, "full": FULL}
-STRATEGIES = (*HEADS, *TUNINGS)
+STRATEGIES = (*LAST_LAYER, *TUNINGS)
 ALIKE = 0.15  # distance of fingerprints, volume aside: about a displacement of 0.1 Å
 # labels of one composition from which on the default tries a strategy; frozen was nowhere better than full,
 # which is good after ten labels at random and bad after ten that were chosen among the low
@@ -102,7 +103,7 @@ def adapt(
     """
     _check(surrogate, crystals, energy, strategy)
     several = len(set(compositions(crystals))) > 1
-    if several and strategy in HEADS:
+    if several and strategy in LAST_LAYER:
         raise InputError(
             f"The labels are of several compositions; {strategy} learns one, frozen and full all."
         )
@@ -110,8 +111,8 @@ def adapt(
     names = candidates(len(crystals), several=several) if strategy == "auto" else [strategy]
     found: dict[str, tuple[Surrogate, Floats]] = {}
     if not several:  # what a shift leaves is told beside what was asked for
-        heads = dict.fromkeys(("shift", *(name for name in names if name in HEADS)))
-        found |= _new_heads(surrogate, crystals, energy, label, group, list(heads))
+        last_layers = dict.fromkeys(("shift", *(name for name in names if name in LAST_LAYER)))
+        found |= _new_last_layers(surrogate, crystals, energy, label, group, list(last_layers))
     source = None if replay is None else _source(surrogate, replay)
     for name in names:
         if name in TUNINGS:
@@ -160,7 +161,7 @@ def _check(surrogate: Surrogate, crystals: Crystals, energy: Tensor, strategy: s
         )
 
 
-def _new_heads(
+def _new_last_layers(
     surrogate: Surrogate,
     crystals: Crystals,
     energy: Tensor,
@@ -175,19 +176,21 @@ def _new_heads(
     old = surrogate.network.energy.weight[surrogate.column].double().cpu()
     found = {}
     for name in names:
-        head, left_out = fit_head(name, features, change, old, group)
+        correction, left_out = fit_correction(name, features, change, old, group)
         if len(np.unique(group)) < 2:
             left_out = np.full(len(group), np.nan)
-        found[name] = _with_head(surrogate, head, label, crystals), left_out
+        found[name] = _with_correction(surrogate, correction, label, crystals), left_out
     return found
 
 
-def _with_head(surrogate: Surrogate, head: Head, label: Label, crystals: Crystals) -> Surrogate:
+def _with_correction(
+    surrogate: Surrogate, correction: LastLayerCorrection, label: Label, crystals: Crystals
+) -> Surrogate:
     """A linear change goes into the weights, another one on top."""
     network = surrogate.network.with_heads((surrogate.column,), (KIND,))
-    if not head.is_linear:
-        return _adapted(surrogate, network, label, crystals, correction=head)
-    change, factor = head.as_linear()
+    if not correction.is_linear:
+        return _adapted(surrogate, network, label, crystals, correction=correction)
+    change, factor = correction.as_linear()
     with torch.no_grad():
         network.energy.weight[0] += change[:-1].to(network.energy.weight)
         network.reference[0] += float(change[-1])
@@ -222,7 +225,7 @@ def _adapted(
     label: Label,
     crystals: Crystals,
     rigidity: Rigidity | None = None,
-    correction: Head | None = None,
+    correction: LastLayerCorrection | None = None,
 ) -> Surrogate:
     return Surrogate(
         network,

@@ -8,7 +8,7 @@ from torch import Tensor
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
-from surrogates.transfer.fit_correction import Head
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.environments import Environments, environments
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.uncertainty import Rigidity
@@ -37,7 +37,7 @@ class Surrogate:
         label: Label,
         elements: frozenset[int],
         rigidity: Rigidity | None = None,
-        correction: Head | None = None,
+        correction: LastLayerCorrection | None = None,
         seen: frozenset[int] = frozenset(),
     ) -> None:
         if kind not in network.architecture.kinds:

@@ -24,10 +24,10 @@ from surrogates import zoo
 from surrogates.training.batches import NeighbourCache, Source, Stream
 from surrogates.training.labelled import Labelled, compositions, hashed, read_shard, write_shard
 from surrogates.training.losses import element_references, mean_error, random_directions, slope_loss
-from surrogates.training.train import Recipe, train
-from surrogates.training.virtual_crystals import Anchors, Prototypes, VirtualRecipe, make_shard
+from surrogates.training.train import SurrogateRecipe, train_network
+from surrogates.training.virtual_crystals import Anchors, KnownCells, VirtualRecipe, make_shard
 from surrogates.transformer.environments import environments
-from surrogates.transformer.network import Architecture, CrystalTransformer
+from surrogates.transformer.network import CrystalTransformer, SurrogateArchitecture
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
 from tests.lennard_jones import LennardJones
@@ -70,8 +70,8 @@ def source(kind: str, n: int, seed: int = 0, forces: bool = False) -> Source:
     return Source(kind, labelled(n, seed, forces), 0.5, 4.0)
 
 
-def recipe(**changes: object) -> Recipe:
-    return replace(Recipe(steps=12, batch=8, warmup=2, changes=TINY), **changes)  # type: ignore[arg-type]
+def recipe(**changes: object) -> SurrogateRecipe:
+    return replace(SurrogateRecipe(steps=12, batch=8, warmup=2, changes=TINY), **changes)  # type: ignore[arg-type]
 
 
 def state(network: torch.nn.Module) -> torch.Tensor:
@@ -80,11 +80,11 @@ def state(network: torch.nn.Module) -> torch.Tensor:
 
 def test_resume_is_exact(tmp_path: Path) -> None:
     sources = [source("formation", 40), source("anchored", 30, 1, forces=True)]
-    whole = train(recipe(), sources, [], tmp_path / "whole", device=CPU)
-    train(recipe(), sources, [], tmp_path / "parts", device=CPU, stop_after_minutes=0.0)
+    whole = train_network(recipe(), sources, [], tmp_path / "whole", device=CPU)
+    train_network(recipe(), sources, [], tmp_path / "parts", device=CPU, stop_after_minutes=0.0)
     steps = int(checkpoints(tmp_path / "parts")[-1].name.removeprefix("step-"))
     assert 0 < steps < 12
-    resumed = train(recipe(), sources, [], tmp_path / "parts", device=CPU)
+    resumed = train_network(recipe(), sources, [], tmp_path / "parts", device=CPU)
     assert torch.equal(state(whole), state(resumed))
     assert len(checkpoints(tmp_path / "parts")) == 1
 
@@ -94,7 +94,7 @@ def test_training_learns(tmp_path: Path) -> None:
     untrained = CrystalTransformer(recipe().architecture())
     untrained.reference[0] = element_references(train_on.labelled)
     before = mean_error(untrained, val)
-    model = train(
+    model = train_network(
         recipe(steps=150, lr=5e-3, ema=0.9, batch=32, decay=0.5), [train_on], [val], tmp_path, device=CPU
     )
     assert mean_error(model, val) < 0.4 * before
@@ -102,22 +102,24 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 def test_a_grown_source_begins_a_new_epoch_and_another_training_is_refused(tmp_path: Path) -> None:
-    train(recipe(steps=4), [source("formation", 40)], [], tmp_path, device=CPU)
-    train(recipe(steps=6), [source("formation", 60)], [], tmp_path, device=CPU)
+    train_network(recipe(steps=4), [source("formation", 40)], [], tmp_path, device=CPU)
+    train_network(recipe(steps=6), [source("formation", 60)], [], tmp_path, device=CPU)
     about = json.loads((checkpoints(tmp_path)[-1] / "about.json").read_text())
     assert about["crystals"] == {"formation": 60}
     assert about["streams"] == [[1, 0, 60], [1, 2, 60]]  # two steps of the new epoch, all cells
     with pytest.raises(InputError, match="other kinds of data"):
-        train(
+        train_network(
             recipe(), [source("formation", 40), source("anchored", 9, forces=True)], [], tmp_path, device=CPU
         )
     with pytest.raises(InputError, match="another architecture"):
-        train(recipe(changes=TINY | {"width": 8}), [source("formation", 60)], [], tmp_path, device=CPU)
+        train_network(
+            recipe(changes=TINY | {"width": 8}), [source("formation", 60)], [], tmp_path, device=CPU
+        )
 
 
 def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> None:
-    first = train(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
-    begun = train(
+    first = train_network(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
+    begun = train_network(
         recipe(lr=0.0, steps=1),
         [source("formation", 40), source("anchored", 30, forces=True)],
         [],
@@ -132,18 +134,20 @@ def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> No
 
 def test_another_training_starts_from_a_model(tmp_path: Path) -> None:
     """As from the checkpoint that it was made of; what that had seen counts as seen."""
-    train(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
+    train_network(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
     checkpoint = checkpoints(tmp_path / "first")[-1]
-    zoo.export(checkpoint, "first", tmp_path, {}, data=[], split="", licence="", code_version="")
+    zoo.model_from_checkpoint(
+        checkpoint, "first", tmp_path, {}, data=[], split="", licence="", code_version=""
+    )
     other = source("formation", 20, seed=1)
     for name, start in (("checkpoint", checkpoint), ("model", tmp_path / "first.safetensors")):
-        train(recipe(steps=2), [other], [], tmp_path / name, device=CPU, start_from=start)
+        train_network(recipe(steps=2), [other], [], tmp_path / name, device=CPU, start_from=start)
     begun, again = (
         torch.load(checkpoints(tmp_path / name)[-1] / "average.pt", weights_only=True)
         for name in ("checkpoint", "model")
     )
     assert all(torch.equal(begun[name], again[name]) for name in begun)
-    zoo.export(
+    zoo.model_from_checkpoint(
         checkpoints(tmp_path / "model")[-1], "m", tmp_path, {}, data=[], split="", licence="", code_version=""
     )
     assert zoo.seen_compositions(tmp_path / "m.safetensors") > zoo.seen_compositions(
@@ -163,7 +167,7 @@ def test_training_needs_torch_numpy_and_pyarrow_only() -> None:
 
 
 def test_learning_rate() -> None:
-    plan = Recipe(steps=1000, lr=1.0, warmup=10, decay=0.4)
+    plan = SurrogateRecipe(steps=1000, lr=1.0, warmup=10, decay=0.4)
     assert [plan.learning_rate(s) for s in (0, 9, 599)] == pytest.approx([0.1, 1.0, 1.0])
     assert plan.learning_rate(800) == pytest.approx(0.5)
     assert plan.learning_rate(1000) == pytest.approx(0.0)
@@ -185,7 +189,7 @@ def test_cached_neighbours_are_the_neighbours() -> None:
     rows = torch.tensor([650, 3, 511, 512])
     cached = NeighbourCache(made, 4.0).environments(rows)
     direct = environments(made[rows], 4.0)
-    network = CrystalTransformer(Architecture(kinds=("formation",), **TINY))  # type: ignore[arg-type]
+    network = CrystalTransformer(SurrogateArchitecture(kinds=("formation",), **TINY))  # type: ignore[arg-type]
     torch.nn.init.normal_(network.energy.weight)
     with torch.no_grad():
         assert torch.allclose(network(cached), network(direct), atol=1e-5)
@@ -294,7 +298,7 @@ def shard(
     )
     data = Labelled(known, ["LiF", "NaCl", "NaCl-2", "MgO"], torch.tensor([-1.0, -2.0, -1.8, -3.0]).double())
     anchors = Anchors(data, {"8:1 12:1"}, max_atoms=12)
-    found, _ = make_shard(0, anchors, Prototypes(known, 12), symmetric(), teacher, recipe, walker)
+    found, _ = make_shard(0, anchors, KnownCells(known, 12), symmetric(), teacher, recipe, walker)
     return found, anchors, teacher
 
 
@@ -336,7 +340,7 @@ def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
 def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
     known = rocksalt(3, 9, 5.2)
     anchors = Anchors(Labelled(known, ["LiF"], torch.tensor([-1.0]).double()), set(), 12)
-    none = Prototypes(known, max_atoms=1)
+    none = KnownCells(known, max_atoms=1)
     assert not none.knows("3:1 9:1")
     recipe = VirtualRecipe(groups=1, per_anchor=20, max_above=50.0)
     found, _ = make_shard(0, anchors, none, symmetric(), LennardJones(), recipe)
@@ -379,8 +383,8 @@ def test_virtual_crystals_walk_downhill() -> None:
 
 
 def exported(tmp_path: Path) -> Path:
-    train(recipe(), [source("formation", 40)], [], tmp_path / "run", device=CPU)
-    zoo.export(
+    train_network(recipe(), [source("formation", 40)], [], tmp_path / "run", device=CPU)
+    zoo.model_from_checkpoint(
         checkpoints(tmp_path / "run")[-1],
         "tiny",
         tmp_path,
@@ -425,14 +429,14 @@ def test_damage_and_absence_are_told(tmp_path: Path) -> None:
 
 def test_unknown_sizes_and_settings_are_refused() -> None:
     with pytest.raises(InputError, match="no size 'xl'"):
-        Recipe(size="xl").architecture()
+        SurrogateRecipe(size="xl").architecture()
     with pytest.raises(InputError, match="no such setting"):
-        Recipe(changes={"depth": 3}).architecture()
+        SurrogateRecipe(changes={"depth": 3}).architecture()
 
 
 def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
     data, path = source("formation", 40), tmp_path / "tiny.safetensors"
-    train(recipe(), [data], [], tmp_path / "run", device=CPU)
+    train_network(recipe(), [data], [], tmp_path / "run", device=CPU)
     exported(tmp_path)
     model = zoo.load_model(path, kind="formation")
     assert isinstance(model, Surrogate)
@@ -441,7 +445,7 @@ def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
     rigidity = Rigidity.fit(features, features, errors)
     about = {"data": [], "split": "", "licence": "", "code_version": ""}
     checkpoint = checkpoints(tmp_path / "run")[-1]
-    zoo.export(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
+    zoo.model_from_checkpoint(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
     found = zoo.load_model(path, kind="formation").evaluate(data.labelled.crystals)
     assert found.sigma is not None
     torch.testing.assert_close(found.sigma, rigidity.sigma(features), rtol=1e-3, atol=1e-6)
