@@ -1,6 +1,6 @@
 """Training of the metric between compositions: resumable to the step, on one CPU core or a GPU.
 
-Imports torch, numpy and pyarrow only.
+Imports torch, numpy, pyarrow and ASE only.
 """
 
 from __future__ import annotations

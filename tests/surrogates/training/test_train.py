@@ -18,6 +18,8 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
+from csp.protocols import Proposals
+from csp.target import Target
 from csp.training.checkpoints import checkpoints
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates import zoo
@@ -335,6 +337,22 @@ def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
     assert true.forces is not None
     assert found.forces is not None
     assert torch.allclose(true.forces.float(), found.forces, atol=1e-5)
+
+
+def test_random_crystals_are_asked_for_by_a_formula() -> None:
+    """As `Target.parse` makes it, the elements in the order of electronegativity."""
+    asked: list[Target] = []
+
+    class Listening(RandomGenerator):
+        def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
+            asked.append(target)
+            return super().propose(target, n, seed=seed, start=start)
+
+    known = rocksalt(3, 9, 5.2)
+    anchors = Anchors(Labelled(known, ["LiF"], torch.tensor([-1.0]).double()), set(), 12)
+    generator = Listening(Library.open(), VolumePrior.load())
+    make_shard(0, anchors, KnownCells(known, 12), generator, LennardJones(), replace(RECIPE, groups=1))
+    assert asked == [Target.parse("LiF", max_atoms=12)]
 
 
 def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
