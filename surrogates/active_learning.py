@@ -86,11 +86,13 @@ def choose(
 ) -> list[int]:
     """At most n of B crystals to label next: of `among`, none of `taken`.
 
-    features  float64 [B, W]
-    energy    float64 [B]  eV/atom, and sigma, both by the model as it is
-
     The first labels are spread over the space of the features, from the lowest energy on; later ones go
     where they decide most.
+
+    Args:
+        features: float64 [B, W].
+        energy: float64 [B], eV/atom, by the model as it is.
+        sigma: float64 [B], eV/atom, of the model as it is; None where it has none.
     """
     features = (features - features.mean(0)) / features.std(0, correction=0).clamp(min=1e-6)
     allowed = set(among) - set(taken)

@@ -97,7 +97,9 @@ def _folders() -> tuple[Path, Path]:
 def read_card(name_or_path: str | Path) -> EnergyModelCard:
     """The card of a model of ours by name, or of a weights file by path.
 
-    Raises MissingError where there is none, InputError where it cannot be read.
+    Raises:
+        MissingError: There is none.
+        InputError: It cannot be read.
     """
     return cards.read_card(weights_file(name_or_path), EnergyModelCard)
 
@@ -124,8 +126,12 @@ def load_model(
 ) -> EnergyModel:
     """A model by name or path: our own, else CHGNet or one of matgl's potentials.
 
-    kind: the head of a model of ours; None: "anchored", or its only one. Raises InputError for a name that
-    means nothing, a damaged file or an unknown head, MissingError for what is not here.
+    Args:
+        kind: The head of a model of ours; None: "anchored", or its only one.
+
+    Raises:
+        InputError: The name means nothing, a file is damaged or a head unknown.
+        MissingError: It is not here.
     """
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential

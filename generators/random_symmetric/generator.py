@@ -38,8 +38,9 @@ UNKNOWN_RADIUS = 1.6  # Å, beyond curium
 class Plan:
     """What is the same for all candidates of a target.
 
-    p       float [231, Z]  probabilities of space group and number of formula units; all 0 if nothing fits
-    volume  Å³ per formula unit
+    Attributes:
+        p: float [231, Z], probabilities of space group and number of formula units; all 0 if nothing fits.
+        volume: Å³ per formula unit.
     """
 
     target: Target

@@ -32,12 +32,13 @@ ATOMS_AT_ONCE = 16384  # × trials × images: about the second-level cache of a 
 class PackingSettings:
     """How crystals are packed.
 
-    min_distance   smallest distance as a share of the sum of two covalent radii
-    volume_window  the volume lies within this share of the expected one
-    spread         standard deviation of the logarithm of each length of the conventional cell
-    max_cosine     of the free angles
-    trials         points tried at once for an orbit
-    rounds         2^rounds − 1 attempts, each with a new cell, are made at a crystal
+    Attributes:
+        min_distance: Smallest distance as a share of the sum of two covalent radii.
+        volume_window: The volume lies within this share of the expected one.
+        spread: Standard deviation of the logarithm of each length of the conventional cell.
+        max_cosine: Of the free angles.
+        trials: Points tried at once for an orbit.
+        rounds: 2^rounds − 1 attempts, each with a new cell, are made at a crystal.
     """
 
     min_distance: float = 0.85
@@ -59,10 +60,12 @@ def pack(
 ) -> tuple[Crystals, Tensor]:
     """Crystals for as many assignments as possible, and which those are: int64 [B'].
 
-    streams         [B]  random numbers of each assignment
-    numbers, radii  [E]  atomic numbers and covalent radii (Å) of the elements
-    volumes         [B]  expected volumes of the primitive cells, Å³
-    lattice         [B, 6] conventional cells that they must have: a, b, c in Å, cosines of α, β, γ; None: any
+    Args:
+        streams: [B], random numbers of each assignment.
+        numbers: [E], atomic numbers of the elements.
+        radii: [E], Å, covalent radii of the elements.
+        volumes: [B], expected volumes of the primitive cells, Å³.
+        lattice: [B, 6] conventional cells that they must have: a, b, c in Å, cosines of α, β, γ; None: any.
 
     Cells are Minkowski-reduced and primitive. Every periodic pair is at least `min_distance` times
     the sum of its radii apart. The first attempt at a crystal that succeeds is kept; round k makes

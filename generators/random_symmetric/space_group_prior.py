@@ -16,7 +16,7 @@ from csp.target import Target
 
 __all__ = ["SMOOTHING", "library_prior", "model_weight"]
 
-# of the largest likelihood of the 1,863 answers in the validation fold of the Materials Project, rounded
+# the likeliest for the 1,863 ground truths in the validation fold of the Materials Project, rounded
 SMOOTHING = 3.0  # entries' worth of the frequencies over all groups
 EVEN = 20.0  # atoms in a formula unit for which model and frequencies count the same
 STEEPNESS = 3.0

@@ -3,7 +3,7 @@
 A Wyckoff assignment is a space group, a number of formula units and, for every orbit of atoms, an element and
 a Wyckoff position. Positions without freedom are taken at most once, others as often as wished. Assignments
 are drawn from the distribution that gives each a weight of SITE_WEIGHT to the power of its number of orbits;
-its partition function, summed exactly, is also what tells which compositions are possible
+its partition function, summed exactly, also shows which compositions are possible
 at all, so that no draw is a dead end.
 """
 
@@ -32,10 +32,12 @@ Floats = np.ndarray
 class WyckoffAssignments:
     """B assignments with K orbits in all, ordered by assignment, element and position.
 
-    group, z     int [B]
-    crystal      int [K]   the assignment an orbit belongs to
-    position     int [K]   row of the Wyckoff table
-    element      int [K]   index into the target's elements
+    Attributes:
+        group: int [B].
+        z: int [B].
+        crystal: int [K], the assignment an orbit belongs to.
+        position: int [K], row of the Wyckoff table.
+        element: int [K], index into the target's elements.
     """
 
     group: Ints
@@ -52,12 +54,13 @@ class WyckoffAssignments:
 class _Group:
     """One space group's positions by what matters for the composition.
 
-    fixed     int [C][…]        positions without freedom, by class of equal size
-    size      int [C]           atoms of each class
-    steps     int [S, C]        how many of each class: a state, or what one element takes
-    ways      float [S, S]      weighted ways to take steps[k] when steps[s] are used, 0 if impossible
-    value     float [E + 1, S, Z]  partition function of the elements from e on, by state and number
-    of formula units
+    Attributes:
+        fixed: int [C][…], positions without freedom, by class of equal size.
+        size: int [C], atoms of each class.
+        steps: int [S, C], how many of each class: a state, or what one element takes.
+        ways: float [S, S], weighted ways to take steps[k] when steps[s] are used, 0 if impossible.
+        value: float [E + 1, S, Z], partition function of the elements from e on, by state and number of
+            formula units.
     """
 
     fixed: list[Ints]
@@ -70,8 +73,9 @@ class _Group:
 class WyckoffCombinations:
     """All assignments of a target.
 
-    z            int [Z]        the numbers of formula units that are allowed
-    weight       float [231, Z] partition function of each space group; 0 where nothing fits
+    Attributes:
+        z: int [Z], the numbers of formula units that are allowed.
+        weight: float [231, Z] partition function of each space group; 0 where nothing fits.
     """
 
     def __init__(self, target: Target) -> None:

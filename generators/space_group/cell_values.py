@@ -20,7 +20,10 @@ _CENTRING = torch.linalg.det(wyckoff_table().to_primitive).round()
 def values_of(lattice: Tensor, group: Tensor, n_atoms: Tensor, expected: Tensor) -> Tensor:
     """[B, 6]: ln of the volume per atom relative to the expected one, ln b/a, ln c/a, cosines of α, β, γ.
 
-    lattice: [B, 6], a, b, c in Å and the cosines, of the conventional cell; n_atoms [B] of the primitive one.
+    Args:
+        lattice: [B, 6], a, b, c in Å and the cosines, of the conventional cell.
+        n_atoms: [B], of the primitive one.
+        expected: [B], Å³ per atom, as `tokens.expected_volumes` gives them.
     """
     cell = cell_from_parameters(lattice[:, :3], lattice[:, 3:])
     volume = torch.linalg.det(cell) / (_CENTRING[group] * n_atoms)

@@ -51,9 +51,10 @@ SMALL = {"group": "u1", "z": "u1", "number": "u1", "count": "u1", "element": "u1
 class Table:
     """B described crystals.
 
-    allowed   int64 [K]  letters that could have come at each orbit, as bits
-    (`generators.space_group.letters`)
-    ids       str [B]    names of the crystals in the library
+    Attributes:
+        allowed: int64 [K], letters that could have come at each orbit, as bits
+            (`generators.space_group.letters`).
+        ids: str [B], names of the crystals in the library.
     """
 
     representation: WyckoffRepresentation
@@ -87,8 +88,13 @@ def build_table(
 ) -> Counter[str]:
     """Describe a library, shard by shard of 4,096 crystals; returns what became of the crystals.
 
-    shards: which of them; None: all. symprec: Å, of the symmetry analysis. Left out are crystals of more than
-    64 atoms in the primitive cell ("large") or 32 orbits ("many orbits"), and those without a description.
+    Left out are crystals of more than 64 atoms in the primitive cell ("large") or 32 orbits ("many orbits"),
+    and those without a description.
+
+    Args:
+        shards: Which of them; None: all.
+        symprec: Å, of the symmetry analysis.
+        log: Gets a line on each shard.
     """
     library = Library.open(structures)
     out.mkdir(parents=True, exist_ok=True)

@@ -46,10 +46,11 @@ KEPT = 4  # blocks in memory
 class Sampling:
     """How the model is drawn from.
 
-    explore      share of candidates with a group drawn evenly from the `top` likeliest
-    temperature  of cells and coordinates; letters are drawn as they are
-    rounds       geometries begun for a candidate until one is sound; then random ones are
-    sound        what they must be
+    Attributes:
+        explore: Share of candidates with a group drawn evenly from the `top` likeliest.
+        temperature: Of cells and coordinates; letters are drawn as they are.
+        rounds: Geometries begun for a candidate until one is sound; then random ones are.
+        sound: What they must be.
     """
 
     explore: float = 0.5
@@ -79,7 +80,7 @@ class _Block:
 
 
 def load_space_group_model(path: Path) -> SpaceGroupModel:
-    """The model in a weights file, on the CPU. Raises what `cards.load_weights` does."""
+    """The model in a weights file, on the CPU; see `csp.training.cards.load_weights`."""
     weights, card = load_weights(path)
     model = SpaceGroupModel(SpaceGroupArchitecture(**card.architecture))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -103,7 +104,11 @@ class SpaceGroupGenerator:
         weights: Path | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        """weights: a model of one's own; None: the one that ships."""
+        """Read the model.
+
+        Args:
+            weights: A model of one's own; None: the one that ships.
+        """
         self.model = load_space_group_model(weights or shipped("space_group"))
         self.sampling = sampling or Sampling()
         self._random = RandomGenerator(library, volume)

@@ -35,9 +35,10 @@ MIN_HEIGHT = 1.0  # Å, between the faces of a cell
 class Soundness:
     """What a crystal must be.
 
-    min_distance  between atoms, as a share of the sum of two covalent radii
-    volume        largest factor between the volume and the expected one
-    trials        cells, and points of a site, that are drawn until one is sound
+    Attributes:
+        min_distance: Between atoms, as a share of the sum of two covalent radii.
+        volume: Largest factor between the volume and the expected one.
+        trials: Cells, and points of a site, that are drawn until one is sound.
     """
 
     min_distance: float = 0.7
@@ -50,7 +51,11 @@ class Geometries:
 
     @torch.no_grad()
     def __init__(self, model: SpaceGroupModel, assignments: WyckoffRepresentation, radii: Tensor) -> None:
-        """radii: covalent radii of the elements [E], Å, in the order of the composition."""
+        """Have the model read the assignments.
+
+        Args:
+            radii: Covalent radii of the elements [E], Å, in the order of the composition.
+        """
         self._model = model
         self._assignments = assignments
         self._radii = radii
@@ -81,8 +86,9 @@ class Geometries:
     ) -> tuple[WyckoffRepresentation, Tensor]:
         """Sound geometries for as many of the assignments `which` [B] as possible, and which of them: [B'].
 
-        volume_per_atom: Å³, expected of the composition. lattice: conventional cells [B, 6] that they must
-        have, as in `WyckoffRepresentation`; None: any.
+        Args:
+            volume_per_atom: Å³, expected of the composition.
+            lattice: Conventional cells [B, 6] that they must have, as in `WyckoffRepresentation`; None: any.
         """
         parts = [
             self._drawn(
@@ -202,10 +208,11 @@ class Geometries:
 class _Places:
     """Where the atoms of B crystals are so far, first those that nothing moves, then site by site.
 
-    n_fixed  int64 [B]     orbits that nothing moves
-    points   float [K, 3]  coordinates u, in the order of the assignments
-    placed   float [A, 3]  atoms, in the order of the layout
-    alive    bool [B]      do all atoms so far keep apart?
+    Attributes:
+        n_fixed: int64 [B], orbits that nothing moves.
+        points: float [K, 3], coordinates u, in the order of the assignments.
+        placed: float [A, 3], atoms, in the order of the layout.
+        alive: bool [B], do all atoms so far keep apart?
     """
 
     sites: Sites

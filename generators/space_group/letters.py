@@ -29,9 +29,10 @@ MASK = (1 << (LARGEST + 1)) - 1
 class State:
     """A Wyckoff assignment on its way, of one space group.
 
-    left    atoms still to place: of the current element, then of those after it; () when complete
-    lowest  index of the smallest letter that may come next
-    used    bits of the letters without freedom that are taken
+    Attributes:
+        left: Atoms still to place: of the current element, then of those after it; () when complete.
+        lowest: Index of the smallest letter that may come next.
+        used: Bits of the letters without freedom that are taken.
     """
 
     group: int
@@ -138,9 +139,10 @@ def allowed(state: State) -> int:
 class Walks:
     """States by number, with what a model asks of them as arrays that grow; for one list of elements.
 
-    mask     bool [S, 27]  letters that may come next
-    element  int [S]       place of the current element
-    left     int [S]       atoms of it still to place, 0 in a complete assignment
+    Attributes:
+        mask: bool [S, 27], letters that may come next.
+        element: int [S], place of the current element.
+        left: int [S], atoms of it still to place, 0 in a complete assignment.
     """
 
     def __init__(self, n_elements: int) -> None:

@@ -23,16 +23,17 @@ __all__ = ["WyckoffRepresentation", "build_crystals", "empty", "starts"]
 class WyckoffRepresentation:
     """B crystals with N elements and K orbits in all; concatenated, no padding.
 
-    group          int64 [B]
-    z              int64 [B]      formula units in the primitive cell
-    lattice        float32 [B, 6] a, b, c in Å and cosines of α, β, γ of the conventional cell
-    first_element  int64 [B + 1]  crystal b has the elements first_element[b]:first_element[b + 1]
-    number         int64 [N]      atomic numbers, in the order of electronegativity
-    count          int64 [N]      atoms in a formula unit, coprime
-    first_orbit    int64 [B + 1]  crystal b has the orbits first_orbit[b]:first_orbit[b + 1]
-    element        int64 [K]      place among the crystal's elements; ascending
-    position       int64 [K]      row of the Wyckoff table; ascending within an element
-    point          float32 [K, 3] free coordinates u of the position, in [0, 1); 0 where not free
+    Attributes:
+        group: int64 [B].
+        z: int64 [B], formula units in the primitive cell.
+        lattice: float32 [B, 6] a, b, c in Å and cosines of α, β, γ of the conventional cell.
+        first_element: int64 [B + 1], crystal b has the elements first_element[b]:first_element[b + 1].
+        number: int64 [N], atomic numbers, in the order of electronegativity.
+        count: int64 [N], atoms in a formula unit, coprime.
+        first_orbit: int64 [B + 1], crystal b has the orbits first_orbit[b]:first_orbit[b + 1].
+        element: int64 [K], place among the crystal's elements; ascending.
+        position: int64 [K], row of the Wyckoff table; ascending within an element.
+        point: float32 [K, 3] free coordinates u of the position, in [0, 1); 0 where not free.
     """
 
     group: Tensor

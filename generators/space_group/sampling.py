@@ -28,9 +28,10 @@ AT_ONCE = 512  # rows of a batch
 class Drawn:
     """U distinct assignments and the candidates [B] that drew them.
 
-    assignments  with unit cells and all points at 0, in the order in which candidates first drew them
-    log_p      float64 [U]  ln of the probability of the letters, given group and Z
-    which      int64 [B]    the assignment of each candidate
+    Attributes:
+        assignments: With unit cells and all points at 0, in the order in which candidates first drew them.
+        log_p: float64 [U], ln of the probability of the letters, given group and Z.
+        which: int64 [B], the assignment of each candidate.
     """
 
     assignments: WyckoffRepresentation

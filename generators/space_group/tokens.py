@@ -22,16 +22,22 @@ __all__ = ["Batch", "attention_mask", "expected_volumes", "forward", "lengths", 
 class Batch:
     """B crystals of up to E elements, K orbits and F sites (orbits with freedom); number 0 pads.
 
-    number, count              int64 [B, E]
-    group, z                   int64 [B]
-    orbit_number, orbit_row    int64 [B, K]
-    turn_number, turn_left     int64 [B, K + 1]  whose turn is before each orbit, and at the end; atoms left
-    letter                     int64 [B, K]
-    allowed                    bool [B, K, 27]
-    cell                       float32 [B, 6]    as `values_of` gives it
-    site_number, site_row      int64 [B, F]
-    site_point                 float32 [B, F, 3]
-    site_free                  bool [B, F, 3]
+    Attributes:
+        number: int64 [B, E].
+        count: int64 [B, E].
+        group: int64 [B].
+        z: int64 [B].
+        orbit_number: int64 [B, K].
+        orbit_row: int64 [B, K].
+        turn_number: int64 [B, K + 1], whose turn is before each orbit, and at the end.
+        turn_left: int64 [B, K + 1], atoms of it left to place.
+        letter: int64 [B, K].
+        allowed: bool [B, K, 27].
+        cell: float32 [B, 6], as `values_of` gives it.
+        site_number: int64 [B, F].
+        site_row: int64 [B, F].
+        site_point: float32 [B, F, 3].
+        site_free: bool [B, F, 3].
     """
 
     number: Tensor
@@ -136,7 +142,7 @@ def expected_volumes(d: WyckoffRepresentation, prior: VolumePrior) -> Tensor:
 
 def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """Outputs of the element tokens [B, E, d], and of the others [B, 1 + K + F, d]: the token of the group,
-    the orbits, the cell and all sites but the last. One before an orbit or a site tells about it."""
+    the orbits, the cell and all sites but the last. The one before an orbit or a site predicts it."""
     tokens = [prefix(model, batch)]
     n_sites = batch.site_number.shape[1]
     if n_sites:

@@ -65,7 +65,12 @@ class SpaceGroupRecipe(TrainingRecipe):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trainable:
-    """A table with what training needs to know of each crystal: weight [B], and Å³ per atom expected [B]."""
+    """A table with what training needs to know of each crystal.
+
+    Attributes:
+        weight: float [B].
+        expected: float64 [B], Å³ per atom.
+    """
 
     table: Table
     weight: Tensor
@@ -100,9 +105,13 @@ def train_on_tables(
 ) -> ModelCard:
     """Train on tables of descriptions, or go on, and export what there is to `out`.
 
-    exclude: compositions, as `csp.training.splits.composition_name` writes them, and exclude_ids: crystals,
-    of which nothing is used. Nor is anything of the held-out fold; the validation fold is only validated on.
-    start_from: the weights file of a model to begin with, which may have seen more.
+    Nothing is used of the held-out fold; the validation fold is only validated on.
+
+    Args:
+        exclude: Compositions, as `csp.training.splits.composition_name` writes them, that are not used.
+        exclude_ids: Crystals that are not used.
+        start_from: The weights file of a model to begin with, which may have seen more.
+        log: Gets each line of `log.jsonl`.
     """
     table = read_table(*folders)
     names = np.array(table.compositions())
@@ -198,7 +207,7 @@ def train_space_group_model(
 
 
 def _begun(recipe: SpaceGroupRecipe, start_from: Path | None) -> SpaceGroupModel:
-    """A new model, or one with the weights of a file. Raises InputError for those of another architecture."""
+    """A new model, or one with the weights of a file; InputError for those of another architecture."""
     torch.manual_seed(recipe.seed)
     model = SpaceGroupModel(recipe.architecture, recipe.dropout)
     if start_from is not None:

@@ -20,9 +20,14 @@ N_FEATURES = 5  # of an entry, see `generators.templates.entry_features`
 
 @dataclass(frozen=True, slots=True)
 class EncoderArchitecture:
-    """width, layers and heads of the attention; with no layers the places know nothing of each other.
+    """Sizes of the encoder; with no layers the places know nothing of each other.
 
-    whole, place  sizes of the vectors of a composition and of each of its places
+    Attributes:
+        width: Of the attention.
+        layers: Of the attention.
+        heads: Of the attention.
+        whole: Size of the vector of a composition.
+        place: Size of the vectors of its places.
     """
 
     width: int = 96

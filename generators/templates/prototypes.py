@@ -61,10 +61,11 @@ def radial_counts(crystals: Crystals, n_places: int) -> Tensor:
 class Prototypes:
     """The n entries of one anonymous composition, and the m structures that they are.
 
-    rows      int [n]           of the library
-    elements  int [n, k]        atomic numbers, by the places of the prototype; amounts ascend
-    number    int [n]           prototype of each entry, 0 … m − 1
-    symmetry  m × int [g, k]    the orders of the places that leave a prototype as it is
+    Attributes:
+        rows: int [n], of the library.
+        elements: int [n, k], atomic numbers, by the places of the prototype; amounts ascend.
+        number: int [n], prototype of each entry, 0 … m − 1.
+        symmetry: m × int [g, k], the orders of the places that leave a prototype as it is.
     """
 
     rows: Ints
@@ -94,7 +95,11 @@ class PrototypeIndex:
     """
 
     def __init__(self, library: Library, cache: Path | None = None) -> None:
-        """cache: the folder to keep clusters in; None: the user's cache folder."""
+        """Nothing is clustered before it is asked for.
+
+        Args:
+            cache: The folder to keep clusters in; None: the user's cache folder.
+        """
         from platformdirs import user_cache_path
 
         self._library, self._whole = library, library.whole

@@ -71,9 +71,13 @@ def train_on_library(
 ) -> ModelCard:
     """Train on a library file, or go on, and export what there is to `out`/`name`.safetensors.
 
-    energies: Parquet table (material_id, formation_energy in eV/atom). exclude: compositions, as
-    `csp.training.splits.composition_name` writes them, of which nothing is used. Nor is anything used of the
-    held-out fold; the validation fold is only validated on, each composition of it among all others.
+    Nothing is used of the held-out fold; the validation fold is only validated on, each composition of it
+    among all others.
+
+    Args:
+        energies: Parquet table (material_id, formation_energy in eV/atom).
+        exclude: Compositions, as `csp.training.splits.composition_name` writes them, that are not used.
+        log: Gets each line of `log.jsonl`.
     """
     library = Library.open(structures)
     rows = library.all_rows()
@@ -129,7 +133,7 @@ def train_encoder(
     """Train to the end of the recipe, or for a time; returns the averaged encoder and the steps done.
 
     Goes on from the checkpoint in `out` as if never interrupted. Each entry of a step is a query, with
-    the weight of its being the answer, among the others of its anonymous composition.
+    the probability that it is the ground truth as its weight, among the others of its anonymous composition.
     """
     torch.manual_seed(recipe.seed)
     model = CompositionEncoder(recipe.architecture).to(device)
@@ -161,7 +165,7 @@ def train_encoder(
 
 @torch.no_grad()
 def mean_loss(encoder: CompositionEncoder, queries: Sequence[Ratio], entries: Sequence[Ratio]) -> float:
-    """Mean −ln p of the answers among all entries of their ratio, over those with any neighbour."""
+    """Mean −ln p of the ground truths among all entries of their ratio, over those with any neighbour."""
     total = weight = 0.0
     for asked, known in zip(queries, entries, strict=True):
         if len(asked) == 0 or len(known) == 0:
@@ -173,8 +177,8 @@ def mean_loss(encoder: CompositionEncoder, queries: Sequence[Ratio], entries: Se
             own = encoder(some.elements, some.counts.expand_as(some.elements))
             loss = neighbour_loss(encoder, some, known, (own, vectors))
             found = loss.isfinite()
-            total += float((loss * some.answer)[found].sum())
-            weight += float(some.answer[found].sum())
+            total += float((loss * some.ground_truth)[found].sum())
+            weight += float(some.ground_truth[found].sum())
     return total / max(weight, 1e-9)
 
 
@@ -211,6 +215,6 @@ def _batch_loss(model: CompositionEncoder, batch: Sequence[Ratio]) -> Tensor:
         vectors = (whole[part], place[part, :k])
         each = neighbour_loss(model, there, there, (vectors, vectors))
         found = each.isfinite()
-        loss = loss + (each * there.answer)[found].sum()
-        weight = weight + there.answer[found].sum()
+        loss = loss + (each * there.ground_truth)[found].sum()
+        weight = weight + there.ground_truth[found].sum()
     return loss / weight.clamp(min=1.0)

@@ -30,7 +30,8 @@ INPUT, RESULT = "input.json", "result.json"
 class External(ABC):
     """A `csp.protocols.Labeller` over a program.
 
-    datasets  what an element needs, for people: "PAW dataset"
+    Attributes:
+        datasets: What an element needs, for people: "PAW dataset".
     """
 
     name: str

@@ -39,10 +39,11 @@ __all__ = [
 class Labelled:
     """B crystals with energies of one kind.
 
-    ids      name of each crystal: the library's id, or how it was made
-    energy   float64 [B]       eV per cell
-    forces   float32 [A, 3]    eV/Å, or None
-    stress   float32 [B, 3, 3] eV/Å³, positive = tension, or None
+    Attributes:
+        ids: Name of each crystal: the library's id, or how it was made.
+        energy: float64 [B], eV per cell.
+        forces: float32 [A, 3], eV/Å, or None.
+        stress: float32 [B, 3, 3] eV/Å³, positive = tension, or None.
     """
 
     crystals: Crystals

@@ -6,7 +6,7 @@ For a composition with a DFT formation energy (its anchor, the lowest of its cry
 crystals are made by rattling, straining, compressing and expanding its crystals, by putting its
 elements into the prototypes of other compositions, and at random in a space group; some of the latter
 two walk downhill for a few steps, or where a model to be trained on relaxes them to, so that the teacher
-tells it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
+shows it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
 The label of crystal x is
 
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
@@ -51,16 +51,20 @@ __all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "pro
 class VirtualRecipe:
     """How virtual crystals are made.
 
-    rattle …       shares of the five ways; where no prototype is known, nothing is substituted
-    max_atoms      largest cell
-    per_anchor     virtual crystals of a composition in one shard
-    groups         compositions in a shard
-    walk           steps of every second substituted or random crystal, its start with them; each is a crystal
-    volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
-    max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
-    anchor_force   eV/Å: the teacher must find the anchor this well relaxed
-    anchored       False: the labels are T(x) instead of E(x)
-    relaxing       steps of a walker, which relaxes all of them: where it is after so many more is a crystal
+    Attributes:
+        max_atoms: Largest cell.
+        per_anchor: Virtual crystals of a composition in one shard.
+        groups: Compositions in a shard.
+        rattle: Share of this way, as `volume`, `strain`, `substitute` and `random` are of theirs; where no
+            prototype is known, nothing is substituted.
+        walk: Steps of every second substituted or random crystal, its start with them; each is a crystal.
+        volume_spread: σ of ln(volume) about the anchor's, for substituted crystals.
+        min_distance: Of atoms, as a share of the sum of two covalent radii; others are dropped.
+        max_force: eV/Å; others are dropped.
+        max_above: eV/atom over the anchor; others are dropped.
+        anchor_force: eV/Å: the teacher must find the anchor this well relaxed.
+        anchored: False: the labels are T(x) instead of E(x).
+        relaxing: Steps of a walker, which relaxes all of them: where it is after so many more is a crystal.
     """
 
     max_atoms: int = 12
@@ -250,7 +254,8 @@ def make_shard(
 ) -> tuple[Labelled, Counter[str]]:
     """Shard `index`: labelled crystals, and how many were dropped for what reason.
 
-    walker: relaxes what walks; None: the teacher takes cautious steps downhill.
+    Args:
+        walker: Relaxes what walks; None: the teacher takes cautious steps downhill.
     """
     rng = np.random.default_rng([recipe.seed, index])
     dropped: Counter[str] = Counter()
@@ -312,17 +317,17 @@ def _relaxed(
     walkers: Labelled, teacher: EnergyModel, walker: EnergyModel, recipe: VirtualRecipe
 ) -> list[Labelled]:
     """What the walker makes of them, keeping their symmetry as a search does, after so many steps each;
-    those that end early are there once."""
+    those that are relaxed early are there once."""
     crystals, ids, rounds = walkers.crystals, walkers.ids, []
     symmetry = operations(crystals)
     for max_steps in recipe.relaxing:
         if not ids:
             break
-        ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
-        good = [k for k, status in enumerate(ends.status) if status.has_energy]
-        rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
-        on = torch.tensor([status is Status.MAX_STEPS for status in ends.status]).nonzero().flatten()
-        crystals, ids, symmetry = ends.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
+        relaxed = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
+        rounds.append(_evaluated(relaxed.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
+        on = torch.tensor([status is Status.MAX_STEPS for status in relaxed.status]).nonzero().flatten()
+        crystals, ids, symmetry = relaxed.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
     return rounds
 
 

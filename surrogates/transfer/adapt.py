@@ -44,7 +44,7 @@ ALIKE = 0.15  # distance of fingerprints, volume aside: about a displacement of 
 TRIED_FROM = {"shift": 1, "affine": 2, "bayesian": 8, "affine_model": 20, "full": 20}
 # On n labels the left-out error of new weights counts 1 + 20/n times less than a new last layer's: it is one
 # of networks that learned three quarters of the labels. With 20 GPAW labels each of Si, GaAs and MgO it was
-# 1.8, 1.3 and 1.7 times the last layer's, and the network that learned all was 10 to 25 % better when judged.
+# 1.8, 1.3 and 1.7 times the last layer's, and the network that learned all was 10 to 25 % better on others.
 FORGIVEN = 20.0
 
 
@@ -52,13 +52,14 @@ FORGIVEN = 20.0
 class Adapted:
     """What transfer learning gave.
 
-    surrogate  with the new head; its label is the one of the labels it learned
-    strategy   the one that was taken
-    errors     strategy → mean absolute left-out error, eV/atom, of those that were tried; NaN where all
-               labels are near-duplicates of each other and nothing can be left out
-    n          labels
-    groups     of near-duplicates among them
-    asked      the strategy was asked for, not chosen
+    Attributes:
+        surrogate: With the new head; its label is the one of the labels it learned.
+        strategy: The one that was taken.
+        errors: strategy → mean absolute left-out error, eV/atom, of those that were tried; NaN where all
+            labels are near-duplicates of each other and nothing can be left out.
+        n: Labels.
+        groups: Of near-duplicates among them.
+        asked: The strategy was asked for, not chosen.
     """
 
     surrogate: Surrogate
@@ -92,14 +93,16 @@ def adapt(
 ) -> Adapted:
     """The surrogate adapted to labels.
 
-    energy    float64 [N]  eV per cell, all under `label`
-    groups    [N]  labels of one group are left out together; None: near-duplicates are
-    strategy  one of `STRATEGIES`, or "auto": of those that so many labels allow, the one with the smallest
-              left-out error
-    replay    crystals that the surrogate's head was trained on, for frozen and full to keep learning from
+    Args:
+        energy: float64 [N], eV per cell, all under `label`.
+        groups: [N], labels of one group are left out together; None: near-duplicates are.
+        strategy: One of `STRATEGIES`, or "auto": of those that so many labels allow, the one with the
+            smallest left-out error.
+        replay: Crystals that the surrogate's head was trained on, for frozen and full to keep learning from.
 
-    Raises InputError for no labels, a label that is not finite, elements that the surrogate does not know,
-    crystals of several compositions with a strategy for one, or a strategy that does not exist.
+    Raises:
+        InputError: There are no labels or one that is not finite, elements that the surrogate does not know,
+            crystals of several compositions with a strategy for one, or no such strategy.
     """
     _check(surrogate, crystals, energy, strategy)
     several = len(set(compositions(crystals))) > 1
@@ -110,7 +113,7 @@ def adapt(
     group = near_duplicates(crystals) if groups is None else np.asarray(groups)
     names = candidates(len(crystals), several=several) if strategy == "auto" else [strategy]
     found: dict[str, tuple[Surrogate, Floats]] = {}
-    if not several:  # what a shift leaves is told beside what was asked for
+    if not several:  # what a shift leaves is reported beside what was asked for
         last_layers = dict.fromkeys(("shift", *(name for name in names if name in LAST_LAYER)))
         found |= _new_last_layers(surrogate, crystals, energy, label, group, list(last_layers))
     source = None if replay is None else _source(surrogate, replay)

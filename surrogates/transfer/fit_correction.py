@@ -14,7 +14,7 @@ old energy per atom up to a constant and φ = (f̄ − m)/ς, all strategies add
 k are five Gaussians of s = e/std(e), which decay where no label is near. The weights have Gaussian priors
 around "no change" and b is free (`surrogates.transfer.regression`). For affine_model, which is bilinear in v
 and d, those are fitted by turns until both stay (Minami et al., algorithm 1), σ is that of all weights but d,
-scaled to the left-out errors. Told from few labels, σ is as wide as Student's distribution.
+scaled to the left-out errors. From few labels, σ is as wide as Student's distribution.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ def fit_correction(
     """The correction that the labels ask for, and what each label is off by, eV/atom [N], when its group
     (affine_model: one of five parts of the groups) is not fitted.
 
-    features  float64 [N, W]  mean features of the labelled crystals
-    change    float64 [N]     label minus old energy, eV/atom
-    old       float64 [W]     the old weights of the last layer
-    groups    [N]             labels of one group are left out together
+    Args:
+        features: float64 [N, W], mean features of the labelled crystals.
+        change: float64 [N], label minus old energy, eV/atom.
+        old: float64 [W], the old weights of the last layer.
+        groups: [N], labels of one group are left out together.
     """
     if strategy != "affine_model":
         correction, found = _fitted(

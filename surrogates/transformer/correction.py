@@ -25,14 +25,17 @@ CENTRES = torch.linspace(-2.0, 2.0, 5, dtype=torch.float64)  # of the Gaussians,
 class LastLayerCorrection:
     """A fitted correction. Tensors are float64, for W features; P is the length of a row of `terms`.
 
-    centre, spread  [W]     m and ς
-    old             [W]     w
-    scale           []      std(e), eV/atom
-    b, a            []      eV/atom; none
-    c               [5]     eV/atom
-    v               [W]     eV/atom
-    d               [5]
-    factor          [P, P]  L of the weights' covariance LLᵀ; the noise is in that of b
+    Attributes:
+        centre: m, [W].
+        spread: ς, [W].
+        old: w, [W].
+        scale: std(e), eV/atom.
+        b: eV/atom.
+        a: Without unit.
+        c: [5], eV/atom.
+        v: [W], eV/atom.
+        d: [5].
+        factor: L of the weights' covariance LLᵀ, [P, P]; the noise is in that of b.
     """
 
     centre: Tensor

@@ -71,8 +71,9 @@ class _Geometry:
 class CrystalTransformer(nn.Module):
     """Energies of crystals, one column per kind of label.
 
-    reference  float64 [kinds, MAX_Z + 1]: energy per element, eV, set by ridge regression before
-    training and constant after it.
+    Attributes:
+        reference: float64 [kinds, MAX_Z + 1], energy per element, eV, set by ridge regression before training
+            and constant after it.
     """
 
     reference: Tensor

@@ -104,16 +104,16 @@ def test_loss_is_the_probability_of_the_neighbours(binaries: Ratio) -> None:
     assert some > 3
 
 
-def test_the_answer_is_the_lowest_energy_or_shared(library: Library) -> None:
+def test_the_ground_truth_is_the_lowest_energy_or_shared(library: Library) -> None:
     rows = library.rows((1, 1))
     elements = library.elements((1, 1))
     zns = np.flatnonzero((elements == [16, 30]).all(1))
     energies = {library.material_id[rows[e]]: -1.0 - k for k, e in enumerate(zns)}
     (known,) = ratios(library, PrototypeIndex(library), energies, [(1, 1)], VolumePrior.load())
     assert len(zns) == 2
-    assert known.answer[zns].tolist() == [0.0, 1.0]
+    assert known.ground_truth[zns].tolist() == [0.0, 1.0]
     (unknown,) = ratios(library, PrototypeIndex(library), {}, [(1, 1)], VolumePrior.load())
-    assert unknown.answer[zns].tolist() == [0.5, 0.5]
+    assert unknown.ground_truth[zns].tolist() == [0.5, 0.5]
 
 
 def test_training_learns_and_goes_on_where_it_stopped(binaries: Ratio, tmp_path: Path) -> None:
