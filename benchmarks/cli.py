@@ -224,7 +224,8 @@ def calibration(
     out: Out,
     library: Prototyped = None,
     earlier: Annotated[
-        Path | None, typer.Option(help="evidence.jsonl of earlier such searches, to be judged with these")
+        Path | None,
+        typer.Option(help="ranked_features.jsonl of earlier such searches, to be judged with these"),
     ] = None,
 ) -> None:
     """Does the order by probability find more than that by energy? And weights fitted to the searches."""

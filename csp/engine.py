@@ -16,8 +16,9 @@ from csp.ranking.references import References
 from csp.report.citations import citations
 from csp.report.files import write_report
 from csp.report.record import RunRecord, versions
+from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
-from csp.search.search import Progress, Search, check_elements
+from csp.search.search import Search, check_elements
 from csp.settings import SearchSettings
 from csp.store.store import Store
 from csp.target import Target
@@ -45,6 +46,7 @@ AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done ca
 
 def build(
     settings: SearchSettings,
+    target: Target,
     out: Path,
     *,
     device: str = "auto",
@@ -54,10 +56,13 @@ def build(
 ) -> tuple[Search, RunRecord]:
     """The search that these settings ask for, its store, and the record of what it runs with.
 
-    store_url: database that holds the run under the path of its `out` folder; none: a file in `out`.
-    Raises InputError or MissingError, before any work, for what is wrong or not there.
+    Args:
+        target: What the settings ask for (`SearchSettings.target`).
+        store_url: Database that holds the run under the path of its `out` folder; none: a file in `out`.
+
+    Raises:
+        InputError, MissingError: Before any work, for what is wrong or not there.
     """
-    target = settings.target()
     library = Library.open(settings.library)
     if settings.exclude_composition:
         library = library.excluding(target)
@@ -101,11 +106,10 @@ def build(
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     references = References.of(target, library) if settings.hull else None
-    answer_probability = (
-        AnswerProbability.load(models[-1].label, len(library)) if not target.pressure else None
-    )
+    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
     search = Search(
         settings,
+        target,
         generators,
         models,
         volume_per_atom,
@@ -113,7 +117,7 @@ def build(
         progress,
         learner,
         references,
-        answer_probability,
+        probability,
     )
     return search, record
 
@@ -133,6 +137,7 @@ def _advice(target: Target) -> str:
 
 def predict(
     settings: SearchSettings,
+    target: Target,
     out: Path,
     *,
     device: str = "auto",
@@ -141,7 +146,7 @@ def predict(
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what is done is written first."""
     clock = _Clock(progress)
-    search, record = build(settings, out, device=device, resume=resume, progress=clock)
+    search, record = build(settings, target, out, device=device, resume=resume, progress=clock)
     try:
         prediction = search.run()
     except KeyboardInterrupt:

@@ -86,11 +86,11 @@ class SearchSettings(BaseModel):
         title="Relaxed",
         description="Candidates to relax, by the surrogate if there is one",
     )
-    finished: int = Field(
+    refined: int = Field(
         40,
         ge=1,
         le=100_000,
-        title="Finished",
+        title="Refined",
         description="Of those that the surrogate relaxed, how many the relaxer relaxes on",
     )
     top: int = Field(20, ge=1, le=10_000, title="Top", description="Ranked crystals to report")
@@ -120,7 +120,7 @@ class SearchSettings(BaseModel):
         "chgnet",
         min_length=1,
         title="Relaxer",
-        description="Potential that finishes and ranks: chgnet, a matgl model's name or folder; "
+        description="Potential that refines and ranks: chgnet, a matgl model's name or folder; "
         "none: the surrogate does all",
     )
     library: Path | None = Field(
@@ -229,7 +229,7 @@ class SearchSettings(BaseModel):
     def read(cls, **values: Any) -> SearchSettings:
         """Validated settings; raises InputError, one sentence, for the first thing that is wrong.
 
-        What no schema can say, such as unknown elements, is checked here too.
+        What no schema can say, such as unknown elements, is checked by `target`.
         """
         try:
             settings = cls(**values)
@@ -242,11 +242,14 @@ class SearchSettings(BaseModel):
             raise InputError(
                 f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
             ) from error
-        settings.target()
         return settings
 
     def target(self) -> Target:
-        """The target these settings ask for; raises InputError for a wrong formula."""
+        """The target these settings ask for: parses the formula and reads the cell's file, so build it once.
+
+        Raises:
+            InputError: For a wrong formula, or a cell that cannot be read.
+        """
         systems = self.crystal_systems or CRYSTAL_SYSTEMS
         allowed = frozenset(self.space_groups or range(1, 231)) - frozenset(self.exclude_space_groups)
         allowed &= frozenset(group for system in systems for group in CRYSTAL_SYSTEMS[system])

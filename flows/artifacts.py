@@ -15,7 +15,7 @@ from prefect.artifacts import (
 )
 
 from csp.files import replacing
-from csp.report.page import STAGES
+from csp.report.page import FUNNEL
 from csp.report.picture import ranking_png
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
@@ -109,7 +109,7 @@ def summary(prediction: Prediction, record: RunRecord, where: str) -> str:
     else:
         lines += ["Nothing could be ranked."]
     lines += ["", "## From candidates to the ranking", "", "| crystals | |", "|---:|---|"]
-    lines += [f"| {count:,} | {STAGES.get(name, name)} |" for name, count in prediction.funnel.items()]
+    lines += [f"| {count:,} | {FUNNEL.get(name, name)} |" for name, count in prediction.funnel.items()]
     if prediction.warnings:
         lines += ["", "## Notes", "", *(f"- {warning}" for warning in prediction.warnings)]
     if record.citations:

@@ -1,4 +1,4 @@
-"""`csp` whole: the commands of `csp.cli.predict`, and those that work through Prefect.
+"""The commands that work through Prefect: `csp up`, `submit`, `status`, `results`, `benchmark flows`.
 
 Prefect takes seconds to import and reads its settings then: each command imports it when its own
 environment is set.
@@ -15,22 +15,19 @@ from rich.console import Console
 
 from benchmarks.cli import Device, Limit, Out, Seed
 from benchmarks.cli import app as benchmark_app
-from csp.cli.predict import app, console
-from csp.cli.predict import main as run
 from csp.cli.predict import predict as predict_command
-from csp.report.results import Finished, export, latest
+from csp.cli.progress import console
+from csp.report.results import RankedRun, export, latest
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.home import reach, runs
 
-__all__ = ["main"]
+__all__ = ["app"]
 
 output = Console(highlight=False, soft_wrap=True)
 
 
-def main() -> None:
-    """Entry point of `csp`."""
-    run()
+app = typer.Typer()
 
 
 @app.command()
@@ -56,6 +53,7 @@ def up(
 def submit(wait: bool, folder: Path | None, runner: str, device: str, **given: Any) -> None:
     """Have a formula predicted by `csp up`, or by the workers of the server at PREFECT_API_URL."""
     settings = SearchSettings.read(**{name: value for name, value in given.items() if value is not None})
+    settings.target()  # what is wrong is said before anything is submitted
     reach()
     from flows.client import follow
     from flows.client import submit as ask
@@ -111,20 +109,20 @@ def results(
 ) -> None:
     """The last finished prediction of a formula, and its files."""
     folder = Path(formula)
-    finished = (
-        Finished.read(folder)
+    run = (
+        RankedRun.read(folder)
         if folder.is_dir()
         else latest(runs(), Target.parse(formula, max_atoms=400).formula)
     )
-    for row in finished.ranked["results"][:top]:
+    for row in run.ranked["results"][:top]:
         above = 1000 * row["above_lowest_ev_per_atom"]
         output.print(
             f"{row['rank']:3d}  {above:8.1f} meV/atom  {row['spacegroup']:<10} {row['n_atoms']:3d} atoms  "
             f"{row['template_id'] or row['generator']}"
         )
-    output.print(f"{finished.folder}/report.html")
+    output.print(f"{run.folder}/report.html")
     if to:
-        export(finished, to)
+        export(run, to)
         output.print(f"{to} is written.")
 
 
@@ -135,7 +133,3 @@ def measure(out: Out, limit: Limit = None, seed: Seed = 0, device: Device = "aut
 
     measured(out, limit or 200, seed, device, lambda name, value: output.print(f"{name:<28} {value:>10,}"))
     output.print(f"{out}/summary.json is written.")
-
-
-if __name__ == "__main__":
-    main()

@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from csp.settings import GeneratorName, SearchSettings
+from csp.target import Target
 
 __all__ = [
     "DEFAULTS",
@@ -99,9 +100,9 @@ def settings_of(
     labeller: str,
     library: Path | None,
     advanced: Advanced,
-) -> SearchSettings:
-    """The settings that a form asks for. Raises InputError, one sentence."""
-    return SearchSettings.read(
+) -> tuple[SearchSettings, Target]:
+    """The settings that a form asks for, and their target. Raises InputError, one sentence."""
+    settings = SearchSettings.read(
         formula=formula,
         candidates=candidates,
         generators=generators,
@@ -109,3 +110,4 @@ def settings_of(
         library=library,
         **advanced.model_dump(),
     )
+    return settings, settings.target()

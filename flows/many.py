@@ -59,10 +59,8 @@ def predict_many(
     wanted = [*formulas, *(read_formulas(table) if table else ())]
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")
-    targets = [
-        settings_of(f, candidates, generators, labeller, library, advanced).target().formula for f in wanted
-    ]
-    distinct = list(dict.fromkeys(targets))
+    targets = [settings_of(f, candidates, generators, labeller, library, advanced)[1] for f in wanted]
+    distinct = list(dict.fromkeys(target.formula for target in targets))
     parameters = {
         "candidates": candidates,
         "generators": list(generators),

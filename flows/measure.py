@@ -32,7 +32,7 @@ AT_ONCE = 2
 DEALT_OUT = "SrTiO3"  # whose search, by default settings, is done by one Dask worker and by two
 POLL = 1.0  # seconds
 OVERHEAD_OF = 180.0  # seconds of a search that the flow's overhead is told for
-SEARCH = {"candidates": 300, "screened": 40, "relaxed": 20, "finished": 8, "rattled": 1, "max_atoms": 8}
+SEARCH = {"candidates": 300, "screened": 40, "relaxed": 20, "refined": 8, "rattled": 1, "max_atoms": 8}
 TRIVIAL = {"candidates": 8, "screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms": 8}
 CATIONS = (
     "Li", "Na", "K", "Rb", "Cs", "Cu", "Ag", "Be", "Mg", "Ca", "Sr", "Ba", "Zn", "Cd", "Mn", "Fe", "Co", "Ni",
@@ -89,7 +89,7 @@ def _overhead(settings: SearchSettings, out: Path, device: str) -> Iterator[tupl
     from flows.client import submit
 
     words = [w for name in SEARCH for w in (f"--{name.replace('_', '-')}", str(getattr(settings, name)))]
-    command = [sys.executable, "-m", "flows.cli", "predict", settings.formula, *words]
+    command = [sys.executable, "-m", "csp", "predict", settings.formula, *words]
     since = time.perf_counter()
     told = subprocess.run(
         [*command, "--seed", str(settings.seed), "--device", device, "--out", str(out / "predict")],
@@ -181,7 +181,7 @@ def _ended(ids: list[Any]) -> list[Any]:
 def _up(port: int) -> Iterator[float]:
     """`csp up` until the block is left; the seconds that it took to be ready."""
     since = time.perf_counter()
-    command = [sys.executable, "-m", "flows.cli", "up", "--port", str(port), "--at-once", str(AT_ONCE)]
+    command = [sys.executable, "-m", "csp", "up", "--port", str(port), "--at-once", str(AT_ONCE)]
     with (home() / "up.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

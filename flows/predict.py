@@ -20,6 +20,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import InputError, StoreError
+from csp.search.stages import BY_NAME, STAGES, Share, asked_for, time_shares
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -36,12 +37,12 @@ from flows.form import (
     settings_of,
 )
 from flows.home import STORE_URL, runs
-from flows.turns import ON_DEVICE, turn
+from flows.turns import turn
 
 if TYPE_CHECKING:
     from csp.report.record import RunRecord
     from csp.search.prediction import Prediction
-    from csp.search.search import Search, Share
+    from csp.search.search import Search
     from flows.progress import Reporter
 
 __all__ = ["predict"]
@@ -66,28 +67,29 @@ RESUMABLE: dict[str, Any] = {
 
 
 @lru_cache(maxsize=1)
-def _reporter(settings: SearchSettings) -> Reporter:
-    from flows.progress import Reporter, shares
+def _reporter(settings: SearchSettings, formula: str) -> Reporter:
+    from flows.progress import Pace, Reporter
 
-    name = f"progress-{settings.target().formula.lower()}"
-    parts = shares(len(settings.models), labels=settings.labeller != "none", hull=settings.hull)
-    return Reporter(name, parts)
+    doing = {stage.name: stage.doing for stage in STAGES}
+    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing))
 
 
 @lru_cache(maxsize=1)
-def _search(settings: SearchSettings, out: Path, device: str, told: bool) -> tuple[Search, RunRecord]:
+def _search(settings: SearchSettings, out: Path, device: str, reports: bool) -> tuple[Search, RunRecord]:
     """Models are loaded once a process; a run that exists is gone on with.
 
-    told: whether this process tells the progress; a worker that does shares does not.
+    reports: whether this process reports the progress; a worker that does shares does not.
     """
     from csp.engine import build
 
+    target = settings.target()
     return build(
         settings,
+        target,
         out,
         device=device,
         resume=True,
-        progress=_reporter(settings) if told else lambda stage, done, total: None,
+        progress=_reporter(settings, target.formula) if reports else lambda stage, done, total: None,
         store_url=os.environ.get(STORE_URL),
     )
 
@@ -105,22 +107,22 @@ def run_stage(
     device: str,
     stage: str,
     share: Share = (0, 1),
-    told: bool = False,
+    reports: bool = False,
 ) -> None:
     """A share of one stage of the search, or what is left of it."""
-    search = _search(settings, out, device, told)[0]
-    with turn(search.model.device) if stage in ON_DEVICE else nullcontext():
+    search = _search(settings, out, device, reports)[0]
+    with turn(search.funnel.ranking_model.device) if BY_NAME[stage].by_model else nullcontext():
         getattr(search, stage)(share)
 
 
 @task(task_run_name="rank", **RESUMABLE)
 def rank(
-    settings: SearchSettings, out: Path, device: str, told: bool = False
+    settings: SearchSettings, out: Path, device: str, reports: bool = False
 ) -> tuple[Prediction, RunRecord]:
     """The ranking, its files written into the out folder."""
     from csp.report.files import write_report
 
-    search, record = _search(settings, out, device, told)
+    search, record = _search(settings, out, device, reports)
     prediction = search.conclude()
     write_report(prediction, out, record, symprec=settings.symprec)
     return prediction, record
@@ -139,43 +141,39 @@ def predict(
     folder: Folder = None,
 ) -> dict[str, Any]:
     """Predict the crystals of a chemical formula; returns the funnel and the best crystals."""
-    settings = settings_of(formula, candidates, generators, labeller, library, advanced)
+    settings, target = settings_of(formula, candidates, generators, labeller, library, advanced)
     if settings.library is not None and not settings.library.is_file():
         raise InputError(f"There is no library {settings.library} on this machine.")
+    name = target.formula
     if FlowRunContext.get() is None:
-        return _plain(settings, folder, device)
+        return _plain(settings, folder or Path("out") / name, device)
     stop_crashing()
-    log = get_run_logger()
-    name = settings.target().formula
+    log, reporter = get_run_logger(), _reporter(settings, name)
     out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
     log.info("%s: results go to %s", name, out)
-    _reporter(settings).started("loading the models")
-    from csp.search.search import STAGES
+    reporter.started("loading the models")
     from flows.artifacts import publish
 
-    stages = [stage for stage in STAGES if stage in _reporter(settings).pace.shares]  # what is asked for
     if runner == "here":
-        for stage in stages:
-            run_stage(settings, out, device, stage, told=True)
+        for stage in asked_for(settings):
+            run_stage(settings, out, device, stage.name, reports=True)
     else:
         from flows.dask import workers
 
         with workers(runner) as share_out:
-            for stage in stages:
-                share_out(run_stage, (settings, out, device, stage), partial(_reporter(settings), stage))
-    prediction, record = rank(settings, out, device, told=True)
+            for stage in asked_for(settings):
+                share_out(run_stage, (settings, out, device, stage.name), partial(reporter, stage.name))
+    prediction, record = rank(settings, out, device, reports=True)
     publish(prediction, record, out, symprec=settings.symprec)
-    _reporter(settings).finished(f"{len(prediction.results)} crystals ranked")
+    reporter.finished(f"{len(prediction.results)} crystals ranked")
     log.info("%s: %s", name, ", ".join(f"{count:,} {what}" for what, count in prediction.funnel.items()))
     return _summary(prediction)
 
 
-def _plain(settings: SearchSettings, folder: Path | None, device: str) -> dict[str, Any]:
-    from csp.search.search import STAGES
-
-    out = (folder or Path("out") / settings.target().formula).absolute()
-    for stage in STAGES:
-        run_stage.fn(settings, out, device, stage)
+def _plain(settings: SearchSettings, folder: Path, device: str) -> dict[str, Any]:
+    out = folder.absolute()
+    for stage in asked_for(settings):
+        run_stage.fn(settings, out, device, stage.name)
     return _summary(rank.fn(settings, out, device)[0])
 
 

@@ -10,63 +10,22 @@ import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-__all__ = ["Pace", "Reporter", "shares"]
+__all__ = ["Pace", "Reporter"]
 
-WORDS = {
-    "propose": "proposing candidates",
-    "filter": "dropping what is crowded or there twice",
-    "screen": "screening",
-    "label": "labelling",
-    "improve": "improving what was drawn",
-    "relax": "relaxing",
-    "judge": "judging",
-    "finish": "finishing",
-    "rattle": "rattling the best",
-    "hull": "relaxing references of the hull",
-    "train": "training",
-}
-# Shares of the time that the stages take, of 100, on the 35 compositions in benchmarks/results/standard;
-# those of one model are what is left without the last.
-ONE_MODEL = {"propose": 8, "filter": 1, "screen": 4, "improve": 55, "relax": 26, "rattle": 6}
-TWO_MODELS = {
-    "propose": 6,
-    "filter": 1,
-    "screen": 3,
-    "improve": 41,
-    "relax": 19,
-    "judge": 3,
-    "finish": 23,
-    "rattle": 4,
-}
-LABELLING = 40  # of 100, where candidates are labelled; a guess
-HULL = 50  # of 100, where a hull is asked for; a guess, much less where its references are known
 SHOWN_EVERY = 3.0  # seconds
 LOGGED_EVERY = 30.0
-
-
-def shares(models: int, *, labels: bool, hull: bool = False) -> dict[str, float]:
-    """Per cent of its time that each stage of a search takes, with so many models, with or without labels
-    and a hull."""
-    if hull:
-        without = shares(models, labels=labels)
-        return {**{name: (100 - HULL) / 100 * share for name, share in without.items()}, "hull": HULL}
-    of_search: dict[str, float] = dict(ONE_MODEL if models == 1 else TWO_MODELS)
-    if not labels:
-        return of_search
-    rest = (100 - LABELLING) / 100
-    before = [(name, rest * of_search.pop(name)) for name in ("propose", "filter", "screen")]
-    after = [(name, rest * share) for name, share in of_search.items()]
-    return dict([*before, ("label", LABELLING), *after])
 
 
 class Pace:
     """How far a piece of work is, per cent, and how long it will take, from what its stages report.
 
-    shares: per cent of the whole that each stage takes, in their order
+    Args:
+        shares: Per cent of the whole that each stage takes, in their order.
+        doing: What people are told while a stage runs.
     """
 
-    def __init__(self, shares: dict[str, float]) -> None:
-        self.shares = shares
+    def __init__(self, shares: dict[str, float], doing: dict[str, str]) -> None:
+        self.shares, self.doing = shares, doing
         self.stage, self.since, self.first = "", 0.0, 0
 
     def at(self, stage: str, done: int, total: int, now: float) -> tuple[float, str]:
@@ -76,7 +35,7 @@ class Pace:
         names = list(self.shares)
         before = sum(self.shares[name] for name in names[: names.index(stage)])
         percent = before + self.shares[stage] * (done / total if total else 1.0)
-        text = f"{WORDS[stage]}: {done:,} of {total:,}"
+        text = f"{self.doing[stage]}: {done:,} of {total:,}"
         if self.first < done < total:
             seconds_a_percent = (now - self.since) * total / (self.shares[stage] * (done - self.first))
             text += f", {_duration(seconds_a_percent * (100 - percent))} left"
@@ -89,9 +48,9 @@ class Reporter:
     A server that cannot be reached is said in the log and stops nothing.
     """
 
-    def __init__(self, key: str, shares: dict[str, float]) -> None:
+    def __init__(self, key: str, pace: Pace) -> None:
         self.key = key
-        self.pace = Pace(shares)
+        self.pace = pace
         self.artifact: UUID | None = None
         self.shown = self.logged = float("-inf")
 

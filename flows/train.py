@@ -117,9 +117,12 @@ def _key(kind: str, name: str) -> str:
 
 def _teller(name: str, steps: int) -> Callable[[Row], None]:
     """Tells the progress, and each line of the log."""
-    from flows.progress import Reporter
+    from flows.progress import Pace, Reporter
 
-    log, reporter = get_run_logger(), Reporter(_key("progress", name), {"train": 100.0})
+    log, reporter = (
+        get_run_logger(),
+        Reporter(_key("progress", name), Pace({"train": 100.0}, {"train": "training"})),
+    )
 
     def tell(row: Row) -> None:
         reporter("train", int(row["step"]), steps)

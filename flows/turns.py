@@ -20,9 +20,8 @@ from prefect.exceptions import ObjectAlreadyExists
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ON_DEVICE", "one_at_a_time", "turn"]
+__all__ = ["one_at_a_time", "turn"]
 
-ON_DEVICE = ("screen", "improve", "relax", "judge", "finish", "rattle", "hull")  # stages of the models
 GIVEN_BACK = 60.0  # seconds after which a killed process' turn is over, the least that Prefect allows
 
 

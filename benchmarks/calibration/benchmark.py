@@ -16,11 +16,11 @@ import numpy as np
 
 from benchmarks.calibration.ranked_features import (
     By,
-    Evidence,
+    RankedFeatures,
     first,
-    read_evidence,
+    read_features,
     read_runs,
-    write_evidence,
+    write_features,
 )
 from csp.errors import InputError
 from csp.files import write_json, write_text
@@ -43,16 +43,16 @@ def measure(
     earlier: Path | None = None,
 ) -> dict[str, Any]:
     """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
-    `answer_probability.json`, `evidence.jsonl` and `reliability.md`.
+    `answer_probability.json`, `ranked_features.jsonl` and `reliability.md`.
 
-    runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: an `evidence.jsonl` of
-    such runs that are no longer there; a formula that is in both is taken from the runs. Raises InputError
-    where those were ranked by other models.
+    runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: a
+    `ranked_features.jsonl` of such runs that are no longer there; a formula that is in both is taken from
+    the runs. Raises InputError where those were ranked by other models.
     """
     found = read_runs(runs, targets, library, say)
     if earlier is not None:
-        found = _joined(found, read_evidence(earlier))
-    write_evidence(out / "evidence.jsonl", found)
+        found = _joined(found, read_features(earlier))
+    write_features(out / "ranked_features.jsonl", found)
     summary: dict[str, Any] = {}
     entries = len(Library.open(library))
     fitted, tables = list[dict[str, Any]](), list[str]()
@@ -78,12 +78,12 @@ def measure(
 
 
 def _joined(
-    found: Mapping[By, list[Evidence]], earlier: Mapping[By, list[Evidence]]
-) -> dict[By, list[Evidence]]:
+    found: Mapping[By, list[RankedFeatures]], earlier: Mapping[By, list[RankedFeatures]]
+) -> dict[By, list[RankedFeatures]]:
     if set(found) != set(earlier):
         names = ", ".join(label for _, label in earlier)
         raise InputError(f"The earlier searches were ranked by other models: {names}.")
-    joined = dict[By, list[Evidence]]()
+    joined = dict[By, list[RankedFeatures]]()
     for model, before in earlier.items():
         now = found.get(model, [])
         again = {one.formula for one in now}
@@ -91,13 +91,13 @@ def _joined(
     return joined
 
 
-def halves(searches: Sequence[Evidence]) -> tuple[list[Evidence], list[Evidence]]:
+def halves(searches: Sequence[RankedFeatures]) -> tuple[list[RankedFeatures], list[RankedFeatures]]:
     """No prototype is in both."""
     odd = [s for s in searches if hashed(s.prototype) % 2]
     return odd, [s for s in searches if not hashed(s.prototype) % 2]
 
 
-def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
+def judge(searches: Sequence[RankedFeatures]) -> tuple[dict[str, Any], list[tuple[float, bool]]]:
     """Flat figures, and (probability, was it the answer?) of every ranked crystal, each half judged by
     the other's fit.
 
@@ -126,7 +126,7 @@ def judge(searches: Sequence[Evidence]) -> tuple[dict[str, Any], list[tuple[floa
     return summary | {f"log_loss.{name}": round(value, 4) for name, value in loss.items()}, points
 
 
-def _frequency(searches: Sequence[Evidence]) -> Callable[[int | None], float]:
+def _frequency(searches: Sequence[RankedFeatures]) -> Callable[[int | None], float]:
     """How often the answer has a rank by energy, with one more of each than was seen."""
     longest = max(len(s.answers) for s in searches) + 2
     counts = np.ones(longest)

@@ -20,10 +20,10 @@ from csp.errors import InputError, MissingError
 from csp.files import write_text
 from csp.matching.matcher import Matcher
 from csp.ranking.probability import SCORED, features
-from csp.search.conclude import Answer
+from csp.search.conclude import Conclusion
 from csp.target import Target
 
-__all__ = ["COLUMNS", "By", "Evidence", "first", "read_evidence", "read_runs", "write_evidence"]
+__all__ = ["COLUMNS", "By", "RankedFeatures", "first", "read_features", "read_runs", "write_features"]
 
 COLUMNS = ("per_atom", *SCORED, "duplicates", "space_group", "orbits", "atoms", "volume")
 DECIMALS = 5
@@ -34,7 +34,7 @@ By = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
+class RankedFeatures:
     """One search by the energies of one model.
 
     prototype  the answer's, as far as halves are told by it: amounts, space group and atoms in its cell
@@ -57,10 +57,10 @@ class Evidence:
 
 def read_runs(
     runs: Sequence[Path], targets: Path, library: Path | None, say: Callable[[str], None]
-) -> dict[By, list[Evidence]]:
+) -> dict[By, list[RankedFeatures]]:
     """The finished searches of recovery benchmarks, as the model that finished ranks them, and as the
     surrogate before it, if there was one, ranked what it had relaxed."""
-    found: dict[By, list[Evidence]] = {}
+    found: dict[By, list[RankedFeatures]] = {}
     for benchmark in (_benchmark(run, targets, library) for run in runs):
         done = {outcome.name for outcome in benchmark.outcomes() if outcome.score is not None}
         if not done:
@@ -68,8 +68,8 @@ def read_runs(
         models = [(model.name, str(model.label)) for model in reversed(benchmark.models)]
         for k, truth in enumerate((t for t in benchmark.truths.truths if t.name in done), start=1):
             of_models = list(zip(models, _of(benchmark, truth), strict=True))
-            for model, evidence in of_models:
-                found.setdefault(model, []).append(evidence)
+            for model, one in of_models:
+                found.setdefault(model, []).append(one)
             places = ", ".join(f"{name} {first(one.answers) or '-'}" for (name, _), one in of_models)
             say(f"{k:4d}/{len(done)}  {truth.formula:20} by energy of {places}")
     return found
@@ -89,18 +89,20 @@ def _benchmark(run: Path, targets: Path, library: Path | None) -> Recovery:
     return Recovery.begin(settings, run, resume=True)
 
 
-def _of(benchmark: Recovery, truth: Truth) -> Iterator[Evidence]:
+def _of(benchmark: Recovery, truth: Truth) -> Iterator[RankedFeatures]:
     """By each model, the last one first."""
     settings = benchmark.settings.search(truth.formula, benchmark.settings.generators)
-    search, _ = build(settings, benchmark.out / "runs" / truth.name, resume=True)
+    folder = benchmark.out / "runs" / truth.name
+    search, _ = build(settings, settings.target(), folder, resume=True)
     unrattled = settings.model_copy(update={"rattled": 0})  # only the last model rattled
-    yield _evidence(truth, Answer(search))
+    yield _features(truth, search.conclusion)
     if len(search.models) > 1:
-        yield _evidence(truth, Answer(replace(search, models=search.models[:1], settings=unrattled)))
+        alone = replace(search, models=search.models[:1], settings=unrattled)
+        yield _features(truth, alone.conclusion)
 
 
-def _evidence(truth: Truth, answer: Answer) -> Evidence:
-    found = answer.evidence()
+def _features(truth: Truth, conclusion: Conclusion) -> RankedFeatures:
+    found = conclusion.features()
     crystals, cells = found.crystals, standard_cells(found.crystals, SYMPREC)
     shapes = [
         (0, n, n) if cell is None else (cell.space_group, len(set(cell.orbits.tolist())), len(cell.numbers))
@@ -116,7 +118,7 @@ def _evidence(truth: Truth, answer: Answer) -> Evidence:
     amounts = "-".join(map(str, Target.parse(truth.formula).anonymous))
     prototype = f"{amounts} {space_groups(truth.crystal, SYMPREC)[0]} {int(truth.crystal.n_atoms[0])}"
     known = torch.cat([column.double() for column in columns], 1)
-    return Evidence(truth.formula, prototype, known, Matcher.DEFAULT.fits(truth.crystal, crystals))
+    return RankedFeatures(truth.formula, prototype, known, Matcher.DEFAULT.fits(truth.crystal, crystals))
 
 
 def first(answers: Tensor) -> int | None:
@@ -128,7 +130,7 @@ def first(answers: Tensor) -> int | None:
 # -- the file -----------------------------------------------------------------------------------------
 
 
-def write_evidence(path: Path, found: Mapping[By, Sequence[Evidence]]) -> None:
+def write_features(path: Path, found: Mapping[By, Sequence[RankedFeatures]]) -> None:
     """A line of JSON for each search."""
     rows = [
         {
@@ -145,16 +147,16 @@ def write_evidence(path: Path, found: Mapping[By, Sequence[Evidence]]) -> None:
     write_text(path, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows))
 
 
-def read_evidence(path: Path) -> dict[By, list[Evidence]]:
-    """What `write_evidence` wrote. Raises MissingError where there is no such file."""
+def read_features(path: Path) -> dict[By, list[RankedFeatures]]:
+    """What `write_features` wrote. Raises MissingError where there is no such file."""
     if not path.is_file():
         raise MissingError(f"There is no {path}.")
-    found: dict[By, list[Evidence]] = {}
+    found: dict[By, list[RankedFeatures]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         row: dict[str, Any] = json.loads(line)
         known = torch.tensor(row["known"], dtype=torch.float64).reshape(-1, len(COLUMNS))
         answers = torch.zeros(len(known), dtype=torch.bool)
         answers[row["answers"]] = True
-        evidence = Evidence(row["formula"], row["prototype"], known, answers)
-        found.setdefault((row["model"], row["label"]), []).append(evidence)
+        one = RankedFeatures(row["formula"], row["prototype"], known, answers)
+        found.setdefault((row["model"], row["label"]), []).append(one)
     return found

@@ -35,7 +35,7 @@ from csp.protocols import EnergyModel, Generator
 from csp.ranking.rank import order
 from csp.relaxation.relax import relax_symmetric
 from csp.search.pool import round_robin
-from csp.search.search import IMPROVING_STEPS
+from csp.search.search import PRE_RELAX_STEPS
 from csp.training.cards import shipped
 from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.generator import SpaceGroupGenerator
@@ -136,11 +136,11 @@ def pooled(
     distinct = built[plausible(built, volume_per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
     screened = model.evaluate(distinct).energy.cpu()
-    improved, energy, good = relax_symmetric(distinct, model, IMPROVING_STEPS)
-    met = unique(improved, energies=energy / improved.n_atoms, energy_tolerance=SAME_ENERGY).tolist()
-    ways = _by_energy(distinct[good], screened[good]), _by_energy(improved, energy)
+    pre_relaxed, energy, good = relax_symmetric(distinct, model, PRE_RELAX_STEPS)
+    met = unique(pre_relaxed, energies=energy / pre_relaxed.n_atoms, energy_tolerance=SAME_ENERGY).tolist()
+    ways = _by_energy(distinct[good], screened[good]), _by_energy(pre_relaxed, energy)
     best = round_robin([list(dict.fromkeys(met[k] for k in way)) for way in ways], RELAXED)
-    crystals, energy, _ = relax_symmetric(improved[best], model, MAX_STEPS - IMPROVING_STEPS)
+    crystals, energy, _ = relax_symmetric(pre_relaxed[best], model, MAX_STEPS - PRE_RELAX_STEPS)
     ranked = crystals[_by_energy(crystals, energy)]
     ranked = ranked[unique(ranked) == torch.arange(len(ranked))]
     hits = Matcher.DEFAULT.fits(known.crystal, ranked).nonzero().flatten().tolist()

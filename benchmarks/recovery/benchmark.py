@@ -35,7 +35,9 @@ from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel
 from csp.relaxation.relax import relax
-from csp.search.search import STAGES, Progress, Search, check_elements
+from csp.search.funnel import Progress
+from csp.search.search import Search, check_elements
+from csp.search.stages import asked_for
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import load_model
@@ -226,21 +228,22 @@ class Recovery:
         }
         try:
             settings = self.settings.search(truth.formula, self.settings.generators)
+            target = settings.target()
             for model in self.models:
-                check_elements(settings.target(), model)
+                check_elements(target, model)
         except InputError as error:
             return Outcome(**about, score=None, refused=str(error))
         folder = self.out / "runs" / truth.name
         clock = Clock(folder / "seconds.json")
         with clock("load"):
-            search, _ = build(settings, folder, device=self.device, resume=True, progress=progress)
+            search, _ = build(settings, target, folder, device=self.device, resume=True, progress=progress)
         result, funnel = _searched(search, truth, clock)
         with clock("score"):
             chance = self._chance(truth, search)
-            truth_energy = relaxed_truth(truth.crystal, search.model, settings)
+            truth_energy = relaxed_truth(truth.crystal, search.funnel.ranking_model, settings)
         return Outcome(
             **about,
-            label=str(search.model.label),
+            label=str(search.funnel.ranking_model.label),
             score=result,
             chance=chance,
             truth_ev_per_atom=truth_energy,
@@ -258,7 +261,7 @@ class Recovery:
 
     def _chance(self, truth: Truth, search: Search) -> Chance:
         """The plausible ones of as many random crystals as each generator is asked for, by another seed."""
-        target = search.settings.target()
+        target = search.target
         generator = RandomGenerator(self.library.excluding(target), VolumePrior.load())
         wanted = search.settings.candidates
         crystals = generator.propose(target, wanted, seed=self.settings.seed + CHANCE_SEED).crystals
@@ -274,9 +277,9 @@ class Recovery:
 
 def _searched(search: Search, truth: Truth, clock: Clock) -> tuple[Score, dict[str, int]]:
     """Run the stages that are left, rank, and score; the funnel of the search."""
-    for stage in STAGES:
-        with clock(stage):
-            getattr(search, stage)()
+    for stage in asked_for(search.settings):
+        with clock(stage.name):
+            getattr(search, stage.name)()
     with clock("score"):
         prediction = search.conclude()
         run = Run.read(search, prediction)

@@ -14,7 +14,7 @@ class Budget:
     candidates  proposed by each generator
     screened    distinct candidates given a single-point energy
     relaxed     of which are relaxed, by the surrogate if there is one
-    finished    of which the relaxer relaxes on, if there is a surrogate
+    refined     of which the relaxer relaxes on, if there is a surrogate
     max_steps   of a relaxation
     rattled     best crystals that are rattled and relaxed without symmetry
     max_atoms   in the primitive cell
@@ -23,7 +23,7 @@ class Budget:
     candidates: int
     screened: int
     relaxed: int
-    finished: int
+    refined: int
     max_steps: int
     rattled: int
     max_atoms: int
@@ -34,13 +34,13 @@ class Budget:
 
 BUDGETS = {
     "small": Budget(
-        candidates=256, screened=768, relaxed=36, finished=12, max_steps=30, rattled=1, max_atoms=40
+        candidates=256, screened=768, relaxed=36, refined=12, max_steps=30, rattled=1, max_atoms=40
     ),
     "standard": Budget(
-        candidates=500, screened=1500, relaxed=160, finished=40, max_steps=60, rattled=2, max_atoms=120
+        candidates=500, screened=1500, relaxed=160, refined=40, max_steps=60, rattled=2, max_atoms=120
     ),
     "full": Budget(
-        candidates=10240, screened=30720, relaxed=500, finished=100, max_steps=200, rattled=5, max_atoms=120
+        candidates=10240, screened=30720, relaxed=500, refined=100, max_steps=200, rattled=5, max_atoms=120
     ),
 }
 

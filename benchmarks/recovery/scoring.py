@@ -75,11 +75,11 @@ class Run:
     def read(cls, search: Search, prediction: Prediction) -> Run:
         """From a finished search and its whole ranking."""
         candidates = search.store.candidates()
-        begun = search.starts
-        starts, relaxed = search.relaxed()
-        rattled = search.store.relaxed("rattle", search.model.label)[1]
-        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
-        rattled_good = [k for k, status in enumerate(rattled.status) if status.has_energy]
+        begun = search.funnel.starts
+        starts, relaxed = search.funnel.relaxed()
+        rattled = search.store.relaxed("rattle", search.funnel.ranking_model.label)[1]
+        good = relaxed.with_energy()
+        rattled_good = rattled.with_energy()
         ends = relaxed.crystals[good]
         chosen = set(starts)
         return cls(

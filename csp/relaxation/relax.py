@@ -66,6 +66,10 @@ class RelaxationResult:
     steps: Tensor
     status: list[Status]
 
+    def with_energy(self) -> list[int]:
+        """The places of those that have an energy."""
+        return [k for k, status in enumerate(self.status) if status.has_energy]
+
     def take(self, index: list[int]) -> RelaxationResult:
         """The chosen ends, in this order."""
         return RelaxationResult(

@@ -12,22 +12,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
 from csp.files import replacing_folder, write_text
-from csp.relaxation.relax import Status
 from csp.report.page import render_page
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
 
-if TYPE_CHECKING:
-    from rich.table import Table
+__all__ = ["SCHEMA", "write_report"]
 
-__all__ = ["ranking_table", "write_report"]
-
-SCHEMA = 2
+SCHEMA = 3
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 
@@ -52,71 +48,6 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         write_text(folder / "report.html", render_page(prediction, record))
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
-
-
-def ranking_table(prediction: Prediction, top: int) -> Table:
-    """The first `top` of the ranking for a terminal."""
-    from rich.table import Table
-
-    pressed = prediction.target.pressure != 0
-    table = Table(title=f"{prediction.target.formula} · {prediction.label}", header_style="bold")
-    symbol = "H" if pressed else "E"
-    uncertain = any(result.sigma_ev_per_atom is not None for result in prediction.results[:top])
-    spread = ("σ",) if uncertain else ()
-    unfinished = any(result.status != Status.CONVERGED for result in prediction.results[:top])
-    hull, probable = prediction.has_hull, prediction.has_probability
-    absolute = not (hull or probable)  # for 80 columns to be enough
-    for name in (
-        "",
-        *(("p %",) if probable else ()),
-        f"Δ{symbol} meV/at",
-        *(("hull",) if hull else ()),
-        *spread,
-        *((f"{symbol} eV/at",) if absolute else ()),
-        "space group",
-        "atoms",
-        "Å³/at",
-        "from",
-        *(("",) if unfinished else ()),
-    ):
-        left = name in ("space group", "from")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    for result in prediction.results[:top]:
-        table.add_row(
-            str(result.rank),
-            *((_percent(result.probability),) if probable else ()),
-            f"{result.above_lowest:.1f}",
-            *((_millis(result.e_above_hull_ev_per_atom, 1),) if hull else ()),
-            *(_millis(result.sigma_ev_per_atom, 0) for _ in spread),
-            *((f"{result.enthalpy_ev_per_atom:.4f}",) if absolute else ()),
-            f"{result.spacegroup} {result.spacegroup_number}",
-            str(result.n_atoms),
-            f"{result.volume_per_atom:.2f}",
-            _shortened(result.template_id or result.generator),
-            *(("" if result.status == Status.CONVERGED else "*",) if unfinished else ()),
-        )
-    notes = [prediction.who_did_what] if prediction.models else []
-    if probable:
-        notes.append("p: of being the answer")
-    notes.append(f"ordered by {prediction.order}")
-    if hull:
-        notes.append("hull: meV/at above it")
-    if unfinished:
-        notes.append("* not relaxed to the end")
-    table.caption = "; ".join(notes)
-    return table
-
-
-def _millis(value: float | None, decimals: int) -> str:
-    return "" if value is None else f"{1000 * value:z.{decimals}f}"
-
-
-def _percent(probability: float | None) -> str:
-    return "" if probability is None else f"{100 * probability:.0f}"
-
-
-def _shortened(name: str, width: int = 15) -> str:
-    return name if len(name) <= width else name[: width - 1] + "…"
 
 
 # -- contents ---------------------------------------------------------------------------------------

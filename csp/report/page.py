@@ -16,18 +16,18 @@ from csp.search.prediction import Prediction
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["STAGES", "STYLE", "draw_energy_volume", "energy_volume_svg", "render_page"]
+__all__ = ["FUNNEL", "STYLE", "draw_energy_volume", "energy_volume_svg", "render_page"]
 
-STAGES = {
+FUNNEL = {
     "proposed": "proposed by the generators",
     "built": "built in the exact composition",
     "plausible": "plausible in distances and volume",
     "unique": "distinct",
     "screened": "screened by energy",
     "labelled": "labelled to learn from",
-    "improved": "drawn ones taken a few steps downhill",
+    "pre_relaxed": "drawn ones, relaxed briefly",
     "relaxed": "relaxed",
-    "finished": "relaxed on by the last model",
+    "refined": "relaxed on by the last model",
     "converged": "converged",
     "ranked": "ranked, duplicates merged",
 }
@@ -115,7 +115,7 @@ def draw_energy_volume(axes: Axes, prediction: Prediction) -> None:
 def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:
     """(stage in words, count, length of its bar in per cent)."""
     largest = max(funnel.values(), default=0) or 1
-    return [(STAGES.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
+    return [(FUNNEL.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
 
 
 def _formula(formula: str) -> str:

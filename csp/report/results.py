@@ -1,4 +1,4 @@
-"""Finished runs: finding one again, and taking its crystals elsewhere."""
+"""RankedRun runs: finding one again, and taking its crystals elsewhere."""
 
 from __future__ import annotations
 
@@ -12,46 +12,55 @@ from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.report.files import SCHEMA
 
-__all__ = ["Finished", "export", "latest"]
+__all__ = ["RankedRun", "export", "latest"]
 
 FORMATS = (".extxyz", ".db", ".csv")
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class RankedRun:
     """The folder of a run that has been ranked, and its `ranked.json`."""
 
     folder: Path
     ranked: dict[str, Any]
 
     @staticmethod
-    def read(folder: Path) -> Finished:
+    def read(folder: Path) -> RankedRun:
         """Raises InputError where no ranking is, or one of another version of the engine."""
         try:
-            finished = Finished(folder, json.loads((folder / "ranked.json").read_text(encoding="utf-8")))
+            ranked = json.loads((folder / "ranked.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{folder} holds no finished run.") from error
-        if finished.ranked["schema"] != SCHEMA:
+        if ranked["schema"] == 2:
+            ranked = _renamed(ranked)
+        if ranked["schema"] != SCHEMA:
             raise InputError(
                 f"{folder} was ranked by another version of the engine; rank it anew with --resume."
             )
-        return finished
+        return RankedRun(folder, ranked)
 
 
-def latest(runs: Path, formula: str) -> Finished:
+def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
+    """A ranking of version 0.1 under the names of this one."""
+    names = {"improved": "pre_relaxed", "finished": "refined"}
+    funnel = {names.get(name, name): count for name, count in ranked["funnel"].items()}
+    return {**ranked, "schema": SCHEMA, "funnel": funnel}
+
+
+def latest(runs: Path, formula: str) -> RankedRun:
     """The run of a formula (as `Target.formula` writes it) that was ranked last, among the folders of `runs`.
 
     Raises MissingError if there is none.
     """
     places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for place in places:
-        finished = Finished.read(place.parent)
-        if finished.ranked["formula"] == formula:
-            return finished
+        run = RankedRun.read(place.parent)
+        if run.ranked["formula"] == formula:
+            return run
     raise MissingError(f"No run of {formula} has finished yet in {runs}.")
 
 
-def export(finished: Finished, file: Path) -> None:
+def export(run: RankedRun, file: Path) -> None:
     """Copy the ranking: crystals as relaxed (.extxyz), an ASE database (.db), or the table (.csv).
 
     The rows of the database have the keys of `ranked.json` and the energy, eV per cell. Written whole
@@ -61,19 +70,19 @@ def export(finished: Finished, file: Path) -> None:
         raise InputError(f"{file.name}: results can be written as {', '.join(FORMATS)}.")
     with replacing(file) as partial:
         if file.suffix == ".db":
-            _database(finished, partial)
+            _database(run, partial)
         else:
             source = {".extxyz": "structures.extxyz", ".csv": "ranked.csv"}[file.suffix]
-            shutil.copyfile(finished.folder / source, partial)
+            shutil.copyfile(run.folder / source, partial)
 
 
-def _database(finished: Finished, file: Path) -> None:
+def _database(run: RankedRun, file: Path) -> None:
     from ase.db import connect
     from ase.io import read
 
-    rows = finished.ranked["results"]
-    crystals = read(finished.folder / "structures.extxyz", index=":", format="extxyz") if rows else []
-    label = finished.ranked["label"] or ""
+    rows = run.ranked["results"]
+    crystals = read(run.folder / "structures.extxyz", index=":", format="extxyz") if rows else []
+    label = run.ranked["label"] or ""
     with connect(str(file), type="db") as database:
         for atoms, row in zip(crystals, rows, strict=True):
             # ASE keeps `id` for itself and allows no None

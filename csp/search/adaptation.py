@@ -12,10 +12,10 @@ from csp.protocols import EnergyModel, Learner
 from csp.search.pool import Pool
 from csp.store.store import Store
 
-__all__ = ["Adaptation", "labelling"]
+__all__ = ["Adaptation", "labelling_stage"]
 
 
-def labelling(done: int) -> str:
+def labelling_stage(done: int) -> str:
     """The stage of the labels that are made after so many rounds."""
     return f"label {done}"
 
@@ -34,7 +34,7 @@ class Adaptation:
         ids, energies = list[str](), [torch.zeros(0, dtype=torch.float64)]
         for done in range(rounds if self.learner else 0):
             assert self.learner is not None
-            found = self.store.energies(labelling(done), self.learner.label)
+            found = self.store.energies(labelling_stage(done), self.learner.label)
             ids += found[0]
             energies.append(found[1].energy)
         return ids, torch.cat(energies)
@@ -43,7 +43,7 @@ class Adaptation:
         """The model after so many rounds of labels of members of the pool."""
         return self._adapted(rounds, pool)[0]
 
-    def told(self, rounds: int, pool: Callable[[], Pool]) -> list[str]:
+    def notes(self, rounds: int, pool: Callable[[], Pool]) -> list[str]:
         """For people: on which labels the model stands and how it was adapted; empty without a learner."""
         if self.learner is None:
             return []

@@ -1,10 +1,9 @@
-"""From what a search has stored to its answer: the distinct crystals, ranked, with what is known of each."""
+"""From what a search has stored to its prediction: distinct crystals, ranked, and what is known of each."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,39 +12,42 @@ from csp.crystallography.symmetry import space_group_symbol, space_groups
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import Provenance, Uncertain
-from csp.ranking.probability import best_first, features, scores
+from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
+from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
+from csp.search.funnel import Funnel
 from csp.search.pool import merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.target import Target
 
-if TYPE_CHECKING:
-    from csp.search.search import Search
-
-__all__ = ["Answer", "Evidence"]
+__all__ = ["Conclusion", "SearchFeatures"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Ends:
-    """All ends of the last model, those of rattled crystals after the others.
+class _Relaxed:
+    """All that the last model relaxed, rattled crystals after the others.
 
-    candidate  of each the id of what was proposed
-    gained     eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled
+    Attributes:
+        candidate: Of each the id of what was proposed.
+        gained: eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled.
     """
 
-    relaxed: RelaxationResult
+    result: RelaxationResult
     candidate: list[str]
     gained: list[float | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Evidence:
-    """The R distinct crystals of a search, lowest first, and what it knows of them that may tell the answer.
+class SearchFeatures:
+    """The R distinct crystals of a search, lowest first, and what it knows of them that may tell the
+    ground truth.
 
-    per_atom    float64 [R]     energy (enthalpy), eV/atom
-    ln_p        float64 [R, 3]  see `csp.ranking.probability.scores`
-    duplicates  int64 [R]       further candidates that ended in the same crystal
+    Attributes:
+        per_atom: float64 [R], energy (enthalpy), eV/atom.
+        ln_p: float64 [R, 3], see `csp.ranking.probability.scores`.
+        duplicates: int64 [R], further candidates that relaxed to the same crystal.
     """
 
     crystals: Crystals
@@ -55,43 +57,49 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a search answers with what its store holds, all of it or the part that is done."""
+class Conclusion:
+    """What a search concludes from what its store holds, all of it or the part that is done."""
 
-    search: Search
+    target: Target
+    funnel: Funnel
+    references: References | None = None
+    answer_probability: AnswerProbability | None = None
 
     def prediction(self) -> Prediction:
-        search, ranked = self.search, self._ranking.chosen
+        """The ranked crystals, as many as the settings ask for."""
+        funnel, ranked = self.funnel, self._ranking.chosen
         probability = self._probability
-        by = probability if search.settings.order == "probability" else None
+        by = probability if funnel.settings.order == "probability" else None
         places = torch.arange(len(ranked)) if by is None else best_first(by)
-        places = places[: search.settings.top]
+        places = places[: funnel.settings.top]
         top = [self._good[k] for k in ranked[places].tolist()]
         hull, of_hull = self._hull_energy()
         return Prediction(
-            target=search.settings.target(),
-            label=search.model.label if top else None,
+            target=self.target,
+            label=funnel.ranking_model.label if top else None,
             results=self._results(top, places, probability, hull),
-            crystals=self._ends.relaxed.crystals[top],
-            funnel=self._funnel(),
-            models=tuple(dict.fromkeys(model.name for model in (search.first, search.model))),
+            crystals=self._relaxed.result.crystals[top],
+            funnel=self._counts(),
+            models=tuple(
+                dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
+            ),
             order="energy" if by is None else "probability",
             unranked=self._unranked(),
             warnings=[
-                *search.adaptation.told(search.settings.rounds, lambda: search.pool),
+                *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)
-                    for name, t in search.store.tally().items()
+                    for name, t in funnel.store.tally().items()
                     for reason, count in sorted(t.failed.items())
                 ),
                 *of_hull,
             ],
         )
 
-    def evidence(self) -> Evidence:
+    def features(self) -> SearchFeatures:
         rows = [self._good[k] for k in self._ranking.chosen.tolist()]
-        return Evidence(
-            self._ends.relaxed.crystals[rows],
+        return SearchFeatures(
+            self._relaxed.result.crystals[rows],
             self._per_atom,
             scores(self._proposed),
             self._ranking.n_duplicates,
@@ -100,35 +108,37 @@ class Answer:
     # -- what is ranked ---------------------------------------------------------------------------
 
     @cached_property
-    def _kept(self) -> tuple[list[str], RelaxationResult]:
-        """Ends of the relaxations that keep symmetry, and the ids of what was proposed."""
-        return self.search.relaxed()
+    def _symmetric(self) -> tuple[list[str], RelaxationResult]:
+        """The ids of what was proposed, and what it relaxed to keeping symmetry."""
+        return self.funnel.relaxed()
 
     @cached_property
-    def _ends(self) -> _Ends:
-        ids, relaxed = self._kept
-        store, settings = self.search.store, self.search.settings
+    def _relaxed(self) -> _Relaxed:
+        ids, relaxed = self._symmetric
+        store, settings = self.funnel.store, self.funnel.settings
         # a part of the rattled ones cannot be told from the whole
         if not store.finished or not settings.rattled:
-            return _Ends(relaxed, ids, [None] * len(ids))
-        starts = self.search.rattled(relaxed)
-        start_ids, freed = store.relaxed("rattle", self.search.model.label)
+            return _Relaxed(relaxed, ids, [None] * len(ids))
+        starts = self.funnel.rattle_starts(relaxed)
+        start_ids, freed = store.relaxed("rattle", self.funnel.ranking_model.label)
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent = [*range(len(ids)), *starts.parent]
-        ends = relaxed.followed_by(freed)
-        per_atom = self.search.per_atom(ends)
+        both = relaxed.followed_by(freed)
+        per_atom = self.funnel.per_atom(both)
         gained = gain(per_atom, parent, len(ids))
         kept = drop_unimproved(per_atom, parent, len(ids))
-        return _Ends(ends.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept])
+        return _Relaxed(
+            both.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept]
+        )
 
     @cached_property
     def _ranked(self) -> tuple[list[int], Ranking]:
-        return self.search.ranked(self._ends.relaxed)
+        return self.funnel.ranked(self._relaxed.result)
 
     @property
     def _good(self) -> list[int]:
-        """The ends that have an energy."""
+        """The places of those that have an energy."""
         return self._ranked[0]
 
     @property
@@ -138,46 +148,46 @@ class Answer:
 
     @cached_property
     def _probability(self) -> Tensor | None:
-        """float64 [R]: of each ranked crystal, lowest first, to be the answer; None if not known."""
-        order = self.search.answer_probability
-        if order is None:
+        """float64 [R]: of each ranked crystal, lowest first, to be the ground truth; None if not known."""
+        if self.answer_probability is None:
             return None
-        return order.probabilities(features(self._per_atom, scores(self._proposed)))
+        return self.answer_probability.probabilities(features(self._per_atom, scores(self._proposed)))
 
     @cached_property
     def _proposed(self) -> list[tuple[Provenance, ...]]:
         """Where each ranked crystal and its duplicates come from, lowest first."""
-        starts = self.search.starts
+        starts = self.funnel.starts
         known = dict(zip(starts.ids, starts.provenance, strict=True))
-        of_good = [known[self._ends.candidate[k]] for k in self._good]
+        of_good = [known[self._relaxed.candidate[k]] for k in self._good]
         proposed = merge_provenance(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
 
     @cached_property
     def _per_atom(self) -> Tensor:
         """float64 [R], eV, of the ranked crystals, lowest first."""
-        return self.search.per_atom(self._ends.relaxed)[self._good][self._ranking.chosen]
+        return self.funnel.per_atom(self._relaxed.result)[self._good][self._ranking.chosen]
 
-    # -- what is told -----------------------------------------------------------------------------
+    # -- what is reported -----------------------------------------------------------------------------
 
-    def _funnel(self) -> dict[str, int]:
-        search, (ids, relaxed) = self.search, self._kept
-        labels, _ = search.adaptation.labels(search.settings.rounds)
+    def _counts(self) -> dict[str, int]:
+        funnel, (ids, relaxed) = self.funnel, self._symmetric
+        labels, _ = funnel.adaptation.labels(funnel.settings.rounds)
+        first = funnel.screening_model.label
         return {
-            "proposed": sum(t.requested for t in search.store.tally().values()),
-            "built": len(search.built.ids),
-            "plausible": len(search.plausible),
-            "unique": len(search.pool.ids),
-            **({"labelled": len(labels)} if search.learner else {}),
-            "improved": len(search.store.relaxed("improve", search.first.label)[0]),
-            "relaxed": len(search.store.relaxed("relax", search.first.label)[0]),
-            **({"finished": len(ids)} if len(search.models) > 1 else {}),
+            "proposed": sum(t.requested for t in funnel.store.tally().values()),
+            "built": len(funnel.built.ids),
+            "plausible": len(funnel.plausible),
+            "unique": len(funnel.pool.ids),
+            **({"labelled": len(labels)} if funnel.learner else {}),
+            "pre_relaxed": len(funnel.store.relaxed("pre_relax", first)[0]),
+            "relaxed": len(funnel.store.relaxed("relax", first)[0]),
+            **({"refined": len(ids)} if len(funnel.models) > 1 else {}),
             "converged": sum(status == Status.CONVERGED for status in relaxed.status),
             "ranked": len(self._ranking.chosen),
         }
 
     def _unranked(self) -> list[Unranked]:
-        (ids, relaxed), by_id = self._kept, self._by_id
+        (ids, relaxed), by_id = self._symmetric, self._by_id
         return [
             Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
             for i, status in zip(ids, relaxed.status, strict=True)
@@ -186,30 +196,30 @@ class Answer:
 
     @cached_property
     def _by_id(self) -> dict[str, Provenance]:
-        built = self.search.built
+        built = self.funnel.built
         return dict(zip(built.ids, built.provenance, strict=True))
 
     def _hull_energy(self) -> tuple[float | None, list[str]]:
         """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
-        search, references = self.search, self.search.references
+        funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
-        if not search.stored("hull", len(references), search.model):
+        if not funnel.stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, ends = search.store.relaxed("hull", search.model.label)
-        return references.hull(ends, search.per_atom(ends), search.model.label)
+        _, relaxed = funnel.store.relaxed("hull", model.label)
+        return references.hull(relaxed, funnel.per_atom(relaxed), model.label)
 
     def _results(
         self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
     ) -> list[Result]:
-        """top: the ends to report, in their order; places: of each in the order by energy."""
-        ends, model = self._ends, self.search.model
-        energy, per_atom = ends.relaxed.energy, self.search.per_atom(ends.relaxed)
-        crystals = ends.relaxed.crystals[top]
-        ids, numbers = crystals.ids(), space_groups(crystals, self.search.settings.symprec)
+        """top: rows of all that was relaxed, in the order to report; places: of each in that by energy."""
+        relaxed, model = self._relaxed, self.funnel.ranking_model
+        energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
+        crystals = relaxed.result.crystals[top]
+        ids, numbers = crystals.ids(), space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
-        provenance = [self._by_id[ends.candidate[row]] for row in top]
+        provenance = [self._by_id[relaxed.candidate[row]] for row in top]
         n_duplicates = self._ranking.n_duplicates[places].tolist()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
@@ -225,13 +235,13 @@ class Answer:
                 sigma_ev_per_atom=None if sigma is None else float(sigma[k]),
                 density=masses[k] / volumes[k],
                 volume_per_atom=volumes[k] / n_atoms[k],
-                status=str(ends.relaxed.status[row]),
+                status=str(relaxed.result.status[row]),
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
                 n_duplicates=n_duplicates[k],
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
-                lowered_ev_per_atom=ends.gained[row],
+                lowered_ev_per_atom=relaxed.gained[row],
                 e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,

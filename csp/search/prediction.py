@@ -46,7 +46,7 @@ class Result:
                           missing
     rank_energy           the rank by energy, or by enthalpy under pressure
     rank_probability      the rank by probability, None where it is not known
-    probability           of being the answer (`csp.ranking.probability`), None where it is not calibrated
+    probability           of being the ground truth (`csp.ranking.probability`), None if not calibrated
     """
 
     rank: int
@@ -105,7 +105,7 @@ class Prediction:
     warnings   sentences for people
     order      what the ranks are by, "probability" or "energy"
     models     names of the energy models, in the order of their work: the first screened and relaxed, the
-               last, if another, finished; its energies rank
+               last, if another, refined; its energies rank
     """
 
     target: Target
@@ -128,8 +128,8 @@ class Prediction:
 
     @property
     def who_did_what(self) -> str:
-        """For people: "xs screened and relaxed, chgnet finished"; empty if not known."""
-        did = ("screened and relaxed", "finished")
+        """For people: "xs screened and relaxed, chgnet refined"; empty if not known."""
+        did = ("screened and relaxed", "refined")
         return ", ".join(f"{name} {what}" for name, what in zip(self.models, did, strict=False))
 
     @property
@@ -139,10 +139,10 @@ class Prediction:
 
     @property
     def has_probability(self) -> bool:
-        """Is it known how probable the results are to be the answer?"""
+        """Is it known how probable the results are to be the ground truth?"""
         return any(result.probability is not None for result in self.results)
 
     @property
     def probability_of_none(self) -> float:
-        """That the answer is none of the results, where probabilities are known."""
+        """That the ground truth is none of the results, where probabilities are known."""
         return 1.0 - sum(result.probability or 0.0 for result in self.results)

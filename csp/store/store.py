@@ -107,6 +107,7 @@ class Store:
         with store._transaction() as connection:
             tables.create(connection)
             started = store._claim(connection, tables.runs, row)
+            tables.upgrade(connection, run)
         if started:
             return store
         if not resume:
@@ -132,6 +133,8 @@ class Store:
         store = cls(location, run)
         with store._transaction() as connection:
             known = sql.inspect(connection).has_table(tables.runs.name)
+            if known:
+                tables.upgrade(connection, run)
         if not known or not store._run_row:
             raise InputError(f"{store._place} does not hold the run {run!r}.")
         return store

@@ -21,10 +21,13 @@ __all__ = [
     "place",
     "runs",
     "shards",
+    "upgrade",
 ]
 
 FILE = "run.sqlite"
-SCHEMA = 1
+SCHEMA = 2
+RENAMED_STAGES = {"improve": "pre_relax", "judge": "rescore", "finish": "refine"}  # of schema 1
+RENAMED_SETTINGS = {"finished": "refined"}
 BUSY_TIMEOUT = 60.0  # seconds that a writer waits for another
 CREATION = 0x637370  # number of the lock under which PostgreSQL's tables are made
 
@@ -122,6 +125,28 @@ def create(connection: sql.Connection) -> None:
         connection.execute(sql.schema.CreateTable(table, if_not_exists=True))
         for index in sorted(table.indexes, key=lambda index: str(index.name)):
             connection.execute(sql.schema.CreateIndex(index, if_not_exists=True))
+
+
+def upgrade(connection: sql.Connection, run: str) -> None:
+    """Give what a run of schema 1 has stored the names of this one; other runs stay as they are."""
+    row = (
+        connection.execute(sql.select(runs).where(runs.c.id == run).with_for_update())
+        .mappings()
+        .one_or_none()
+    )
+    if row is None or row["schema"] != 1:
+        return
+    for old, new in RENAMED_STAGES.items():
+        mine = (shards.c.run_id == run) & (shards.c.stage == old)
+        columns = [c if c.name != "stage" else sql.literal(new).label("stage") for c in shards.c]
+        connection.execute(sql.insert(shards).from_select(shards.c.keys(), sql.select(*columns).where(mine)))
+        for table in (energies, outcomes):
+            rows = (table.c.run_id == run) & (table.c.stage == old)
+            connection.execute(sql.update(table).where(rows).values(stage=new))
+        connection.execute(sql.delete(shards).where(mine))
+    settings = {RENAMED_SETTINGS.get(name, name): value for name, value in row["settings"].items()}
+    statement = sql.update(runs).where(runs.c.id == run)
+    connection.execute(statement.values(schema=SCHEMA, settings=settings))
 
 
 def place(location: Path | str) -> str:

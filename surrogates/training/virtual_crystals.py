@@ -186,7 +186,7 @@ def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     return crystal.with_geometry(cell, crystal.frac + moves @ torch.linalg.inv(cell[0]))
 
 
-def relax_symmetric(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
+def step_downhill(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
     """One cautious step along forces and stress: at most 0.15 Å an atom and 5 % of strain."""
     step = 0.03 * forces
     step = step * (0.15 / step.norm(dim=1, keepdim=True).clamp(min=0.15))
@@ -308,7 +308,7 @@ def _steps_down(walkers: Labelled, teacher: EnergyModel, recipe: VirtualRecipe) 
         last = rounds[-1]
         assert last.forces is not None
         assert last.stress is not None
-        moved = relax_symmetric(last.crystals, last.forces.double(), last.stress.double())
+        moved = step_downhill(last.crystals, last.forces.double(), last.stress.double())
         rounds.append(_evaluated(moved, [f"walk{step}:{how}" for how in walkers.ids], teacher))
     return rounds[1:]
 

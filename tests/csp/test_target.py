@@ -73,7 +73,7 @@ def test_formula_units() -> None:
 )
 def test_settings_refuse(values: dict, says: str) -> None:
     with pytest.raises(InputError, match=says):
-        SearchSettings.read(**values)
+        SearchSettings.read(**values).target()
 
 
 def test_settings_read_lists_and_give_targets() -> None:
@@ -84,7 +84,7 @@ def test_settings_read_lists_and_give_targets() -> None:
     assert settings.target().space_groups == {221}
     assert SearchSettings.read(formula="Si").target().space_groups is None
     with pytest.raises(InputError, match="space group"):
-        SearchSettings.read(formula="Si", space_groups="62", exclude_space_groups="62")
+        SearchSettings.read(formula="Si", space_groups="62", exclude_space_groups="62").target()
     assert SearchSettings.read(**settings.model_dump(mode="json")) == settings
     cubic = SearchSettings.read(formula="Si", crystal_systems="cubic,triclinic", exclude_space_groups="1")
     assert cubic.target().space_groups == {2, *range(195, 231)}

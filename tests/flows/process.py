@@ -33,7 +33,7 @@ class Csp:
         return self.home / "up.log"
 
     def start(self, *words: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "flows.cli", *words]
+        command = [sys.executable, "-m", "csp", *words]
         return subprocess.Popen(
             command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -46,7 +46,7 @@ class Csp:
 
     def up(self, *options: str) -> subprocess.Popen[bytes]:
         """`csp up`, when it says that it is; what it and its runs say goes to a file."""
-        command = [sys.executable, "-m", "flows.cli", "up", "--port", str(self.port), *options]
+        command = [sys.executable, "-m", "csp", "up", "--port", str(self.port), *options]
         self.home.mkdir(exist_ok=True)
         said = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:

@@ -46,7 +46,7 @@ def test_choices_ranges_and_defaults_are_those_of_the_settings() -> None:
     for name, field in SearchSettings.model_fields.items():
         if name not in FIRST:
             assert getattr(DEFAULTS, name) == field.default
-    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, "none", None, DEFAULTS) == SearchSettings.read(
+    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, "none", None, DEFAULTS)[0] == SearchSettings.read(
         formula="GaAs"
     )
 

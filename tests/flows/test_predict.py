@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from csp.errors import InputError, MissingError
-from csp.report.results import Finished, export, latest
-from csp.search.search import STAGES
+from csp.report.results import RankedRun, export, latest
+from csp.search.search import Search
+from csp.search.stages import STAGES, asked_for, time_shares
 from csp.settings import SearchSettings
 from flows.form import Advanced
 from flows.many import read_formulas
 from flows.predict import predict
-from flows.progress import Pace, _duration, shares
+from flows.progress import Pace, _duration
 
 CHEAP = Advanced(screened=4, relaxed=2, rattled=0, max_steps=2, max_atoms=4)
 
@@ -70,7 +71,7 @@ def test_results_are_found_and_exported(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="GaAs"):
         latest(tmp_path, "GaAs")
     with pytest.raises(InputError, match="no finished run"):
-        Finished.read(tmp_path / "unfinished")
+        RankedRun.read(tmp_path / "unfinished")
 
 
 def test_the_summary_and_the_picture(finished: Path) -> None:
@@ -124,12 +125,21 @@ def test_a_csv_of_formulas(tmp_path: Path) -> None:
         read_formulas(tmp_path / "none.csv")
 
 
-@pytest.mark.parametrize(("models", "hull"), [(1, False), (2, False), (2, True)])
-def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models: int, hull: bool) -> None:
+DOING = {stage.name: stage.doing for stage in STAGES}
+
+
+def settings(**values: object) -> SearchSettings:
+    return SearchSettings.read(formula="NaCl", **values)
+
+
+@pytest.mark.parametrize(
+    "asked", [settings(relaxer="none"), settings(), settings(hull=True), settings(labeller="gpaw", hull=True)]
+)
+def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: SearchSettings) -> None:
     """A search that takes 10 s a per cent of its work."""
-    parts = shares(models, labels=False, hull=hull)
-    assert sum(parts.values()) == 100
-    pace, passed, percents = Pace(parts), 0.0, []
+    parts = time_shares(asked)
+    assert sum(parts.values()) == pytest.approx(100)
+    pace, passed, percents = Pace(parts, DOING), 0.0, []
     for stage, share in parts.items():
         for done in range(101):
             now = 10 * (passed + share * done / 100)
@@ -141,21 +151,28 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(models:
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
-    idle = {"label", *(["judge", "finish"] if models == 1 else []), *([] if hull else ["hull"])}
-    assert set(STAGES) - idle == set(parts) - {"filter"}
+
+
+def test_every_stage_is_a_method_and_is_asked_for_by_what_needs_it() -> None:
+    for stage in STAGES:
+        assert callable(getattr(Search, stage.name))
+    everything = settings(labeller="gpaw", hull=True)
+    assert [stage.name for stage in asked_for(everything)] == [stage.name for stage in STAGES]
+    least = [stage.name for stage in asked_for(settings(relaxer="none"))]
+    assert least == ["propose", "filter", "screen", "pre_relax", "relax", "rattle"]
 
 
 def test_labelling_takes_its_share_of_the_progress() -> None:
-    pace = Pace(shares(1, labels=True))
-    assert sum(pace.shares.values()) == pytest.approx(100)
-    assert list(pace.shares) == ["propose", "filter", "screen", "label", "improve", "relax", "rattle"]
-    assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(0.6 * 13 + 20)
+    pace = Pace(time_shares(settings(relaxer="none", labeller="gpaw")), DOING)
+    assert list(pace.shares) == ["propose", "filter", "screen", "label", "pre_relax", "relax", "rattle"]
+    before = sum(pace.shares[name] for name in ("propose", "filter", "screen"))
+    assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(before + pace.shares["label"] / 2)
 
 
 def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
-    pace = Pace(shares(1, labels=False))
+    pace = Pace({"screen": 40.0, "relax": 50.0, "rattle": 10.0}, DOING)
     pace.at("relax", 90, 100, now=0.0)
-    assert "about 8 min left" in pace.at("relax", 91, 100, now=15.0)[1]  # 15.0 s for 0.26 %, 8.34 % left
+    assert "about 7 min left" in pace.at("relax", 91, 100, now=15.0)[1]  # 15.0 s for 0.5 %, 14.5 % left
 
 
 @pytest.mark.parametrize(

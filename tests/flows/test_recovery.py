@@ -26,10 +26,10 @@ STAGES = (
     "proposing",
     "screening",
     "relaxing",
-    "finishing",
+    "refining",
     "rattling",
-)  # as the progress says; judging is short
-SEARCH = {"screened": 40, "relaxed": 20, "finished": 8, "rattled": 2, "max_steps": 6, "max_atoms": 8}
+)  # as the progress says; rescoring is short
+SEARCH = {"screened": 40, "relaxed": 20, "refined": 8, "rattled": 2, "max_steps": 6, "max_atoms": 8}
 OPTIONS = [word for name, n in SEARCH.items() for word in (f"--{name.replace('_', '-')}", str(n))]
 CANDIDATES = 300
 AWAY = 30.0  # seconds

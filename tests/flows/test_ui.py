@@ -68,7 +68,7 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     open_form(page, csp)
     field(page, "Formula").fill("GaAs")
     for title, number in {
-        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Finished": 2, "Rattled": 0, "Steps": 2,
+        "Candidates": 12, "Screened": 4, "Relaxed": 2, "Refined": 2, "Rattled": 0, "Steps": 2,
         "Largest cell": 4,
     }.items():  # fmt: skip
         field(page, title).fill(str(number))

@@ -39,7 +39,8 @@ def search(folder: Path, model: LennardJones, *, resume: bool = False) -> Search
     values = SETTINGS.model_dump(mode="json")
     store = Store.begin(folder, values, formula="NaCl", versions={}, resume=resume)
     learner = ActiveLearner(Potential(model), folder / "labels")
-    return Search(SETTINGS, [Strained()], [surrogate()], 16.0, store, learner=learner)
+    target = SETTINGS.target()
+    return Search(SETTINGS, target, [Strained()], [surrogate()], 16.0, store, learner=learner)
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from benchmarks.calibration.benchmark import _reliability, halves, judge
-from benchmarks.calibration.ranked_features import COLUMNS, Evidence, read_evidence, write_evidence
+from benchmarks.calibration.ranked_features import COLUMNS, RankedFeatures, read_features, write_features
 from csp.errors import InputError
 from csp.ranking.probability import FEATURES, SOFT, AnswerProbability
 
 TRUTH = AnswerProbability((0.6, 1.2, 0.4), none=-0.5)
 
 
-def searches(n: int) -> list[Evidence]:
+def searches(n: int) -> list[RankedFeatures]:
     """With the answer drawn from the true probabilities; by energy alone it is often not first."""
     torch.manual_seed(1)
     made = []
@@ -26,15 +26,15 @@ def searches(n: int) -> list[Evidence]:
         known[:, 1], known[:, 2], known[:, 3] = x[:, 1], x[:, 1], x[:, 2]
         p = TRUTH.probabilities(x)
         answer = torch.multinomial(torch.cat([p, 1 - p.sum()[None]]), 1)
-        made.append(Evidence(f"A{k}", f"prototype {k % 97}", known, torch.arange(8) == answer))
+        made.append(RankedFeatures(f"A{k}", f"prototype {k % 97}", known, torch.arange(8) == answer))
         torch.testing.assert_close(made[-1].features, x)
     return made
 
 
-def test_evidence_is_read_as_written(tmp_path: Path) -> None:
+def test_features_are_read_as_written(tmp_path: Path) -> None:
     made = {("m", "PBE/none/1"): searches(5), ("n", "PBE/none/2"): searches(3)}
-    write_evidence(tmp_path / "evidence.jsonl", made)
-    read = read_evidence(tmp_path / "evidence.jsonl")
+    write_features(tmp_path / "ranked_features.jsonl", made)
+    read = read_features(tmp_path / "ranked_features.jsonl")
     assert {
         by: [(s.formula, s.prototype, s.answers.tolist()) for s in some] for by, some in read.items()
     } == {by: [(s.formula, s.prototype, s.answers.tolist()) for s in some] for by, some in made.items()}

@@ -29,7 +29,7 @@ from flows.benchmark import benchmark
 from tests.lennard_jones import LennardJones
 from tests.places import ROOT
 
-TINY = Budget(candidates=16, screened=8, relaxed=4, finished=4, max_steps=20, rattled=1, max_atoms=6)
+TINY = Budget(candidates=16, screened=8, relaxed=4, refined=4, max_steps=20, rattled=1, max_atoms=6)
 
 
 def use_lennard_jones(patch: pytest.MonkeyPatch) -> None:

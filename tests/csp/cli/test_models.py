@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from csp.cli.predict import main
+from csp.__main__ import main
 from surrogates import zoo
 from surrogates.potentials import catalogue as published
 from tests.untrained import checkpoint

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from csp.cli.predict import main
+from csp.__main__ import main
 
 SMALL = "--candidates=24 --screened=6 --relaxed=3 --rattled=1 --max-steps=3 --max-atoms=6".split()  # noqa: SIM905
 
@@ -36,11 +36,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_the_files(run: Path) -> None:
     ranked = json.loads((run / "ranked.json").read_text())
-    assert ranked["schema"] == 2
+    assert ranked["schema"] == 3
     assert ranked["formula"] == "NaCl"
     assert ranked["label"].startswith("PBE+U/MP2020/chgnet-0.3.0")
     assert list(ranked["funnel"]) == [
-        "proposed", "built", "plausible", "unique", "improved", "relaxed", "finished",
+        "proposed", "built", "plausible", "unique", "pre_relaxed", "relaxed", "refined",
         "converged", "ranked",
     ]  # fmt: skip
     assert {

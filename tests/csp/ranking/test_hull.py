@@ -230,7 +230,8 @@ def search(folder: Path, references: References | None, model: LennardJones | No
     fewer = {"candidates": 6, "screened": 4, "relaxed": 3, "rattled": 0, "max_steps": 20}
     settings = SETTINGS.model_copy(update={**fewer, "hull": references is not None})
     store = Store.begin(folder, {"of": "the same"}, formula="NaCl", versions={}, resume=True)
-    return Search(settings, [Strained()], [model or LennardJones()], 16.0, store, references=references)
+    models = [model or LennardJones()]
+    return Search(settings, settings.target(), [Strained()], models, 16.0, store, references=references)
 
 
 def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:

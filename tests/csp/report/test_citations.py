@@ -16,7 +16,8 @@ def test_by_words_in_the_names_of_parts_each_once() -> None:
 
 @pytest.mark.parametrize(("relaxer", "others"), [("chgnet", ["CHGNet"]), ("none", [])])
 def test_of_a_run(relaxer: str, others: list[str], tmp_path: Path) -> None:
-    _, record = build(SearchSettings.read(formula="NaCl", relaxer=relaxer), tmp_path)
+    settings = SearchSettings.read(formula="NaCl", relaxer=relaxer)
+    _, record = build(settings, settings.target(), tmp_path)
     ours = ["Materials Project", "Formation energies of the Materials Project of 2018"]
     assert [text.split(":")[0] for text in record.citations] == [
         "pymatgen", "spglib", *ours, *others, "AFLOW prototypes",

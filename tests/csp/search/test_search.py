@@ -86,7 +86,8 @@ def search(
 ) -> Search:
     store = Store.begin(folder, settings.model_dump(mode="json"), formula="NaCl", versions={}, resume=resume)
     models = [surrogate] if surrogate else []
-    return Search(settings, [Strained()], [*models, model or LennardJones()], 16.0, store)
+    models.append(model or LennardJones())
+    return Search(settings, settings.target(), [Strained()], models, 16.0, store)
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,12 @@ def test_finds_the_densest_packing_first(undisturbed: Prediction) -> None:
 
 def test_the_funnel_counts_everything(undisturbed: Prediction) -> None:
     funnel = undisturbed.funnel
-    stages = ["proposed", "built", "plausible", "unique", "improved", "relaxed", "converged", "ranked"]
+    stages = ["proposed", "built", "plausible", "unique", "pre_relaxed", "relaxed", "converged", "ranked"]
     assert list(funnel) == stages
     assert funnel["proposed"] == 12
     assert funnel["built"] == 11
     assert "unlucky" in undisturbed.warnings[0]
-    assert funnel["improved"] == 9
+    assert funnel["pre_relaxed"] == 9
     assert funnel["relaxed"] == 3  # the ends that did not meet
     assert sum(r.n_duplicates + 1 for r in undisturbed.results) >= funnel["converged"]
 
@@ -188,42 +189,43 @@ class HalfKnown(Strained):
         return replace(proposals, provenance=named)
 
 
-def test_what_no_template_vouches_for_is_relaxed_from_where_it_was_improved_to(tmp_path: Path) -> None:
+def test_what_no_template_vouches_for_is_relaxed_from_where_it_was_pre_relaxed_to(tmp_path: Path) -> None:
     run = search(tmp_path)
     run = replace(run, generators=[HalfKnown()])
     run.run()
-    ids, ends = run.store.relaxed("improve", LennardJones.label)
-    drawn = [i for i, one in zip(run.pool.ids, run.pool.provenance, strict=True) if not one[0].template_id]
+    ids, ends = run.store.relaxed("pre_relax", LennardJones.label)
+    pool, starts = run.funnel.pool, run.funnel.starts
+    drawn = [i for i, one in zip(pool.ids, pool.provenance, strict=True) if not one[0].template_id]
     assert sorted(ids) == sorted(drawn)
-    assert 0 < len(drawn) < len(run.pool.ids)
-    by_id = dict(zip(run.pool.ids, run.pool.crystals.ids(), strict=True))
-    improved = dict(zip(ids, ends.crystals.ids(), strict=True))
-    for i, start in zip(run.starts.ids, run.starts.crystals.ids(), strict=True):
-        assert start == improved.get(i, by_id[i])
+    assert 0 < len(drawn) < len(pool.ids)
+    by_id = dict(zip(pool.ids, pool.crystals.ids(), strict=True))
+    pre_relaxed = dict(zip(ids, ends.crystals.ids(), strict=True))
+    for i, start in zip(starts.ids, starts.crystals.ids(), strict=True):
+        assert start == pre_relaxed.get(i, by_id[i])
     screened, evaluation = run.store.energies("screen", LennardJones.label)
     before = dict(zip(screened, evaluation.energy.tolist(), strict=True))
     assert all(float(e) <= before[i] for i, e in zip(ids, ends.energy, strict=True))
 
 
 def test_the_surrogate_goes_before_and_the_last_model_ranks(tmp_path: Path) -> None:
-    settings = SETTINGS.model_copy(update={"finished": 2})
+    settings = SETTINGS.model_copy(update={"refined": 2})
     run = search(tmp_path, settings=settings, surrogate=Softer())
     prediction = run.run()
     assert prediction.label == LennardJones.label
     funnel = prediction.funnel
-    assert (funnel["relaxed"], funnel["finished"]) == (3, 2)
+    assert (funnel["relaxed"], funnel["refined"]) == (3, 2)
     energy = LennardJones().evaluate(prediction.crystals).energy / prediction.crystals.n_atoms
     np.testing.assert_allclose([r.energy_ev_per_atom for r in prediction.results], energy, atol=1e-9)
     assert prediction.results[0].spacegroup_number == 221
-    # the finished ones begin where the surrogate ended, and are still known as the candidates they were
-    candidates, ends = run.relaxed()
+    # the refined ones begin where the surrogate ended, and are still known as the candidates they were
+    candidates, ends = run.funnel.relaxed()
     starts = run.store.relaxed("relax", Softer.label)[0]
     assert set(candidates) <= set(starts)
     assert len(ends.crystals) == len(set(candidates)) == 2
-    # the three that are left when doubles are gone are judged by the last model, and the lowest goes on
-    ids, judged = run.store.energies("judge", LennardJones.label)
+    # the three that are left when doubles are gone are rescored by the last model, and the lowest goes on
+    ids, rescored = run.store.energies("rescore", LennardJones.label)
     assert len(ids) == 3
-    assert ids[int(judged.energy.argmin())] in run.starts.crystals.ids()  # all have two atoms
+    assert ids[int(rescored.energy.argmin())] in run.funnel.starts.crystals.ids()  # all have two atoms
 
 
 def test_what_several_generators_proposed_is_told(tmp_path: Path) -> None:

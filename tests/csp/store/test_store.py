@@ -370,3 +370,32 @@ def test_an_interrupted_write_leaves_nothing_of_its_shard(tmp_path: Path) -> Non
         store.write_proposals("a", 0, proposals("a", 0, 5))
     assert dump(tmp_path) == []
     assert begin(tmp_path, resume=True).done(PROPOSALS, "a") == set()
+
+
+def test_a_run_of_schema_1_goes_on_under_the_names_of_this_one(tmp_path: Path) -> None:
+    """What version 0.1 stored, by the names it used: the same rows are found, other runs are left alone."""
+    settings = {"seed": 0, "refined": 4}
+    for run in ("old", "other"):
+        store = Store.begin(tmp_path, settings, formula="NaCl", versions={}, run=run)
+        store.write_relaxed("pre_relax", 0, [f"p{k}" for k in range(6)], relaxed(6))
+        store.write_energies("rescore", 0, ["a"], Evaluation(LABEL, torch.tensor([-1.0]).double()))
+        store.write_relaxed("refine", 1, [f"r{k}" for k in range(6)], relaxed(6))
+    with sqlite3.connect(tmp_path / tables.FILE) as connection:
+        for new, old in (("pre_relax", "improve"), ("rescore", "judge"), ("refine", "finish")):
+            for table in ("energies", "outcomes", "shards"):
+                connection.execute(f"UPDATE {table} SET stage = '{old}' WHERE stage = '{new}'")
+        connection.execute("""UPDATE runs SET schema = 1, settings = '{"seed": 0, "finished": 4}'""")
+    connection.close()
+    store = Store.begin(tmp_path, settings, formula="NaCl", versions={}, resume=True, run="old")
+    assert store.settings == settings
+    ids, found = store.relaxed("pre_relax", LABEL)
+    assert ids == [f"p{k}" for k in range(6)]
+    assert_same_crystals(found.crystals, relaxed(6).crystals)
+    assert store.energies("rescore", LABEL)[0] == ["a"]
+    assert [store.done(stage) for stage in ("pre_relax", "rescore", "refine")] == [{0}, {0}, {1}]
+    assert not any(store.done(stage) for stage in ("improve", "judge", "finish"))
+    with sqlite3.connect(tmp_path / tables.FILE) as connection:
+        left = connection.execute("SELECT DISTINCT stage FROM shards WHERE run_id = 'other'").fetchall()
+    connection.close()
+    assert sorted(left) == [("finish",), ("improve",), ("judge",)]
+    assert Store.open(tmp_path, "other").done("refine") == {1}

@@ -12,7 +12,7 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from csp.cli.predict import main
+from csp.__main__ import main
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from surrogates import zoo

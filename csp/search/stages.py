@@ -1,0 +1,91 @@
+"""The one table of a search's stages: what runs, in which order, in which portions, and what people are told.
+
+The search, the flows and both progress displays read it, so that no stage can be missing in one of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from csp.settings import SearchSettings
+
+__all__ = ["BY_NAME", "STAGES", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
+
+ON_GPU = 32  # times as many crystals in a shard as on a CPU
+
+Share = tuple[int, int]
+"""(k, n): every n-th shard of a stage from the k-th, so that n workers do a stage between them."""
+
+WHOLE: Share = (0, 1)
+
+
+def _always(settings: SearchSettings) -> bool:
+    return True
+
+
+def _two_models(settings: SearchSettings) -> bool:
+    return len(settings.models) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a search.
+
+    Attributes:
+        name: Of the method of `csp.search.search.Search`, and in the store.
+        doing: What people are told while it runs.
+        weight: Its share of the time, relative to the other stages'. Measured on the 35 compositions in
+            `benchmarks/results/standard`; those of `label` and `hull` are guesses.
+        shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
+        by_model: Does an energy model compute in it, on a GPU if there is one?
+        asked: Do these settings ask for it?
+    """
+
+    name: str
+    doing: str
+    weight: float
+    shard: int = 0
+    by_model: bool = False
+    asked: Callable[[SearchSettings], bool] = _always
+
+    def shard_on(self, device: str) -> int:
+        """Crystals in one shard on a device of the type "cpu" or "cuda"."""
+        return self.shard * (ON_GPU if self.by_model and device != "cpu" else 1)
+
+
+STAGES = (
+    Stage("propose", "proposing candidates", 6, 256),
+    Stage("filter", "dropping what is crowded or there twice", 1),
+    Stage("screen", "screening", 3, 256, by_model=True),
+    Stage("label", "labelling", 67, 1, asked=lambda settings: settings.labeller != "none"),
+    Stage("pre_relax", "relaxing drawn candidates briefly", 41, 120, by_model=True),
+    # 40 relax a quarter to a third faster than 16 at a time
+    Stage("relax", "relaxing", 19, 40, by_model=True),
+    Stage("rescore", "rescoring", 3, 40, by_model=True, asked=_two_models),
+    Stage("refine", "refining", 23, 10, by_model=True, asked=_two_models),
+    Stage("rattle", "rattling the best", 4, 8, by_model=True),
+    Stage("hull", "relaxing references of the hull", 100, 1, by_model=True, asked=lambda s: s.hull),
+)
+
+BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def asked_for(settings: SearchSettings) -> list[Stage]:
+    """The stages that a search with these settings runs, in order."""
+    return [stage for stage in STAGES if stage.asked(settings)]
+
+
+def time_shares(settings: SearchSettings) -> dict[str, float]:
+    """Per cent of the whole time that each stage is expected to take, by name."""
+    stages = asked_for(settings)
+    total = sum(stage.weight for stage in stages)
+    return {stage.name: 100 * stage.weight / total for stage in stages}
+
+
+def shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:
+    """(shard number, its range) of n things in shards of `size`; those of the share only."""
+    mine, shares = share
+    for shard in range(mine, math.ceil(n / size), shares):
+        yield shard, range(shard * size, min(n, (shard + 1) * size))
