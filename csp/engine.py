@@ -28,7 +28,7 @@ from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.generator import SpaceGroupGenerator
 from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
-from surrogates.active_learning import TransferLearner
+from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
@@ -76,7 +76,7 @@ def build(
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
         check_elements(target, labeller, "choose another --labeller")
-        learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
+        learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
     record = RunRecord(

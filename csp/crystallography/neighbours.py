@@ -31,6 +31,7 @@ PAIR_IMAGES_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 26}  # CPU: about the last-l
 
 
 def _covalent_radii() -> Tensor:
+    """`ase.data.covalent_radii` in a file: trainings run where there is no ASE. A test compares the two."""
     text = (resources.files("csp") / "data" / "covalent_radii.json").read_text()
     known = json.loads(text)["covalent_radii"]
     radii = torch.full((119,), math.nan, dtype=torch.float64)
