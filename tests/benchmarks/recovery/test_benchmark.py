@@ -128,9 +128,9 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
 
 def test_wrong_settings_are_told_before_any_work(targets: Path, tmp_path: Path) -> None:
     for wrong, sentence in (
-        ({"budget": "huge"}, "--budget"),
+        ({"budget": "huge"}, "budget: "),
         ({"generators": "template,magic"}, "magic"),
-        ({"seed": -1}, "--seed"),
+        ({"seed": -1}, "seed: "),
     ):
         with pytest.raises(InputError, match=sentence):
             RecoverySettings.read(**{"targets": targets, **wrong})

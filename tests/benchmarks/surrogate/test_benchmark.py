@@ -270,8 +270,8 @@ def test_the_right_head_of_the_right_training(tmp_path: Path) -> None:
     assert torch.equal(again.scores(salt), ours.scores(salt))
 
     for names, path, sentence in (
-        ([str(relaxed)], None, "without virtual crystals; name it with --baseline-relaxed"),
-        ([], joint, "with virtual crystals; name it with --models"),
+        ([str(relaxed)], None, "without virtual crystals; name it as `baseline_relaxed`"),
+        ([], joint, "with virtual crystals; name it among `models`"),
         ([], Path("chgnet"), "neither a weights file nor a checkpoint"),
         ([str(joint)] * 2, None, "Two models are called joint"),
     ):
