@@ -101,6 +101,10 @@ def build(
         learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
+    generators = [
+        given.generators[name] if name in given.generators else _generator(name, library, volume)
+        for name in settings.generators
+    ]
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
@@ -126,10 +130,6 @@ def build(
         resume=resume,
         run=str(out) if store_url else "run",
     )
-    generators = [
-        given.generators[name] if name in given.generators else _generator(name, library, volume)
-        for name in settings.generators
-    ]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
