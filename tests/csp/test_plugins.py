@@ -1,4 +1,4 @@
-"""What other packages offer, as a person meets it: a distribution that is really there, in a process of its own."""
+"""What other packages offer, as a person meets it: an installed distribution, in a process of its own."""
 
 from __future__ import annotations
 
@@ -65,7 +65,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     install(
         folder,
         "swarm",
-        "[csp.generators]\nrocksalt = swarm:Rocksalt\nnothing = swarm:make_nothing\ntemplate = swarm:Rocksalt\n"
+        "[csp.generators]\nrocksalt = swarm:Rocksalt\nnothing = swarm:make_nothing\n"
+        "template = swarm:Rocksalt\n"
         "[csp.models]\npair = swarm:make_pair\nnothing = swarm:make_nothing\nchgnet = swarm:make_pair\n"
         "gone = swarm:not_there\n",
     )
@@ -121,7 +122,10 @@ def test_a_search_by_the_names_of_another_package(site: Path, tmp_path: Path) ->
         (["--relaxer", "chgnet"], "swarm 1.2 offers a model 'chgnet', which is the name of one of"),
         (["--relaxer", "gone"], "gone of swarm 1.2 cannot be imported"),
         (["--relaxer", "nothing"], "nothing of swarm 1.2 gives a str, which is no energy model"),
-        (["--relaxer", "pair", "--generators", "nothing"], "nothing of swarm 1.2 gives a str, not a generator"),
+        (
+            ["--relaxer", "pair", "--generators", "nothing"],
+            "nothing of swarm 1.2 gives a str, not a generator",
+        ),
         (["--generators", "swarms"], "there is no generator 'swarms'; choose from template"),
     ],
 )
