@@ -1,10 +1,14 @@
-"""How the threads of this process wait for work. It imports nothing that is slow to import."""
+"""How the threads of this process wait for work, and what a forked process does without them.
+
+It imports nothing that is slow to import.
+"""
 
 from __future__ import annotations
 
 import os
+import sys
 
-__all__ = ["wait_asleep"]
+__all__ = ["one_thread_after_fork", "wait_asleep"]
 
 
 def wait_asleep() -> None:
@@ -21,3 +25,20 @@ def wait_asleep() -> None:
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("KMP_BLOCKTIME", "0")  # of Intel's library; milliseconds to spin before sleeping
+
+
+def one_thread_after_fork() -> None:
+    """Have torch compute in one thread in the processes that this one forks, as `multiprocessing` does.
+
+    Only the thread that forks lives on in the child. The OpenMP library there still believes in the others
+    that it had in the parent, and waits for ever for their share of the first large operation, which is
+    the copying of a model's weights. In one thread nothing is shared out. A pool of such processes keeps
+    the cores busy all the same.
+    """
+    if hasattr(os, "register_at_fork"):  # not on Windows, which does not fork
+        os.register_at_fork(after_in_child=_one_thread)
+
+
+def _one_thread() -> None:
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

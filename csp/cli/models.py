@@ -10,6 +10,7 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from csp import plugins
 from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
 
@@ -45,10 +46,12 @@ def list_all() -> None:
         about = f"{potential.functional}/{potential.correction}\n{potential.licence}"
         size = _megabytes(files) if files else "–"
         table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
+    for name, (about, usable) in plugins.about(plugins.MODELS, zoo.our_names()).items():
+        table.add_row(name, about, "–", "–", "yes" if usable else "refused")
     output.print(table, soft_wrap=False)
     if not cards:
         output.print("No model of ours comes with this version.")
-    output.print("The folder of any TensorNet potential of matgl can be named as well.")
+    output.print("The folder of any potential of matgl can be named as well.")
 
 
 @app.command()
@@ -59,7 +62,10 @@ def card(name: Name) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
+    if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
+        rows = _offered_card(name, plugins.origin(offered))
+    else:
+        rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
         table.add_row(key, value)
     output.print(table, soft_wrap=False)
@@ -119,6 +125,9 @@ def _verified(name: str) -> str:
     from surrogates import zoo
     from surrogates.potentials import catalogue as published
 
+    if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
+        zoo.load_model(name)
+        return f"loads; it comes from {plugins.origin(offered)}, and no hash is published to compare it with"
     if zoo.is_ours(name):
         return f"sha256 {zoo.verify(name).sha256[:12]}… as in its card"
     found, expected = published.hashes(name)
@@ -174,6 +183,16 @@ def _published_card(name: str) -> Iterator[tuple[str, str]]:
     yield "elements", _symbols(model.elements)
     yield "here", f"{files[-1].parent}, {_megabytes(files)} MB"
     yield "sha256", published.hashes(name)[0]
+
+
+def _offered_card(name: str, origin: str) -> Iterator[tuple[str, str]]:
+    from surrogates import zoo
+
+    model = zoo.load_model(name)
+    yield "name", model.name
+    yield "from", origin
+    yield "label", str(model.label)
+    yield "elements", _symbols(model.elements)
 
 
 def _symbols(elements: frozenset[int]) -> str:
