@@ -23,6 +23,7 @@ from csp.crystals import Crystals
 from csp.lbfgs import LBFGS
 from csp.protocols import EnergyModel, Label
 from csp.rank import GPA
+from csp.surroundings import Surroundings
 from csp.symmetry import SymmetryOperations
 
 __all__ = ["Relaxed", "Status", "relax"]
@@ -30,6 +31,7 @@ __all__ = ["Relaxed", "Status", "relax"]
 MAX_DISPLACEMENT = 0.2  # Å, any atom in one step
 MAX_STRAIN = 0.05  # any row in one step
 DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
+SKIN = 0.5  # Å; pairs this far beyond a model's cutoff are kept from step to step
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
 
 
@@ -125,12 +127,13 @@ def relax(
     alive = supported.nonzero().flatten()  # indices into the batch of those still moving
     moving = current[alive]
     operations = None if symmetry is None else symmetry[alive]
+    surroundings = Surroundings.of(moving, operations, SKIN)
     optimiser, length = _optimiser(moving)
     start_volume = moving.volumes
     for step in range(max_steps + 1):
         if len(alive) == 0:
             break
-        result = model.evaluate(moving, forces=True)
+        result = model.evaluate(moving, forces=True, surroundings=surroundings)
         assert result.forces is not None
         assert result.stress is not None
         force = result.forces
@@ -159,7 +162,8 @@ def relax(
             _write_back(cell, frac, current, moving, alive)
             optimiser, moving, alive, length = optimiser.keep(stay), moving[stay], alive[stay], length[stay]
             start_volume, force, virial = start_volume[stay], force[atoms], virial[stay]
-            operations = None if operations is None else operations[stay]
+            surroundings = surroundings[stay]
+            operations = surroundings.orbits.operations
         if len(alive):
             on_cell = virial / length[:, None, None]
             displacement = optimiser.step(torch.cat([force, on_cell.reshape(-1, 3)]))

@@ -26,7 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from csp.crystals import Crystals, ranges
-from surrogates.bonds import undirected_bonds
+from csp.surroundings import Surroundings
+from surrogates.bonds import expected_pairs, undirected_bonds
 
 __all__ = ["CHGNet"]
 
@@ -54,9 +55,16 @@ class Graph:
     facing: Tensor
 
     @classmethod
-    def build(cls, crystals: Crystals, cutoff: float, bond_cutoff: float, dtype: torch.dtype) -> Graph:
+    def build(
+        cls,
+        crystals: Crystals,
+        surroundings: Surroundings,
+        cutoff: float,
+        bond_cutoff: float,
+        dtype: torch.dtype,
+    ) -> Graph:
         """The graph of all crystals; `vector` in the given precision."""
-        bonds = undirected_bonds(crystals, cutoff)
+        bonds = undirected_bonds(crystals, surroundings, cutoff)
         ends = bonds.ends
         short = (bonds.vector.norm(dim=1) <= bond_cutoff).nonzero().flatten()
 
@@ -190,7 +198,8 @@ class CHGNet:
 
     # Directed bonds that go through at once. On a CPU the features of a chunk should stay in the caches;
     # on a GPU large chunks are what fills it.
-    bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 4_000, "cuda": 400_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 4_000, "cuda": 400_000}
+    uses_orbits: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -231,8 +240,12 @@ class CHGNet:
             (put(double[f"mlp.layers.{k}.weight"]), put(double[f"mlp.layers.{k}.bias"])) for k in (0, 2, 4, 7)
         ]
 
-    def graph(self, crystals: Crystals) -> Graph:
-        return Graph.build(crystals, self.cutoff, self.bond_cutoff, self.dtype)
+    def load(self, crystals: Crystals, n_sites: Tensor) -> Tensor:
+        """float [B]: directed bonds."""
+        return expected_pairs(crystals, n_sites, self.cutoff)
+
+    def graph(self, crystals: Crystals, surroundings: Surroundings) -> Graph:
+        return Graph.build(crystals, surroundings, self.cutoff, self.bond_cutoff, self.dtype)
 
     def energies(self, graph: Graph, crystals: Crystals) -> Tensor:
         """float64 [A], eV: every atom's share of the energy."""

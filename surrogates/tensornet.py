@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from csp.crystals import Crystals
-from surrogates.bonds import Bonds, undirected_bonds
+from csp.surroundings import Surroundings
+from surrogates.bonds import Bonds, expected_pairs, undirected_bonds
 
 __all__ = ["TensorNet"]
 
@@ -45,7 +46,8 @@ class TensorNet:
     Raises KeyError if a weight is missing.
     """
 
-    bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_500, "cuda": 200_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_500, "cuda": 200_000}
+    uses_orbits: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -80,8 +82,12 @@ class TensorNet:
             for kind in ("weight", "bias"):
                 self._w[f"{name}.{kind}"] = self._w[f"{name}.{kind}"][by_part]
 
-    def graph(self, crystals: Crystals) -> Bonds:
-        bonds = undirected_bonds(crystals, self.cutoff)
+    def load(self, crystals: Crystals, n_sites: Tensor) -> Tensor:
+        """float [B]: directed bonds."""
+        return expected_pairs(crystals, n_sites, self.cutoff)
+
+    def graph(self, crystals: Crystals, surroundings: Surroundings) -> Bonds:
+        bonds = undirected_bonds(crystals, surroundings, self.cutoff)
         return replace(bonds, vector=bonds.vector.to(self.dtype))
 
     def energies(self, graph: Bonds, crystals: Crystals) -> Tensor:

@@ -28,6 +28,7 @@ from csp.errors import InputError, MissingError
 from csp.geometry import plausible
 from csp.library import Library, library_schema
 from csp.protocols import Evaluation
+from csp.surroundings import Surroundings
 from csp.target import Target
 from csp.volume import VolumePrior
 from surrogates.data import Labelled, compositions, hashed
@@ -161,7 +162,9 @@ def test_a_pool_is_labelled_once(tables: tuple[Path, Path], small: None, tmp_pat
 class Broken(LennardJones):
     """Gives NaN for every crystal whose first atom is lithium."""
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         found = super().evaluate(crystals, forces=forces)
         return replace(
             found, energy=found.energy.masked_fill(crystals.numbers[crystals.offsets[:-1]] == 3, torch.nan)

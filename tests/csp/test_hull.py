@@ -19,6 +19,7 @@ from csp.relax import Relaxed, Status
 from csp.search import Search
 from csp.settings import SearchSettings
 from csp.store import Store
+from csp.surroundings import Surroundings
 from csp.target import Target
 from tests.csp.test_search import SETTINGS, Interrupting, Strained
 from tests.lennard_jones import LennardJones
@@ -114,7 +115,9 @@ class Counting(LennardJones):
         super().__init__()
         self.evaluated = 0
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         self.evaluated += len(crystals)
         return super().evaluate(crystals, forces=forces)
 

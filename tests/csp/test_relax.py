@@ -13,6 +13,7 @@ from csp.crystals import Crystals
 from csp.protocols import Evaluation
 from csp.rattle import doubled, rattle
 from csp.relax import Status, relax
+from csp.surroundings import Surroundings
 from csp.symmetry import operations, space_groups
 from tests.lennard_jones import LennardJones
 
@@ -114,7 +115,9 @@ def test_every_end_has_a_status() -> None:
 
         elements = LennardJones.elements - {36}
 
-        def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        def evaluate(
+            self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+        ) -> Evaluation:
             assert 36 not in crystals.numbers
             result = super().evaluate(crystals, forces=forces)
             bad = (crystals.numbers == 54).double()

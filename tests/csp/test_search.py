@@ -24,6 +24,7 @@ from csp.relax import Status
 from csp.search import Search
 from csp.settings import SearchSettings
 from csp.store import Store
+from csp.surroundings import Surroundings
 from csp.target import Target
 from tests.lennard_jones import LennardJones
 
@@ -60,7 +61,9 @@ class Interrupting(LennardJones):
         super().__init__()
         self.left = n
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
