@@ -35,7 +35,6 @@ __all__ = ["Nequix"]
 
 MULTIPLICITIES = (128, 64, 32, 32)  # channels of l = 0 … 3 between the layers
 SILU_NORM = 0.5964586854233045  # of silu on a million quantiles of a normal deviate, as e3nn-jax has it
-N_ARRAYS = 63
 
 PRODUCTS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 28}  # CPU: what stays in a core's own cache
 

@@ -1,4 +1,4 @@
-"""Universal potentials as energy models: CHGNet, matgl's TensorNet, any ASE calculator.
+"""Universal potentials as energy models: CHGNet, Nequix, matgl's TensorNet, any ASE calculator.
 
 The networks run on graphs built for a whole chunk of crystals at once from `csp.geometry`'s neighbour
 list; energies agree with the packages' own calculators to float32 rounding.
@@ -25,12 +25,14 @@ from csp.protocols import EnergyModel, Evaluation, Label
 from csp.surroundings import Surroundings
 from surrogates import published
 from surrogates.chgnet import CHGNet
+from surrogates.nequix import Nequix
+from surrogates.nequix_file import read_nqx
 from surrogates.tensornet import TensorNet
 
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-__all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
+__all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_nequix", "load_potential", "load_tensornet"]
 
 T = TypeVar("T")
 
@@ -158,6 +160,23 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
     )
 
 
+def load_nequix(
+    path: Path, name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> NetworkModel:
+    """A Nequix of the published architecture from its .nqx file (89 elements, PBE/PBE+U, uncorrected).
+
+    Raises MissingError if there is no file, InputError if it is damaged or holds another architecture.
+    """
+    device = torch.device(device)
+    config, arrays = read_nqx(path)
+    try:
+        network = Nequix(config, arrays, device=device, dtype=dtype)
+    except ValueError as error:
+        raise InputError(f"The model file {path} is damaged: {error}.") from error
+    label = Label("PBE", "none", f"{name}-{_digest(path)}")
+    return NetworkModel(network, name=name, label=label, elements=network.elements, device=device)
+
+
 def load_tensornet(
     name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> NetworkModel:
@@ -226,12 +245,15 @@ class ASEModel:
 
 
 def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu") -> EnergyModel:
-    """`chgnet`, a published TensorNet of matgl by name, or the folder of one.
+    """`chgnet`, a published Nequix or TensorNet of matgl by name, or the folder of a TensorNet.
 
     Raises InputError for a name that means nothing or a damaged file, MissingError for what is not here.
     """
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)
+    if str(name_or_path) in published.NEQUIX:
+        (path,) = published.files(name_or_path)
+        return load_nequix(path, str(name_or_path), device)
     return load_tensornet(name_or_path, device)
 
 
