@@ -88,32 +88,99 @@ class Graph:
         )
 
 
-class _Products(torch.autograd.Function):
-    """Σ over neighbours of features of one l1 times weighted harmonics of one l2, channel by channel.
+@dataclass(frozen=True, slots=True)
+class _Path:
+    """From features of l1 with harmonics of l2 to l3.
 
-    pairs  float [T P, 2 l2 + 1, q]     Σ over images of Y(v) Φ(r)
-    x      float [T, P, 2 l1 + 1, c]    features of the sources
-    mix    float [q, n c]               V, for n orders l3 that they couple to
-    → float [T, 2 l1 + 1, 2 l2 + 1, n, c]
+    coupling  float [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)]
+    columns   its channels among all that arrive at l3
+    """
+
+    l3: int
+    coupling: Tensor
+    columns: slice
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The n paths from features of l1 with harmonics of l2; mix float [q, n c] is their V."""
+
+    l1: int
+    l2: int
+    mix: Tensor
+    paths: list[_Path]
+
+
+class _Messages(torch.autograd.Function):
+    """What arrives at the sites, by l3: Σ over neighbours of features × weighted harmonics, coupled.
+
+    pairs    float [T P, 16, q]           Σ over images of Y(v) Φ(r)
+    groups   of the layer
+    widths   channels that arrive at each l3
+    x        float [T, P, 2 l1 + 1, c]    features of the sources, by l1
+    → float [T, 2 l3 + 1, width] by l3
+
+    Features and weighted harmonics are multiplied channel by channel and summed over the neighbours; the
+    coupling follows for each site. The backward pass is written out: autograd's would make many more passes
+    over memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, pairs: Tensor, x: Tensor, mix: Tensor) -> Tensor:
-        n_sites, n_sources, m1, c = x.shape
-        weighted = pairs.reshape(-1, len(mix)) @ mix
-        weighted = weighted.view(n_sites, n_sources, 1, pairs.shape[1], -1, c)
-        x = x.view(n_sites, n_sources, m1, 1, 1, c)
-        ctx.save_for_backward(weighted, x, mix)
-        return _summed_products(weighted, x, (1,))
+    def forward(
+        ctx: Any, pairs: Tensor, groups: list[_Group], widths: list[int], *x: Tensor
+    ) -> tuple[Tensor, ...]:
+        n_sites, n_sources = x[0].shape[:2]
+        by_l = _by_l(pairs)
+        arrived = tuple(x[0].new_empty((n_sites, 2 * l + 1, width)) for l, width in enumerate(widths))
+        kept = []
+        for g in groups:
+            features = x[g.l1][:, :, :, None, None]
+            weighted = (by_l[g.l2] @ g.mix).view(n_sites, n_sources, 1, 2 * g.l2 + 1, len(g.paths), -1)
+            kept.append(weighted)
+            products = _summed_products(weighted, features, (1,)).flatten(1, 2)
+            for k, path in enumerate(g.paths):
+                c = path.coupling.expand(n_sites, -1, -1)
+                arrived[path.l3][:, :, path.columns] = torch.bmm(c, products[:, :, k])
+        ctx.save_for_backward(*x, *kept)
+        ctx.groups, ctx.n_x, ctx.shape = groups, len(x), pairs.shape
+        return arrived
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        weighted, x, mix = ctx.saved_tensors
-        grad = grads[0].unsqueeze(1)
-        on_weighted = _summed_products(x, grad, (2,)).view(-1, mix.shape[1])
-        on_pairs = (on_weighted @ mix.T).view(-1, weighted.shape[3], len(mix))
-        on_x = _summed_products(weighted, grad, (3, 4)) if ctx.needs_input_grad[1] else None
-        return on_pairs, on_x, None
+        x, kept = ctx.saved_tensors[: ctx.n_x], ctx.saved_tensors[ctx.n_x :]
+        wanted = ctx.needs_input_grad[3]
+        n_sites, q = len(x[0]), ctx.shape[2]
+        on_pairs: list[Tensor | None] = [None] * (L_MAX + 1)
+        on_x: list[Tensor | None] = [None] * len(x)
+        for g, weighted in zip(ctx.groups, kept, strict=True):
+            m1, m2, n, channels = 2 * g.l1 + 1, 2 * g.l2 + 1, len(g.paths), x[g.l1].shape[3]
+            grad = x[0].new_empty((n_sites, m1 * m2, n, channels))
+            for k, path in enumerate(g.paths):
+                c = path.coupling.mT.expand(n_sites, -1, -1)
+                grad[:, :, k] = torch.bmm(c, grads[path.l3][:, :, path.columns])
+            grad = grad.view(n_sites, 1, m1, m2, n, channels)
+            on_weighted = _summed_products(x[g.l1][:, :, :, None, None], grad, (2,)).view(-1, n * channels)
+            on_pairs[g.l2] = _added(on_pairs[g.l2], on_weighted, g.mix.mT)
+            if wanted:
+                more = _summed_products(weighted, grad, (3, 4))
+                on_x[g.l1] = more if on_x[g.l1] is None else on_x[g.l1].add_(more)
+        zero = x[0].new_zeros(())
+        parts = [
+            zero.expand(ctx.shape[0], 2 * l + 1, q) if part is None else part.view(ctx.shape[0], 2 * l + 1, q)
+            for l, part in enumerate(on_pairs)
+        ]
+        return torch.cat(parts, 1), None, None, *on_x
+
+
+def _by_l(pairs: Tensor) -> list[Tensor]:
+    """[N, 16, q] → [N (2 l + 1), q] by l."""
+    parts = pairs.split([2 * l + 1 for l in range(L_MAX + 1)], 1)
+    return [part.reshape(-1, pairs.shape[2]) for part in parts]
+
+
+def _added(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """total + a @ b, in place."""
+    return a @ b if total is None else total.addmm_(a, b)
 
 
 def _summed_products(a: Tensor, b: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -134,21 +201,6 @@ def _summed_products(a: Tensor, b: Tensor, dims: tuple[int, ...]) -> Tensor:
         torch.mul(a[start:stop], b[start:stop], out=part)
         torch.sum(part, dims, out=total[start:stop])
     return total.view(left)
-
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """The paths from features of l1 with harmonics of l2 to n orders l3.
-
-    mix        float [q, n c]
-    couplings  n × [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)]
-    """
-
-    l1: int
-    l2: int
-    l3: tuple[int, ...]
-    mix: Tensor
-    couplings: list[Tensor]
 
 
 class Layer:
@@ -178,24 +230,25 @@ class Layer:
             ),
             key=lambda path: path[2],
         )
-        self.after = []
-        for l in range(len(outputs)):
-            channels = sum(inputs[l1] for l1, _, l3 in self.paths if l3 == l)
-            self.after.append(take() / math.sqrt(channels * n_neighbours))
+        self.widths = [sum(inputs[l1] for l1, _, l3 in self.paths if l3 == l) for l in range(len(outputs))]
+        self.after = [take() / math.sqrt(width * n_neighbours) for width in self.widths]
         self.skip = [take() / math.sqrt(n) for n in inputs[: len(outputs)]]
         self.norm = [take() for _ in outputs]
 
     def prepare(self, mix: Tensor, put: Put) -> None:
         """Bring the weights to their device and precision; `mix` [q, columns] stands for the network."""
-        columns = dict(
-            zip(self.paths, mix.split([self.inputs[l1] for l1, _, _ in self.paths], 1), strict=True)
-        )
+        parts = mix.split([self.inputs[l1] for l1, _, _ in self.paths], 1)
+        columns = dict(zip(self.paths, parts, strict=True))
+        stop, arriving = dict.fromkeys(range(L_MAX + 1), 0), {}
+        for path in self.paths:
+            start, stop[path[2]] = stop[path[2]], stop[path[2]] + self.inputs[path[0]]
+            arriving[path] = slice(start, stop[path[2]])
         self.groups = []
         for l1, l2 in sorted({path[:2] for path in self.paths}):
-            l3 = tuple(l for l in range(L_MAX + 1) if (l1, l2, l) in columns)
-            couplings = [torch.from_numpy(coupling(l1, l2, l)).flatten(0, 1).T for l in l3]
-            mixed = torch.cat([columns[l1, l2, l] for l in l3], 1)
-            self.groups.append(_Group(l1, l2, l3, put(mixed), [put(c) for c in couplings]))
+            own = [path for path in self.paths if path[:2] == (l1, l2)]
+            coupled = [put(torch.from_numpy(coupling(*path)).flatten(0, 1).T) for path in own]
+            paths = [_Path(p[2], c, arriving[p]) for p, c in zip(own, coupled, strict=True)]
+            self.groups.append(_Group(l1, l2, put(torch.cat([columns[path] for path in own], 1)), paths))
         for name in ("before", "after", "skip", "norm"):
             setattr(self, name, [put(w) for w in getattr(self, name)])
 
@@ -204,16 +257,9 @@ class Layer:
 
         x [T, P, 2 l1 + 1, channels] by l1: of the sources; pairs [T P, 16, q]: Σ over images of Y Φ
         """
-        by_l = pairs.split([2 * l + 1 for l in range(L_MAX + 1)], 1)
-        found: dict[tuple[int, int, int], Tensor] = {}
-        for g in self.groups:
-            products = _Products.apply(by_l[g.l2], x[g.l1], g.mix).flatten(1, 2)
-            for k, (l3, c) in enumerate(zip(g.l3, g.couplings, strict=True)):
-                found[g.l1, g.l2, l3] = torch.bmm(c.expand(len(products), -1, -1), products[:, :, k])
-        y = []
-        for l, w in enumerate(self.after):
-            out = torch.cat([found[path] for path in self.paths if path[2] == l], 2) @ w
-            y.append(out + skip[l] if l < len(skip) else out)
+        arrived = _Messages.apply(pairs, self.groups, self.widths, *x)
+        y = [a @ w for a, w in zip(arrived, self.after, strict=True)]
+        y = [y[l] + skip[l] if l < len(skip) else y[l] for l in range(len(y))]
         # as trained: squares are summed over the channels
         square = sum(a.square().sum((1, 2)) / ((2 * l + 1) ** 2 * len(self.outputs)) for l, a in enumerate(y))
         inverse = torch.rsqrt(square + 1e-12)[:, None, None]
@@ -283,8 +329,9 @@ class Nequix:
         n_sites, width = graph.source.shape
         distance = graph.vector.norm(dim=1)
         shape = (n_sites * width, graph.images)
-        harmonics = _padded(spherical_harmonics(graph.vector / distance[:, None]), graph.slot, shape).mT
-        radial = _padded(self.radial(distance), graph.slot, shape).split(self.radial.sizes, -1)
+        harmonics = _padded(spherical_harmonics(graph.vector / distance[:, None]), graph.slot, shape)
+        radial = _padded(self.radial(distance), graph.slot, shape)
+        pairs = torch.bmm(harmonics.mT, radial).split(self.radial.sizes, -1)
         turns = None if orbits.trivial else [d.to(self.dtype).mT for d in rotation_matrices(orbits.turn)[1:]]
         sources = graph.source.flatten()
 
@@ -306,7 +353,7 @@ class Nequix:
             else:
                 inputs = [at_sources(a @ w) for a, w in zip(x, layer.before, strict=True)]
                 skip = [a @ w for a, w in zip(x, layer.skip, strict=False)]
-            x = layer(inputs, skip, torch.bmm(harmonics, radial[k]))
+            x = layer(inputs, skip, pairs[k])
         energy = (x[0][:, 0] @ self.readout)[:, 0]
         return energy.double() * self.scale + self.reference[at_site]
 
