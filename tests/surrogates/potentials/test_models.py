@@ -18,9 +18,9 @@ from csp.contracts import check_energy_model
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
-from surrogates.potentials import catalogue as published
 from surrogates.potentials.chgnet import CHGNet
 from surrogates.potentials.models import ASEModel, load_chgnet, load_potential, load_tensornet
+from surrogates.potentials.models import catalogue as published
 from tests.places import SHARED, needs
 
 TENSORNET = SHARED / "models" / "TensorNet-MatPES-PBE-v2025.1-PES"
@@ -117,7 +117,7 @@ def test_tensornet_keeps_the_contract() -> None:
 def test_results_do_not_depend_on_the_chunks(chgnet: EnergyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = sample()
     whole = chgnet.evaluate(crystals, forces=True)
-    monkeypatch.setattr(CHGNet, "bonds_at_once", {"cpu": 1})
+    monkeypatch.setattr(CHGNet, "load_at_once", {"cpu": 1})
     parts = chgnet.evaluate(crystals, forces=True)
     torch.testing.assert_close(parts.energy, whole.energy, rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.forces, whole.forces, rtol=0, atol=1e-4)
