@@ -174,7 +174,7 @@ def load_nequix(
         network = Nequix(config, arrays, device=device, dtype=dtype)
     except ValueError as error:
         raise InputError(f"The model file {path} is damaged: {error}.") from error
-    label = Label("PBE", "none", f"{name}-{_digest(path)}")
+    label = Label("PBE+U", "none", f"{name}-{_digest(path)}")
     return NetworkModel(network, name=name, label=label, elements=network.elements, device=device)
 
 
