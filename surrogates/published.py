@@ -147,9 +147,7 @@ def _in_models(name: str) -> Path:
             path = Path(folder, place, f"{name}.nqx")
             if folder and path.is_file():
                 return path
-    raise MissingError(
-        f"{name} is not on this machine; {MODELS} can name the folder that {name}.nqx is in."
-    )
+    raise MissingError(f"{name} is not on this machine; {MODELS} can name the folder that {name}.nqx is in.")
 
 
 def _repository(name: str) -> str:

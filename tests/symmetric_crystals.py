@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-import torch
 
 from csp.crystals import Crystals
 from csp.geometry import distance_ratio
@@ -15,7 +14,7 @@ __all__ = ["symmetric_crystals"]
 
 ELEMENTS = (22, 8, 12)
 VOLUME = 14.0  # Å³ per atom, more where atoms come too close
-MOST_ATOMS = 26  # in the primitive cell, where positions of so few atoms exist
+MOST_ATOMS = 20  # in the primitive cell, where positions of so few atoms exist
 
 
 @cache
@@ -43,7 +42,9 @@ def _crystal(group: int) -> Crystals:
         frac, numbers = [], []
         for element, k in zip(ELEMENTS, chosen, strict=False):
             maps = slice(int(table.first_map[positions[k]]), int(table.first_map[positions[k] + 1]))
-            frac.append(table.map_rotation[maps].numpy() @ rng.random(3) + table.map_translation[maps].numpy())
+            frac.append(
+                table.map_rotation[maps].numpy() @ rng.random(3) + table.map_translation[maps].numpy()
+            )
             numbers += [element] * len(frac[-1])
         volume = VOLUME * (1.0 + 0.02 * attempt) * len(numbers)
         cell *= (volume / abs(np.linalg.det(cell))) ** (1 / 3)
