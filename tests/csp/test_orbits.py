@@ -65,7 +65,7 @@ def test_the_turn_takes_neighbours_to_neighbours(crystals: Crystals, known: Symm
     part = crystals[some()]
     orbits = Orbits.of(part, known[some()])
     assert not orbits.trivial
-    pairs = neighbour_list(part, 3.5)
+    pairs = neighbour_list(part, 5.0)
     for atom in range(len(part.numbers)):
         site = int(orbits.sites[orbits.site_of[atom]])
         around = pairs.vector[pairs.i == site] @ orbits.turn[atom]
