@@ -14,7 +14,7 @@ __all__ = ["symmetric_crystals"]
 
 ELEMENTS = (22, 8, 12)
 VOLUME = 14.0  # Å³ per atom, more where atoms come too close
-MOST_ATOMS = 26  # in the primitive cell, where positions of so few atoms exist
+MOST_ATOMS = 20  # in the primitive cell, where positions of so few atoms exist
 
 
 @cache

@@ -61,8 +61,7 @@ class Orbits:
 
     @property
     def turn(self) -> Tensor:
-        """float [A, 3, 3]: Q that takes Cartesian row vectors v around an atom's site to v Q around the
-        atom."""
+        """float [A, 3, 3]: Q that takes Cartesian row vectors v around the site to v Q around the atom."""
         assert self.operations is not None
         return self.operations.cartesian[self.to_site].mT
 

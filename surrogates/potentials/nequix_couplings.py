@@ -51,14 +51,13 @@ def spherical_harmonics(unit: Tensor) -> Tensor:
 
 
 def rotation_matrices(operation: Tensor) -> list[Tensor]:
-    """D_l for l = 0 … 3 with Y_l(v Q) = Y_l(v) D_l: orthogonal Q float64 [N, 3, 3] → each [N, 2l + 1, 2l +
-    1].
+    """D_l for l = 0 … 3 with Y_l(v Q) = Y_l(v) D_l of orthogonal Q, float64 [N, 3, 3] → [N, 2l + 1, 2l + 1].
 
     Solved from the harmonics at fixed points, more of them than there are unknowns.
     """
     points = torch.nn.functional.normalize(_points().to(operation), dim=1)
     before, after = spherical_harmonics(points), spherical_harmonics(points @ operation)
-    blocks = [slice(l * l, (l + 1) ** 2) for l in range(L_MAX + 1)]
+    blocks = [slice(ell * ell, (ell + 1) ** 2) for ell in range(L_MAX + 1)]
     return [torch.linalg.pinv(before[:, block]) @ after[..., block] for block in blocks]
 
 
@@ -70,7 +69,7 @@ def _points() -> Tensor:
 @cache
 def coupling(l1: int, l2: int, l3: int) -> np.ndarray:
     """Real Clebsch-Gordan coefficients [2 l1 + 1, 2 l2 + 1, 2 l3 + 1], Σ C² = 2 l3 + 1."""
-    real = [_to_real(l) for l in (l1, l2, l3)]
+    real = [_to_real(ell) for ell in (l1, l2, l3)]
     c = np.einsum("ij,kl,mn,ikn->jlm", real[0], real[1], real[2].conj().T, _clebsch_gordan(l1, l2, l3)).real
     return c / np.linalg.norm(c) * math.sqrt(2 * l3 + 1)
 
@@ -93,12 +92,12 @@ def _clebsch_gordan(j1: int, j2: int, j3: int) -> np.ndarray:
     return c
 
 
-def _to_real(l: int) -> np.ndarray:
+def _to_real(ell: int) -> np.ndarray:
     """From complex harmonics to real ones, with the phase (-i)^l that makes real couplings of them."""
-    q = np.zeros((2 * l + 1, 2 * l + 1), dtype=complex)
-    q[l, l] = 1.0
+    q = np.zeros((2 * ell + 1, 2 * ell + 1), dtype=complex)
+    q[ell, ell] = 1.0
     root = math.sqrt(0.5)
-    for m in range(1, l + 1):
-        q[l - m, l + m], q[l - m, l - m] = root, -1j * root
-        q[l + m, l + m], q[l + m, l - m] = (-1) ** m * root, 1j * (-1) ** m * root
-    return (-1j) ** l * q
+    for m in range(1, ell + 1):
+        q[ell - m, ell + m], q[ell - m, ell - m] = root, -1j * root
+        q[ell + m, ell + m], q[ell + m, ell - m] = (-1) ** m * root, 1j * (-1) ** m * root
+    return (-1j) ** ell * q

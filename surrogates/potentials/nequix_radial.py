@@ -9,7 +9,7 @@ neighbouring distances; V stays a matrix. Both errors are below the rounding of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -57,7 +57,7 @@ class RadialTable:
 
             left, size, right = torch.linalg.svd(w2.double(), full_matrices=False)
             to_output = left * size  # R = hidden @ to_output @ right, of which `right` keeps lengths
-            value, slope = torch.func.jvp(hidden, (knots,), (torch.ones_like(knots),))
+            value, slope = _with_slope(hidden, knots)
             _, s, directions = torch.linalg.svd(weight * (value @ to_output), full_matrices=False)
             rank = int((s > RANK_TOLERANCE * s[0]).sum())
             kept = directions[: RANK_MULTIPLE * math.ceil(rank / RANK_MULTIPLE)]
@@ -81,6 +81,20 @@ class RadialTable:
         """float [N, Σ q]: Φ at the distances [N], Å; zero from the cutoff on. Differentiable once."""
         found: Tensor = _Cubic.apply(r, self.coefficients, self.cutoff / KNOTS)
         return found
+
+
+def _with_slope(function: Callable[[Tensor], Tensor], r: Tensor) -> tuple[Tensor, Tensor]:
+    """A function of each r [N] by itself, with n values, and its slopes: each [N, n].
+
+    The gradient is linear in the weights of the values: its own gradient by them are the slopes.
+    """
+    r = r.clone().requires_grad_()
+    with torch.enable_grad():
+        value = function(r)
+        weights = torch.zeros_like(value, requires_grad=True)
+        (total,) = torch.autograd.grad(value, r, weights, create_graph=True)
+        (slope,) = torch.autograd.grad(total.sum(), weights)
+    return value.detach(), slope
 
 
 class _Cubic(torch.autograd.Function):
