@@ -35,6 +35,7 @@ class Prediction(Sequence[RankedCrystal]):
                converged, ranked
     unranked   what was relaxed in vain
     failed     stage → status → relaxations that ended without an energy
+    relaxer_why  why the last model is that one, a clause for people
     warnings   sentences for people
     order      what the ranks are by, "probability" or "energy"
     models     names of the energy models, in the order of their work: the first screened and relaxed, the
@@ -51,6 +52,7 @@ class Prediction(Sequence[RankedCrystal]):
     models: tuple[str, ...] = ()
     order: str = "energy"
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    relaxer_why: str = ""
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
