@@ -37,7 +37,11 @@ def _split(value: Any) -> Any:
 
 
 def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    """Each once; raises ValueError for the first that is not known."""
+    """Each once.
+
+    Raises:
+        ValueError: For the first that is not known.
+    """
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"there is no {what} {unknown[0]!r}; choose from {', '.join(known)}")
@@ -97,7 +101,7 @@ class SearchSettings(BaseModel):
     order: Literal["probability", "energy"] = Field(
         "probability",
         title="Order",
-        description="What ranks: the probability of being the answer, where it is calibrated for the "
+        description="What ranks: the probability of being the ground truth, where it is calibrated for the "
         "energies of the relaxer (else they do), or the energies",
     )
     surrogate: str = Field(
@@ -227,9 +231,13 @@ class SearchSettings(BaseModel):
 
     @classmethod
     def read(cls, **values: Any) -> SearchSettings:
-        """Validated settings; raises InputError, one sentence, for the first thing that is wrong.
+        """Validated settings. What no schema can check, such as unknown elements, `target` does.
 
-        What no schema can say, such as unknown elements, is checked by `target`.
+        Args:
+            **values: Settings by name.
+
+        Raises:
+            InputError: One sentence, for the first thing that is wrong.
         """
         try:
             settings = cls(**values)
@@ -237,7 +245,7 @@ class SearchSettings(BaseModel):
             first = error.errors()[0]
             name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
             if name == "--formula":
-                Target.parse(str(values.get("formula", "")))  # says it better
+                Target.parse(str(values.get("formula", "")))  # has the better message
             message = first["msg"].removeprefix("Value error, ")
             raise InputError(
                 f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
