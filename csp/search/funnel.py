@@ -48,10 +48,12 @@ class Funnel:
     """The candidates of one search, stage by stage.
 
     Attributes:
+        settings: Everything that decides the outcome, machine and files aside.
         models: The first screens and relaxes, the last refines and ranks; one may do it all.
-        volume_per_atom: Expected volume, Å³, that plausibility is judged by.
+        volume_per_atom: Expected volume, Å³, that plausibility is measured by.
         store: Holds what is done.
         learner: Adapts the first model to labels; None: it stays as it is.
+        progress: Called with (stage, done, total).
     """
 
     settings: SearchSettings
@@ -76,6 +78,7 @@ class Funnel:
 
     @cached_property
     def adaptation(self) -> Adaptation:
+        """What labels make of the first model."""
         return Adaptation(self.models[0], self.learner, self.store)
 
     def adapted(self, rounds: int) -> EnergyModel:
@@ -238,7 +241,7 @@ class Funnel:
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
-        """Rattled copies of the lowest distinct crystals; `parent` says which of `relaxed` each is of."""
+        """Rattled copies of the lowest distinct crystals; `parent` is the place in `relaxed` of what each is a copy of."""
         good, ranking = self.ranked(relaxed)
         best = [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
         crystals = relaxed.crystals[best]
