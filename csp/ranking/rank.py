@@ -21,9 +21,10 @@ RESOLUTION = 1e-5  # eV/atom; smaller differences between energies are none
 class Ranking:
     """R distinct crystals out of a batch, best first.
 
-    chosen        int64 [R]  their places in the batch
-    stands_for    int64 [B]  of each of the batch, the place of the one that is ranked for it
-    label         the one label of all values; None for an empty batch
+    Attributes:
+        chosen: int64 [R], their places in the batch.
+        stands_for: int64 [B], of each of the batch, the place of the one that is ranked for it.
+        label: The one label of all values; None for an empty batch.
     """
 
     chosen: Tensor
@@ -49,12 +50,16 @@ def order(per_atom: Tensor, ids: Sequence[str]) -> Tensor:
 def rank(per_atom: Tensor, ids: Sequence[str], groups: Tensor, labels: Sequence[Label]) -> Ranking:
     """Rank the distinct crystals of a batch; each group of duplicates is represented by its best.
 
-    per_atom  [B]        energies or enthalpies, eV/atom, all finite
-    groups    int64 [B]  equal for crystals that are the same structure (`csp.matching.fingerprints`)
-    labels    [B]        what the energies are
+    Args:
+        per_atom: float [B], energies or enthalpies, eV/atom, all finite.
+        ids: Of the crystals; they break ties.
+        groups: int64 [B], equal for crystals that are the same structure (`csp.matching.fingerprints`).
+        labels: [B], what the energies are energies of.
 
-    Raises LabelError if the labels differ, ContractError for a value that is not finite: what could
-    not be evaluated is listed apart, never ranked.
+    Raises:
+        LabelError: If the labels differ.
+        ContractError: For a value that is not finite: what could not be evaluated is listed apart, never
+            ranked.
     """
     label = Label.same(labels) if labels else None
     if not bool(torch.isfinite(per_atom).all()):
