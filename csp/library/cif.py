@@ -12,7 +12,11 @@ __all__ = ["read_cif"]
 
 
 def read_cif(path: Path) -> Crystals:
-    """The first crystal of a CIF file. Raises InputError if there is none or it is disordered."""
+    """The first crystal of a CIF file.
+
+    Raises:
+        InputError: If there is none or it is disordered.
+    """
     from pymatgen.io.cif import CifParser
 
     if not path.is_file():

@@ -47,8 +47,10 @@ class Entry(NamedTuple):
 class ImportReport:
     """What became of the crystals of a source.
 
-    written   entries in the new library
-    skipped   name → why it was left out
+    Attributes:
+        out: The new library.
+        written: Entries in the new library.
+        skipped: Name of each crystal that was left out → why.
     """
 
     out: Path
@@ -73,13 +75,21 @@ def import_structures(
 ) -> ImportReport:
     """Write every ordered, three-dimensionally periodic crystal of `source` to the library `out`.
 
-    source is a folder of CIFs (searched to any depth), an extended XYZ file, an ASE database or a
-    Parquet file with columns of `csp.library.library.library_schema`. A Parquet row keeps its own source,
-    licence and space group where it has them; all others get `source_name`, `licence` and the group
-    that is found. What cannot be read is reported and the rest goes on. `out` is written whole or
-    not at all.
+    What cannot be read is reported and the rest goes on. `out` is written whole or not at all.
 
-    Raises MissingError if there is no `source`, InputError if it is of no known kind or holds no crystal.
+    Args:
+        source: A folder of CIFs (searched to any depth), an extended XYZ file, an ASE database or a Parquet
+            file with columns of `csp.library.library.library_schema`. A Parquet row keeps its own source,
+            licence and space group where it has them; all others get `source_name`, `licence` and the group
+            that is found.
+        out: The new library.
+        source_name: Where the crystals are from.
+        licence: Under which licence.
+        progress: Called with (done, total).
+
+    Raises:
+        MissingError: If there is no `source`.
+        InputError: If it is of no known kind or holds no crystal.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

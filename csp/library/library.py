@@ -42,14 +42,14 @@ MAX_NUMBER = 118
 def library_schema() -> pa.Schema:
     """The columns of a library file.
 
-    material_id  unique name of the crystal
-    formula      reduced formula
-    spacegroup   number, 1-230
-    cell         9 numbers, Å, row by row; rows are the lattice vectors
-    numbers      atomic numbers
-    frac_coords  fractional coordinates, flattened
-    source       where the crystal is from
-    licence      under which licence
+    - `material_id`: unique name of the crystal
+    - `formula`: reduced formula
+    - `spacegroup`: number, 1-230
+    - `cell`: 9 numbers, Å, row by row; rows are the lattice vectors
+    - `numbers`: atomic numbers
+    - `frac_coords`: fractional coordinates, flattened
+    - `source`: where the crystal is from
+    - `licence`: under which licence
     """
     import pyarrow as pa
 
@@ -71,8 +71,16 @@ def library_schema() -> pa.Schema:
 class LibraryInfo:
     """What a library holds.
 
-    sizes        atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest
-    provenance   entries by (source, licence)
+    Attributes:
+        name: Of the library.
+        fingerprint: A hash of its crystals.
+        entries: Number of crystals.
+        compositions: Number of distinct reduced compositions.
+        anonymous_compositions: The same with the names of the elements left out.
+        space_groups: Number of distinct space groups.
+        elements: Symbols of the elements that occur.
+        sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
+        provenance: Entries by (source, licence).
     """
 
     name: str
@@ -106,9 +114,10 @@ class LibraryInfo:
 class Compositions:
     """The entries with k elements, elements in the order of (amount, atomic number).
 
-    rows      int [n]
-    elements  int [n, k]  atomic numbers
-    counts    int [n, k]  coprime, ascending
+    Attributes:
+        rows: int [n], in the library.
+        elements: int [n, k], atomic numbers.
+        counts: int [n, k], coprime, ascending.
     """
 
     rows: Ints
@@ -120,10 +129,13 @@ class Compositions:
 class Library:
     """N crystals in columns. A row number names an entry, in a view (`excluding`) too.
 
-    material_id  str [N]
-    space_group  int [N]
-    n_atoms      int [N]    atoms in the cell as stored, which need not be primitive
-    hidden       int [H]    rows that no query returns
+    Attributes:
+        name: Of the library.
+        material_id: str [N], names of the entries.
+        space_group: int [N], their numbers.
+        n_atoms: int [N], atoms in the cell as stored, which need not be primitive.
+        origin: Source and licence, str [N] each.
+        hidden: int [H], rows that no query returns.
     """
 
     name: str
@@ -143,7 +155,9 @@ class Library:
     def open(cls, path: Path | None = None) -> Library:
         """Read a library file (None: the embedded AFLOW prototypes).
 
-        Raises MissingError where there is no such file, InputError for one that is no library.
+        Raises:
+            MissingError: Where there is no such file.
+            InputError: For a file that is no library.
         """
         if path is None:
             return _embedded()
@@ -234,8 +248,9 @@ class Library:
     def group_z_counts(self, target: Target) -> tuple[Ints, Ints, Ints]:
         """How often the target's anonymous composition is in which symmetry and size.
 
-        Returns space group, Z (formula units in the primitive cell) and number of entries, over what
-        the target's constraints allow.
+        Returns:
+            Space group, Z (formula units in the primitive cell) and number of entries, over what the target's
+                constraints allow.
         """
         rows = self.rows(target.anonymous)
         z = self.n_primitive(rows) // target.n_atoms

@@ -23,7 +23,7 @@ N_NUMBERS = 119  # atomic numbers 0 (nothing) to 118
 RANK = 4  # of the interaction; 2 and 8 miss held-out compositions by 4.4 and 4.1 %, 4 by 4.1 %
 RIDGE = 3e-6
 PACKING = 1.8  # volume of an atom in units of the sphere of its covalent radius, median of the library
-# He, Ne, Ar, Kr bind to nothing: the few compounds in a library are phases under pressure and say nothing of
+# He, Ne, Ar, Kr bind to nothing: the few compounds in a library are phases under pressure and no guide to
 # the elements. They are close-packed spheres of their van der Waals radii, Å: Bondi, J. Phys. Chem. 68, 441
 # (1964).
 ONLY_TOUCH = {2: 1.40, 10: 1.54, 18: 1.88, 36: 2.02}
@@ -40,10 +40,11 @@ class VolumePrior:
     the mean m of what the elements bring (s) shrinks or swells each by its own response (p), as oxygen
     shrinks a metal. With p = 0 this is the plain sum of elemental volumes (Biltz, Raumchemie, 1934).
 
-    log_volume  float64 [119]        a, ln Å³
-    response    float64 [119, RANK]  p
-    influence   float64 [119, RANK]  s
-    known       bool [119]           elements met in the fit; others are spheres
+    Attributes:
+        log_volume: float64 [119], a, ln Å³.
+        response: float64 [119, RANK], p.
+        influence: float64 [119, RANK], s.
+        known: bool [119], elements met in the fit; others are spheres.
     """
 
     log_volume: Tensor
@@ -69,7 +70,11 @@ class VolumePrior:
         """Least absolute deviations of ln V (robust: phases under pressure and of low density are in a
         library) with a small ridge on the interaction, by L-BFGS.
 
-        numbers, counts: int [N, k]; volumes: Å³ per formula unit [N], as `composition_volumes` gives.
+        Args:
+            numbers: int [N, k], atomic numbers of compositions, as `composition_volumes` gives them.
+            counts: int [N, k], their amounts; 0 pads.
+            volumes: float64 [N], Å³ per formula unit.
+            steps: Iterations, at most.
         """
         known = torch.zeros(N_NUMBERS, dtype=torch.bool)
         known[numbers[counts > 0]] = True
