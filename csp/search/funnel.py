@@ -241,7 +241,7 @@ class Funnel:
         return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
-        """Rattled copies of the lowest distinct crystals; `parent` is the place in `relaxed` of what each is a copy of."""
+        """Rattled copies of the lowest distinct crystals; their `parent` is the place in `relaxed`."""
         good, ranking = self.ranked(relaxed)
         best = [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
         crystals = relaxed.crystals[best]

@@ -4,12 +4,13 @@
                                                                             references ─▶ hull ──────────┘
 
 What no template vouches for is pre-relaxed: a few steps downhill before it is chosen or not, because single
-points of drawn coordinates are a poor guide. With one model, it does everything and nothing is left to rescore or
-refine. With two, the first (a fast surrogate) screens, pre-relaxes and relaxes; the second (a slower
-potential) rescores what came out by single points, refines the best of it, and the ranking is by its energies
-alone. With a learner, some candidates are labelled after the screening, the first model is adapted to the
-labels, and the candidates are screened again with it. With references, known crystals that the target could
-decompose into, the last model relaxes them too, and what is ranked gets its energy above their convex hull.
+points of drawn coordinates are a poor guide. With one model, it does everything and nothing is left to
+rescore or refine. With two, the first (a fast surrogate) screens, pre-relaxes and relaxes; the second (a
+slower potential) rescores what came out by single points, refines the best of it, and the ranking is by its
+energies alone. With a learner, some candidates are labelled after the screening, the first model is adapted
+to the labels, and the candidates are screened again with it. With references, known crystals that the target
+could decompose into, the last model relaxes them too, and what is ranked gets its energy above their convex
+hull.
 
 Each stage is a function of what the stages before it left in the store and works through its shards of fixed
 size, writing each in one transaction. A search that was killed and is started again finds the shards that are

@@ -1,4 +1,4 @@
-"""The one table of a search's stages: what runs, in which order, in which portions, and what the progress display calls it.
+"""The one table of a search's stages: what runs, in which order and portions, and what people see of it.
 
 The search, the flows and both progress displays read it, so that no stage can be missing in one of them.
 """
