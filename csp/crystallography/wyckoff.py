@@ -50,7 +50,7 @@ class WyckoffTable:
         map_translation: float64 [M, 3], of each map.
         to_primitive: float64 [231, 3, 3], integers; x_primitive = to_primitive @ x_conventional.
         first_operation: int64 [232], group g owns the operations first_operation[g]:first_operation[g + 1].
-        operation_rotation: float64 [O, 3, 3], conventional cell, x' = W x + w, centring included.
+        operation_rotation: float64 [O, 3, 3], W; in the conventional cell x' = W x + w, centring included.
         operation_translation: float64 [O, 3], w.
     """
 

@@ -77,19 +77,9 @@ def import_structures(
 
     What cannot be read is reported and the rest goes on. `out` is written whole or not at all.
 
-    Args:
-        source: A folder of CIFs (searched to any depth), an extended XYZ file, an ASE database or a Parquet
-            file with columns of `csp.library.library.library_schema`. A Parquet row keeps its own source,
-            licence and space group where it has them; all others get `source_name`, `licence` and the group
-            that is found.
-        out: The new library.
-        source_name: Where the crystals are from.
-        licence: Under which licence.
-        progress: Called with (done, total).
-
     Raises:
-        MissingError: If there is no `source`.
-        InputError: If it is of no known kind or holds no crystal.
+        MissingError: There is no `source`.
+        InputError: It is of no known kind or holds no crystal.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

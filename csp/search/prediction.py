@@ -115,6 +115,7 @@ class Prediction:
         funnel: Crystals left after each stage, in order: proposed, built, plausible, unique, labelled (with
             a labeller), pre_relaxed, relaxed, refined (with two models), converged, ranked.
         unranked: What was relaxed in vain.
+        failed: Stage → status → relaxations that ended without an energy.
         warnings: Sentences for people.
         order: What the ranks are by, "probability" or "energy".
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
@@ -130,6 +131,7 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    failed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -138,6 +140,13 @@ class Prediction:
             raise ContractError("The ranks of a prediction are not 1, 2, 3, … in order.")
         if self.results and self.label is None:
             raise ContractError("Ranked energies need a label.")
+
+    @property
+    def mostly_failed(self) -> bool:
+        """Is there nothing to rank, or did most relaxations by the last model end without an energy?"""
+        stage, count = ("refine", "refined") if "refined" in self.funnel else ("relax", "relaxed")
+        lost = sum(self.failed.get(stage, {}).values())
+        return not self.results or 2 * lost >= self.funnel.get(count, 0) > 0
 
     @property
     def who_did_what(self) -> str:

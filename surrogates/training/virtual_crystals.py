@@ -6,7 +6,7 @@ For a composition with a DFT formation energy (its anchor, the lowest of its cry
 crystals are made by rattling, straining, compressing and expanding its crystals, by putting its
 elements into the prototypes of other compositions, and at random in a space group; some of the latter
 two walk downhill for a few steps, or where a model to be trained on relaxes them to, so that the teacher
-tells it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
+shows it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
 The label of crystal x is
 
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
@@ -44,23 +44,27 @@ from surrogates.training.labelled import (
     write_shard,
 )
 
-__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "label", "make_shard", "propose"]
+__all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "propose"]
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualRecipe:
     """How virtual crystals are made.
 
-    rattle …       shares of the five ways; where no prototype is known, nothing is substituted
-    max_atoms      largest cell
-    per_anchor     virtual crystals of a composition in one shard
-    groups         compositions in a shard
-    walk           steps of every second substituted or random crystal, its start with them; each is a crystal
-    volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
-    max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
-    anchor_force   eV/Å: the teacher must find the anchor this well relaxed
-    anchored       False: the labels are T(x) instead of E(x)
-    relaxing       steps of a walker, which relaxes all of them: where it is after so many more is a crystal
+    Attributes:
+        max_atoms: Largest cell.
+        per_anchor: Virtual crystals of a composition in one shard.
+        groups: Compositions in a shard.
+        rattle: Share of this way, as `volume`, `strain`, `substitute` and `random` are of theirs; where no
+            prototype is known, nothing is substituted.
+        walk: Steps of every second substituted or random crystal, its start with them; each is a crystal.
+        volume_spread: σ of ln(volume) about the anchor's, for substituted crystals.
+        min_distance: Of atoms, as a share of the sum of two covalent radii; others are dropped.
+        max_force: eV/Å; others are dropped.
+        max_above: eV/atom over the anchor; others are dropped.
+        anchor_force: eV/Å: the teacher must find the anchor this well relaxed.
+        anchored: False: the labels are T(x) instead of E(x).
+        relaxing: Steps of a walker, which relaxes all of them: where it is after so many more is a crystal.
     """
 
     max_atoms: int = 12
@@ -87,7 +91,7 @@ class VirtualRecipe:
         return cls(rattle=0.04, volume=0.03, strain=0.03, substitute=0.45, random=0.45, **changes)
 
 
-class Prototypes:
+class KnownCells:
     """Known cells by anonymous composition ((1, 1, 3) for any ABC3), to put other elements into."""
 
     def __init__(self, crystals: Crystals, max_atoms: int) -> None:
@@ -147,6 +151,13 @@ def _amounts(composition: str) -> dict[int, int]:
     return {int(z): int(n) for z, n in pairs}
 
 
+def _formula(composition: str) -> str:
+    """A composition ("8:3 22:1") as a formula ("O3Ti")."""
+    from ase.data import chemical_symbols
+
+    return "".join(f"{chemical_symbols[z]}{n}" for z, n in _amounts(composition).items())
+
+
 def _anonymous(composition: str) -> tuple[int, ...]:
     return tuple(sorted(_amounts(composition).values()))
 
@@ -175,7 +186,7 @@ def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     return crystal.with_geometry(cell, crystal.frac + moves @ torch.linalg.inv(cell[0]))
 
 
-def relax_symmetric(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
+def step_downhill(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
     """One cautious step along forces and stress: at most 0.15 Å an atom and 5 % of strain."""
     step = 0.03 * forces
     step = step * (0.15 / step.norm(dim=1, keepdim=True).clamp(min=0.15))
@@ -199,7 +210,7 @@ WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
 def propose(
     name: str,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     recipe: VirtualRecipe,
     rng: np.random.Generator,
@@ -225,8 +236,7 @@ def propose(
             row = rows[rng.integers(len(rows))]
             crystals.append(WAYS[way](known[row], rng))
             names.append(f"{way}({ids[row]})")
-    numbers, counts = zip(*_amounts(name).items(), strict=True)
-    target = Target(name, numbers, counts, max_atoms=recipe.max_atoms)
+    target = Target.parse(_formula(name), max_atoms=recipe.max_atoms)
     random = symmetric.propose(target, n_random, seed=int(rng.integers(2**31))).crystals
     crystals += [random[b] for b in range(len(random))]
     names += [f"random({name.replace(' ', ',')})"] * len(random)
@@ -236,7 +246,7 @@ def propose(
 def make_shard(
     index: int,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     teacher: EnergyModel,
     recipe: VirtualRecipe,
@@ -244,7 +254,8 @@ def make_shard(
 ) -> tuple[Labelled, Counter[str]]:
     """Shard `index`: labelled crystals, and how many were dropped for what reason.
 
-    walker: relaxes what walks; None: the teacher takes cautious steps downhill.
+    Args:
+        walker: Relaxes what walks; None: the teacher takes cautious steps downhill.
     """
     rng = np.random.default_rng([recipe.seed, index])
     dropped: Counter[str] = Counter()
@@ -297,7 +308,7 @@ def _steps_down(walkers: Labelled, teacher: EnergyModel, recipe: VirtualRecipe) 
         last = rounds[-1]
         assert last.forces is not None
         assert last.stress is not None
-        moved = relax_symmetric(last.crystals, last.forces.double(), last.stress.double())
+        moved = step_downhill(last.crystals, last.forces.double(), last.stress.double())
         rounds.append(_evaluated(moved, [f"walk{step}:{how}" for how in walkers.ids], teacher))
     return rounds[1:]
 
@@ -306,17 +317,17 @@ def _relaxed(
     walkers: Labelled, teacher: EnergyModel, walker: EnergyModel, recipe: VirtualRecipe
 ) -> list[Labelled]:
     """What the walker makes of them, keeping their symmetry as a search does, after so many steps each;
-    those that end early are there once."""
+    those that are relaxed early are there once."""
     crystals, ids, rounds = walkers.crystals, walkers.ids, []
     symmetry = operations(crystals)
     for max_steps in recipe.relaxing:
         if not ids:
             break
-        ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
-        good = [k for k, status in enumerate(ends.status) if status.has_energy]
-        rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
-        on = torch.tensor([status is Status.MAX_STEPS for status in ends.status]).nonzero().flatten()
-        crystals, ids, symmetry = ends.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
+        relaxed = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
+        rounds.append(_evaluated(relaxed.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
+        on = torch.tensor([status is Status.MAX_STEPS for status in relaxed.status]).nonzero().flatten()
+        crystals, ids, symmetry = relaxed.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
     return rounds
 
 
@@ -346,6 +357,7 @@ def label(
     teacher: EnergyModel,
     recipe: VirtualRecipe | None = None,
     walker: EnergyModel | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Make the shards that are not yet in `out`, of the compositions of one split (train, val, test).
 
@@ -362,8 +374,8 @@ def label(
     anchors = Anchors(splits[split], held_out, recipe.max_atoms)
     crystals, ids = read_structures(structures)
     unseen = {name for part in ("val", "test") for name in splits[part].ids}
-    prototypes = Prototypes(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
-    print(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes", flush=True)
+    prototypes = KnownCells(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    log(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes")
     for index in shards:
         path = out / f"{split}-{index:05d}.npz"
         if path.exists():
@@ -373,4 +385,4 @@ def label(
         write_shard(path, shard)
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
         seconds = time.monotonic() - started
-        print(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}", flush=True)
+        log(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}")
