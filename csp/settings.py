@@ -20,11 +20,12 @@ from pydantic import (
     field_validator,
 )
 
+from csp import plugins
 from csp.cell_file import read_cell
 from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
-__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
+__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings", "generator_names"]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
@@ -34,6 +35,11 @@ WITHOUT_TEMPLATES = ("space_group", "random")
 def _split(value: Any) -> Any:
     """Lists may be written "a,b"."""
     return [part for part in value.replace(" ", "").split(",") if part] if isinstance(value, str) else value
+
+
+def generator_names() -> tuple[str, ...]:
+    """The engine's own, and those that other installed packages offer."""
+    return tuple(dict.fromkeys((*GENERATOR_NAMES, *plugins.names(plugins.GENERATORS))))
 
 
 def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
@@ -48,7 +54,14 @@ def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[s
     return tuple(dict.fromkeys(names))
 
 
-GeneratorName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GENERATOR_NAMES)})]
+class _Names:
+    """In a JSON schema: one of the names of generators that there are when the schema is made."""
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        return {"type": "string", "enum": list(generator_names())}
+
+
+GeneratorName = Annotated[str, _Names()]
 Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
@@ -186,8 +199,11 @@ class SearchSettings(BaseModel):
 
     @field_validator("generators")
     @classmethod
-    def _known_generators(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known("generator", names, GENERATOR_NAMES)
+    def _known_generators(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        given = tuple((info.context or {}).get("generators", ()))
+        if set(names) <= {*GENERATOR_NAMES, *given}:
+            return tuple(dict.fromkeys(names))  # what other packages offer is not even looked up
+        return _known("generator", names, (*generator_names(), *given))
 
     @field_validator("crystal_systems")
     @classmethod
@@ -230,17 +246,18 @@ class SearchSettings(BaseModel):
         return tuple(name for name in (self.surrogate, self.relaxer) if name != "none")
 
     @classmethod
-    def read(cls, **values: Any) -> SearchSettings:
+    def read(cls, *, given: Collection[str] = (), **values: Any) -> SearchSettings:
         """Validated settings. What no schema can check, such as unknown elements, `target` does.
 
         Args:
+            given: Names of generators that come with the settings as objects.
             **values: Settings by name.
 
         Raises:
             InputError: One sentence, for the first thing that is wrong.
         """
         try:
-            settings = cls(**values)
+            settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
             first = error.errors()[0]
             name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")

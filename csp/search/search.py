@@ -59,8 +59,8 @@ class Search:
         volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is measured by.
         store: Holds what is done.
         progress: Called with (stage, done, total).
-        compression: Volume that proposals start with, in units of that at no pressure, which is what generators
-            know.
+        compression: Volume that proposals start with, in units of that at no pressure, which is what
+            generators know.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
