@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from csp import plugins
 from csp.device import resolve_device
+from csp.errors import ContractError
 from csp.library.compression import compression
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Generator
+from csp.protocols import EnergyModel, Generator
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
@@ -32,7 +35,7 @@ from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
-__all__ = ["build", "predict"]
+__all__ = ["GENERATORS", "Given", "build", "predict"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
@@ -42,6 +45,21 @@ GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Objects in the place of what the engine would make of the settings.
+
+    Attributes:
+        generators, models: By the names that the settings know them by, which are their own.
+        library: None: the one that the settings name.
+    """
+
+    generators: Mapping[str, Generator] = field(default_factory=dict)
+    models: Mapping[str, EnergyModel] = field(default_factory=dict)
+    library: Library | None = None
+
+
+NOTHING_GIVEN = Given()
 AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
 
 
@@ -54,6 +72,7 @@ def build(
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
     store_url: str | None = None,
+    given: Given = NOTHING_GIVEN,
 ) -> tuple[Search, RunRecord]:
     """The search that these settings ask for, its store, and the record of what it runs with.
 
@@ -64,10 +83,13 @@ def build(
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
-    library = Library.open(settings.library)
+    library = Library.open(settings.library) if given.library is None else given.library
     if settings.exclude_composition:
         library = library.excluding(target)
-    models = [load_model(name, resolve_device(device)) for name in settings.models]
+    models = [
+        given.models[name] if name in given.models else load_model(name, resolve_device(device))
+        for name in settings.models
+    ]
     for name, model in zip(settings.models, models, strict=True):
         if not model.elements.issuperset(target.numbers):
             advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
@@ -104,7 +126,10 @@ def build(
         resume=resume,
         run=str(out) if store_url else "run",
     )
-    generators = [GENERATORS[name](library, volume) for name in settings.generators]
+    generators = [
+        given.generators[name] if name in given.generators else _generator(name, library, volume)
+        for name in settings.generators
+    ]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
@@ -127,6 +152,26 @@ def build(
     return search, record
 
 
+def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
+    """The engine's own generator of a name, or what another package offers under it.
+
+    Raises:
+        ContractError: What is offered is no generator, or calls itself otherwise.
+    """
+    offered = plugins.find(plugins.GENERATORS, name, GENERATORS)
+    if offered is None:
+        return GENERATORS[name](library, volume)
+    generator = plugins.load(offered)(library, volume)
+    if not isinstance(generator, Generator):
+        raise ContractError(
+            f"{name} of {plugins.origin(offered)} gives a {type(generator).__name__}, not a generator with a "
+            "name and propose."
+        )
+    if generator.name != name:
+        raise ContractError(f"{name} of {plugins.origin(offered)} gives a generator named {generator.name}.")
+    return generator
+
+
 def _parts(settings: SearchSettings) -> list[str]:
     """What has energies, as `csp.report.citations` knows it."""
     models = ["ours" if is_ours(name) else name for name in settings.models]
@@ -143,15 +188,24 @@ def _advice(target: Target) -> str:
 def predict(
     settings: SearchSettings,
     target: Target,
-    out: Path,
+    out: Path | None,
     *,
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    given: Given = NOTHING_GIVEN,
 ) -> Prediction:
-    """Search, and write the results into `out`. When interrupted, what is done is written first."""
+    """Search, and write the results into `out`. When interrupted, what is done is written first.
+
+    Args:
+        out: None: nothing is kept but what is returned.
+    """
+    if out is None:
+        with TemporaryDirectory(prefix="csp-") as folder:
+            search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
+            return search.run()
     clock = _Clock(progress)
-    search, record = build(settings, target, out, device=device, resume=resume, progress=clock)
+    search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
     try:
         prediction = search.run()
     except KeyboardInterrupt:

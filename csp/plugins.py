@@ -8,8 +8,8 @@ A package offers a generator or an energy model with lines such as these in its 
     [project.entry-points."csp.models"]
     mace = "their_package:load_mace"      # called as load_mace(device) → an EnergyModel
 
-(`csp.protocols` has the protocols, `csp.contracts` the checks of what they promise.) Reading the names imports
-none of these packages.
+(`csp.protocols` has the protocols, `csp.contracts` the checks of what they promise.) Reading the names
+imports none of these packages.
 """
 
 from __future__ import annotations
@@ -83,4 +83,4 @@ def load(entry: metadata.EntryPoint) -> Callable[..., Any]:
         raise MissingError(f"{entry.name} of {origin(entry)} cannot be imported: {error}.") from error
     if not callable(made):
         raise InputError(f"{entry.name} of {origin(entry)} is no function.")
-    return made  # type: ignore[no-any-return]
+    return made

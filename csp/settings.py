@@ -246,7 +246,7 @@ class SearchSettings(BaseModel):
         return tuple(name for name in (self.surrogate, self.relaxer) if name != "none")
 
     @classmethod
-    def read(cls, *, given: Collection[str] = (), **values: Any) -> SearchSettings:
+    def read(cls, given: Collection[str] = (), /, **values: Any) -> SearchSettings:
         """Validated settings. What no schema can check, such as unknown elements, `target` does.
 
         Args:

@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from csp.errors import InputError, MissingError
+from csp import plugins
+from csp.errors import ContractError, InputError, MissingError
 from csp.protocols import EnergyModel, Label
 from csp.training import cards
 from csp.training.cards import ModelCard
@@ -33,6 +35,7 @@ __all__ = [
     "load_model",
     "load_surrogate",
     "model_from_checkpoint",
+    "our_names",
     "read_card",
     "seen_compositions",
     "user_folder",
@@ -124,7 +127,7 @@ def load_model(
     *,
     kind: str | None = None,
 ) -> EnergyModel:
-    """A model by name or path: our own, else CHGNet or one of matgl's potentials.
+    """A model by name or path: our own, CHGNet, one of matgl's potentials, or what another package offers.
 
     Args:
         kind: The head of a model of ours; None: "anchored", or its only one.
@@ -133,6 +136,8 @@ def load_model(
         InputError: The name means nothing, a file is damaged or a head unknown.
         MissingError: It is not here.
     """
+    if offered := plugins.find(plugins.MODELS, str(name_or_path), our_names()):
+        return _from_package(offered, device)
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential
 
@@ -161,6 +166,25 @@ def load_model(
         correction=LastLayerCorrection(**correction) if correction else None,
         seen=seen,
     )
+
+
+def our_names() -> frozenset[str]:
+    """Names that always mean what the engine itself means by them."""
+    from surrogates.potentials.catalogue import PUBLISHED
+
+    own = (path.stem for folder in _folders() for path in folder.glob("*.safetensors"))
+    return frozenset({"none", *PUBLISHED, *own})
+
+
+def _from_package(offered: EntryPoint, device: torch.device | str) -> EnergyModel:
+    """The model that an entry point makes; ContractError if it is none."""
+    model = plugins.load(offered)(torch.device(device))
+    if not isinstance(model, EnergyModel):
+        raise ContractError(
+            f"{offered.name} of {plugins.origin(offered)} gives a {type(model).__name__}, which is no energy "
+            "model with a name, a label, elements, a device and evaluate."
+        )
+    return model
 
 
 def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu") -> Surrogate:

@@ -50,7 +50,7 @@ def list_all() -> None:
     output.print(table)
     if not cards:
         output.print("No model of ours comes with this version.")
-    output.print("The folder of any TensorNet potential of matgl can be named as well.", soft_wrap=True)
+    output.print("The folder of any potential of matgl can be named as well.", soft_wrap=True)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -116,15 +115,5 @@ class RankedCrystal:
 
     def __repr__(self) -> str:
         likely = "" if self.probability is None else f", probability {self.probability:.0%}"
-        return (
-            f"<{self.rank}: {_formula(self.crystal.numbers.tolist())}, {self.space_group} {self.space_group_number}, "
-            f"{self.energy_per_atom:.4f} eV/atom{likely}>"
-        )
-
-
-def _formula(numbers: list[int]) -> str:
-    """Of all atoms of the cell, elements in the order in which they come: "Ga2As2"."""
-    from ase.data import chemical_symbols
-
-    counts = Counter(numbers)
-    return "".join(f"{chemical_symbols[z]}{n if n > 1 else ''}" for z, n in counts.items())
+        what = f"{self.space_group} {self.space_group_number}, {self.result.n_atoms} atoms"
+        return f"<{self.rank}: {what}, {self.energy_per_atom:.4f} eV/atom{likely}>"

@@ -57,7 +57,7 @@ PUBLISHED = {
 }
 """By name."""
 
-KNOWN = f"Known: {', '.join(PUBLISHED)}, or the folder of a matgl TensorNet potential"
+KNOWN = f"Known: {', '.join(PUBLISHED)}, or the folder of a potential of matgl"
 
 
 def files(name_or_path: str | Path) -> list[Path]:

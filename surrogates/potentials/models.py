@@ -1,4 +1,4 @@
-"""Universal potentials as energy models: CHGNet, matgl's TensorNet, any ASE calculator.
+"""Universal potentials as energy models: CHGNet, matgl's TensorNet and, slower, its other potentials.
 
 The networks run on graphs built for a whole chunk of crystals at once from
 `csp.crystallography.neighbours`'s neighbour list; energies agree with the packages' own calculators to
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,13 +25,12 @@ from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Label
 from surrogates.potentials import catalogue as published
+from surrogates.potentials.adapters import check_known_elements
+from surrogates.potentials.by_matgl import load_by_matgl
 from surrogates.potentials.chgnet import CHGNet
 from surrogates.potentials.tensornet import TensorNet
 
-if TYPE_CHECKING:
-    from ase.calculators.calculator import BaseCalculator
-
-__all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
+__all__ = ["NetworkModel", "load_chgnet", "load_matgl", "load_potential"]
 
 T = TypeVar("T")
 
@@ -66,7 +65,7 @@ class NetworkModel:
 
     def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
         """See `EnergyModel`. Raises InputError for elements the potential does not know."""
-        _check_elements(self, crystals)
+        check_known_elements(self.name, self.elements, crystals)
         parts = _on_all_cores(
             [partial(self._chunk, chunk, forces) for chunk in self._chunks(crystals.to(self.device))],
             self.device,
@@ -138,13 +137,14 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
     )
 
 
-def load_tensornet(
+def load_matgl(
     name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
-) -> NetworkModel:
-    """A TensorNet potential of matgl, from its folder or by published name (then downloaded).
+) -> EnergyModel:
+    """A potential of matgl, from its folder or by published name (then downloaded). What is not a TensorNet
+    as we compute it faster, matgl itself computes (`load_by_matgl`).
 
-    Raises InputError if the files are damaged or hold another architecture, MissingError if the model
-    is not here and cannot be downloaded.
+    Raises InputError if the files are damaged or hold no potential, MissingError if the model is not here and
+    cannot be downloaded.
     """
     from ase.data import atomic_numbers
 
@@ -158,59 +158,30 @@ def load_tensornet(
         arguments, weights = options["init_args"], _read(files["state.pt"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"The matgl potential {folder} is damaged: {error}.") from error
-    if classes != ("Potential", "TensorNet"):
-        raise InputError(
-            f"{folder} holds a {' of '.join(classes)}; of matgl's potentials only TensorNet is known."
-        )
+    if classes[0] != "Potential":
+        raise InputError(f"{folder} holds a {classes[0]}; only potentials of matgl have forces and stress.")
+    functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
+    label = Label(functional, "none", f"{str(classes[1]).lower()}-{_digest(files['state.pt'])}")
+    if classes[1] != "TensorNet":
+        return load_by_matgl(files["state.pt"].parent, label, name=folder.name)
     numbers = [atomic_numbers[symbol] for symbol in arguments["element_types"]]
     try:
         network = TensorNet(weights, arguments, numbers, device=device, dtype=dtype)
-    except ValueError as error:
-        raise InputError(f"The matgl potential {folder} cannot be used: {error}.") from error
+    except ValueError:  # options that are not the usual ones
+        return load_by_matgl(files["state.pt"].parent, label, name=folder.name)
     except KeyError as error:
         raise InputError(f"The matgl potential {folder} is damaged: {error} is missing.") from error
-    functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
-    label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
     return NetworkModel(network, name=folder.name, label=label, elements=frozenset(numbers), device=device)
 
 
-class ASEModel:
-    """Any ASE calculator, one crystal after the other: the slow reference."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, calculator: BaseCalculator, label: Label, elements: frozenset[int]) -> None:
-        self.name = type(calculator).__name__
-        self.label, self.elements = label, elements
-        self._calculator = calculator
-
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
-        """See `EnergyModel`. Whatever the calculator raises is passed on."""
-        _check_elements(self, crystals)
-        energy = torch.zeros(len(crystals), dtype=torch.float64)
-        force = torch.zeros((len(crystals.numbers), 3), dtype=torch.float64) if forces else None
-        stress = torch.zeros((len(crystals), 3, 3), dtype=torch.float64) if forces else None
-        offsets = crystals.offsets.tolist()
-        for b, atoms in enumerate(crystals.atoms()):
-            atoms.calc = self._calculator
-            energy[b] = float(atoms.get_potential_energy())
-            if force is not None and stress is not None:
-                force[offsets[b] : offsets[b + 1]] = torch.as_tensor(atoms.get_forces(), dtype=torch.float64)
-                stress[b] = torch.as_tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
-        home = crystals.device
-        if force is None or stress is None:
-            return Evaluation(self.label, energy.to(home))
-        return Evaluation(self.label, energy.to(home), force.to(home), stress.to(home))
-
-
 def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu") -> EnergyModel:
-    """`chgnet`, a published TensorNet of matgl by name, or the folder of one.
+    """`chgnet`, a published potential of matgl by name, or the folder of one.
 
     Raises InputError for a name that means nothing or a damaged file, MissingError for what is not here.
     """
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)
-    return load_tensornet(name_or_path, device)
+    return load_matgl(name_or_path, device)
 
 
 def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
@@ -232,15 +203,6 @@ def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> lis
             return list(pool.map(alone, tasks))
     finally:
         torch.set_num_threads(threads)
-
-
-def _check_elements(model: EnergyModel, crystals: Crystals) -> None:
-    unknown = set(crystals.numbers.unique().tolist()) - model.elements
-    if unknown:
-        from ase.data import chemical_symbols
-
-        names = ", ".join(chemical_symbols[z] for z in sorted(unknown))
-        raise InputError(f"The potential {model.name} does not know {names}.")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -19,8 +19,9 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
 from surrogates.potentials import catalogue as published
+from surrogates.potentials.adapters import ASEModel
 from surrogates.potentials.chgnet import CHGNet
-from surrogates.potentials.models import ASEModel, load_chgnet, load_potential, load_tensornet
+from surrogates.potentials.models import load_chgnet, load_matgl, load_potential
 from tests.places import SHARED, needs
 
 TENSORNET = SHARED / "models" / "TensorNet-MatPES-PBE-v2025.1-PES"
@@ -80,7 +81,7 @@ def chgnet() -> EnergyModel:
 
 @pytest.fixture(scope="module")
 def tensornet() -> EnergyModel:
-    return load_tensornet(TENSORNET)
+    return load_matgl(TENSORNET)
 
 
 def test_chgnet_gives_the_numbers_of_its_package(chgnet: EnergyModel) -> None:
@@ -110,7 +111,7 @@ def test_chgnet_keeps_the_contract() -> None:
 
 @with_tensornet
 def test_tensornet_keeps_the_contract() -> None:
-    model = load_tensornet(TENSORNET, dtype=torch.float64)
+    model = load_matgl(TENSORNET, dtype=torch.float64)
     check_energy_model(model, sample()[[0, 1]], difference_tolerance=1e-4, step=1e-3)
 
 
