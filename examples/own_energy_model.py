@@ -1,7 +1,8 @@
 """An energy model of your own in a search. Run it: python examples/own_energy_model.py
 
-The model is a Lennard-Jones potential whose energy has its minimum where two atoms touch, just to show what a
-model needs: a name, a label, the elements that it knows, a device, and energies, forces and stress of a batch.
+The model is a Lennard-Jones potential whose energy has its minimum where two atoms touch, just to show what
+a model needs: a name, a label, the elements that it knows, a device, and energies, forces and stress of a
+batch.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """A generator of your own in a search. Run it: python examples/own_generator.py
 
-It stretches the cells of rock salt and caesium chloride by a random strain, for compositions of two elements in
-equal amounts. It shows what a generator needs: a name, and a method that gives candidate number i for (target,
-seed, i).
+It stretches the cells of rock salt and caesium chloride by a random strain, for compositions of two elements
+in equal amounts. It shows what a generator needs: a name, and a method that gives candidate number i for
+(target, seed, i).
 """
 
 from collections import Counter
