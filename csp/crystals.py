@@ -78,9 +78,9 @@ class Crystals:
         """One crystal per entry.
 
         Args:
-            cells: [B][3, 3], Å; rows are the lattice vectors.
-            fracs: [B][n, 3], fractional coordinates.
-            numbers: [B][n], atomic numbers.
+            cells: B arrays [3, 3], Å; rows are the lattice vectors.
+            fracs: B arrays [n, 3], fractional coordinates.
+            numbers: B arrays [n], atomic numbers.
         """
         if len(fracs) == 0:
             return cls.empty()
