@@ -1,5 +1,5 @@
-"""Pages of the documentation that are made from the code: the command line, the settings, the extras, and what
-stands in the root of the repository. A hook of mkdocs.
+"""Pages of the documentation that are made from the code: the command line, the settings, the extras, and
+what stands in the root of the repository. A hook of mkdocs.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def command_line() -> str:
     lines = [
         "# Command line",
         "",
-        "This page is made from the program itself. `csp NAME --help` prints the same, and `python -m csp` is",
-        "another way to call it.",
+        "This page is made from the program itself. `csp NAME --help` prints the same, and `python -m csp`",
+        "is another way to call it.",
         "",
         "Exit codes: 0 all is well, 2 the input is wrong, 3 something is missing on the machine, 130",
         "interrupted.",
@@ -164,9 +164,9 @@ def settings() -> str:
     lines = [
         "# Settings of a search",
         "",
-        "This page is made from `csp.settings.SearchSettings`, the one source for the command line, the forms in",
-        "the browser, `csp.predict` and the record of a run. The setting `max_atoms` is `--max-atoms` on the",
-        "command line and `max_atoms=` in Python. Lists may be written `a,b`.",
+        "This page is made from `csp.settings.SearchSettings`, the one source for the command line, the",
+        "forms in the browser, `csp.predict` and the record of a run. The setting `max_atoms` is `--max-atoms`",
+        "on the command line and `max_atoms=` in Python. Lists may be written `a,b`.",
         "",
         "| setting | value | default | meaning |",
         "|---|---|---|---|",
