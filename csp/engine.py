@@ -92,15 +92,19 @@ def build(
     ]
     for name, model in zip(settings.models, models, strict=True):
         if not model.elements.issuperset(target.numbers):
-            advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
+            advice = "`surrogate` none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
     learner, labelled = None, dict[str, str]()
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
-        check_elements(target, labeller, "choose another --labeller")
+        check_elements(target, labeller, "choose another `labeller`")
         learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
+    generators = [
+        given.generators[name] if name in given.generators else _generator(name, library, volume)
+        for name in settings.generators
+    ]
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
@@ -126,10 +130,6 @@ def build(
         resume=resume,
         run=str(out) if store_url else "run",
     )
-    generators = [
-        given.generators[name] if name in given.generators else _generator(name, library, volume)
-        for name in settings.generators
-    ]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
@@ -181,7 +181,7 @@ def _parts(settings: SearchSettings) -> list[str]:
 def _advice(target: Target) -> str:
     """Which potential knows all elements of the target."""
     if load_model("chgnet").elements.issuperset(target.numbers):
-        return "--relaxer chgnet does"
+        return "`relaxer` chgnet does"
     return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 
 
@@ -210,7 +210,7 @@ def predict(
         prediction = search.run()
     except KeyboardInterrupt:
         prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; --resume goes on.")
+        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
         write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()

@@ -21,7 +21,7 @@ from typing import Any
 
 from csp.errors import InputError, MissingError
 
-__all__ = ["GENERATORS", "MODELS", "find", "load", "names", "origin"]
+__all__ = ["GENERATORS", "MODELS", "about", "find", "load", "names", "origin"]
 
 GENERATORS = "csp.generators"
 MODELS = "csp.models"
@@ -68,6 +68,19 @@ def find(group: str, name: str, ours: Collection[str] = ()) -> metadata.EntryPoi
     if len(entries) > 1:
         raise InputError(f"The {what} {name!r} is offered by {packages}; uninstall all of them but one.")
     return entries[0]
+
+
+def about(group: str, ours: Collection[str] = ()) -> dict[str, tuple[str, bool]]:
+    """By name what people are told of it, and whether it can be used: of whom it is, or why it is refused."""
+    told: dict[str, tuple[str, bool]] = {}
+    for name in names(group):
+        try:
+            entry = find(group, name, ours)
+        except InputError as error:
+            told[name] = str(error), False
+        else:
+            told[name] = f"from {origin(entry)}" if entry else "", True
+    return told
 
 
 def load(entry: metadata.EntryPoint) -> Callable[..., Any]:

@@ -83,7 +83,7 @@ class Target:
         if n_atoms > max_atoms:
             raise InputError(
                 f"{z or 1} formula unit(s) of {formula!r} are {n_atoms} atoms, more than the allowed "
-                f"{max_atoms}; raise --max-atoms{' or lower --z' if z else ''}."
+                f"{max_atoms}; raise `max_atoms`{' or lower `z`' if z else ''}."
             )
         if space_groups is not None and not space_groups:
             raise InputError("No space group is left to propose in; allow at least one of 1-230.")

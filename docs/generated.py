@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from csp import __main__ as program
+from csp.__main__ import COMMANDS
+from csp.cli.program import program
 from csp.settings import SearchSettings
 
 __all__ = ["EXTRAS", "command_line", "commands", "extras", "on_files", "options", "settings"]
@@ -51,10 +51,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def commands() -> dict[str, Any]:
     """Every command and group of the program by its full name, "csp" first; hidden ones too."""
-    return dict(_below("csp", typer.main.get_command(program.app)))
+    return dict(_below("csp", program(COMMANDS)))
 
 
 def _below(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    command = command.load() if hasattr(command, "load") else command
     yield name, command
     for own, inside in getattr(command, "commands", {}).items():
         yield from _below(f"{name} {own}", inside)
@@ -73,8 +74,8 @@ def command_line() -> str:
         "This page is made from the program itself. `csp NAME --help` prints the same, and `python -m csp`",
         "is another way to call it.",
         "",
-        "Exit codes: 0 all is well, 2 the input is wrong, 3 something is missing on the machine, 130",
-        "interrupted.",
+        "Exit codes: 0 all is well, 1 something failed, 2 the input is wrong, 3 something is missing on the",
+        "machine, 130 interrupted (Ctrl-C), 143 ended (SIGTERM).",
         "",
     ]
     for name, command in commands().items():
@@ -164,9 +165,9 @@ def settings() -> str:
     lines = [
         "# Settings of a search",
         "",
-        "This page is made from `csp.settings.SearchSettings`, the one source for the command line, the",
-        "forms in the browser, `csp.predict` and the record of a run. The setting `max_atoms` is `--max-atoms`",
-        "on the command line and `max_atoms=` in Python. Lists may be written `a,b`.",
+        "This page is made from `csp.settings.SearchSettings`, the one source for the command line,",
+        "the forms in the browser, `csp.predict` and the record of a run. The setting `max_atoms` is",
+        "`--max-atoms` on the command line and `max_atoms=` in Python. Lists may be written `a,b`.",
         "",
         "| setting | value | default | meaning |",
         "|---|---|---|---|",

@@ -42,9 +42,7 @@ class ASECalculator(Calculator):
         """Fill `results`; forces and stress only where one of them is asked for, as they cost more."""
         super().calculate(atoms, list(properties), list(system_changes))
         if not self.atoms.pbc.all():
-            raise InputError(
-                f"{self.model.name} is for crystals: the atoms must be periodic in all directions."
-            )
+            raise InputError(f"{self.model.name} is for crystals: set pbc=True on the atoms.")
         crystal = Crystals.from_atoms([self.atoms]).to(self.model.device)
         found = self.model.evaluate(crystal, forces=not {"forces", "stress"}.isdisjoint(properties))
         self.results: dict[str, Any] = {"energy": float(found.energy), "free_energy": float(found.energy)}

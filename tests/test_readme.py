@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.places import ROOT
+
 READMES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",

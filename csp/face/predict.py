@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from csp.cli.progress import progress_bars
+from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
 from csp.errors import InputError
@@ -18,6 +18,7 @@ from csp.library.library import Library
 from csp.protocols import EnergyModel, Generator
 from csp.search.prediction import Prediction
 from csp.settings import SearchSettings
+from surrogates.zoo import load_model, our_names
 
 __all__ = ["predict"]
 
@@ -97,14 +98,10 @@ def _generators(wanted: str | Iterable[str | Generator] | None, named: dict[str,
                 "csp.protocols.Generator."
             )
         if one.name in GENERATORS and type(one) is not GENERATORS[one.name]:
-            raise InputError(
-                f"The name {one.name!r} of your generator is one of the engine's; give it another."
-            )
+            raise InputError(f"A generator of the engine is named {one.name!r}; give yours another name.")
     names = [one if isinstance(one, str) else one.name for one in listed]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(
-            f"Two generators are named {twice!r}; the record of a search needs to tell them apart."
-        )
+        raise InputError(f"Two generators are named {twice!r}; give one another name.")
     named["generators"] = names
     return objects
 
@@ -119,9 +116,11 @@ def _models(wanted: dict[str, Any], named: dict[str, Any]) -> dict[str, EnergyMo
         model = the_model_itself(as_energy_model(one))
         if model.name == NO_MODEL:
             raise InputError(f"A {role} cannot be named {NO_MODEL!r}, which stands for none at all.")
-        if objects.setdefault(model.name, model).label != model.label:
-            raise InputError(f"Surrogate and relaxer are both named {model.name!r}; give one another name.")
-        named[role] = model.name
+        if model.name in our_names() and load_model(model.name).label != model.label:
+            raise InputError(f"A model of the engine is named {model.name!r}; give yours another name.")
+        objects[model.name], named[role] = model, model.name
+    if named.get("surrogate") == named.get("relaxer") in objects.keys() - our_names():
+        raise InputError(f"Surrogate and relaxer are both named {named['relaxer']!r}; give one another name.")
     return objects
 
 
@@ -138,7 +137,7 @@ def _check_names(settings: dict[str, Any]) -> None:
 def _shown(progress: bool | Progress) -> AbstractContextManager[Progress]:
     if callable(progress):
         return nullcontext(progress)
-    return progress_bars(quiet=not progress)
+    return progress_shown() if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

@@ -65,7 +65,7 @@ def read_structures(given: AnyStructures) -> GivenStructures:
     if None in kinds:
         strange = next(type(one).__name__ for one in originals if _kind(one) is None)
         raise InputError(
-            f"Structures of pymatgen, atoms of ASE or csp.Crystals are expected, not a {strange}."
+            f"Give structures of pymatgen, atoms of ASE or csp.Crystals, not the type {strange}."
         )
     if len(kinds) > 1:
         raise InputError("Give structures of pymatgen or atoms of ASE, not both at once.")

@@ -276,7 +276,7 @@ class Search:
 
 
 def check_elements(
-    target: Target, model: EnergyModel | Labeller, advice: str = "choose another relaxer"
+    target: Target, model: EnergyModel | Labeller, advice: str = "choose another `relaxer`"
 ) -> None:
     """Does the model know all elements of the target?
 
