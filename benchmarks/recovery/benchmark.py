@@ -67,7 +67,7 @@ class RecoverySettings(BaseModel):
         description="Which generators propose candidates",
     )
     budget: Literal["small", "standard", "full"] = Field(
-        "standard", title="Budget", description="Work spent on a target (see benchmarks/README.md)"
+        "standard", title="Budget", description="Work spent on a target (see docs/benchmarks/commands.md)"
     )
     surrogate: str = Field(
         SearchSettings.model_fields["surrogate"].default,
