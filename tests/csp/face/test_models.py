@@ -40,9 +40,7 @@ def salt() -> Atoms:
     ("load", "tolerance"),
     [(lambda: csp.load_model(LennardJones()), 1e-5), (lambda: csp.load_model("xs"), 5e-3)],
 )
-def test_forces_and_stress_are_the_derivatives(
-    load: Callable[[], csp.face.models.Model], tolerance: float
-) -> None:
+def test_forces_and_stress_are_the_derivatives(load: Callable[[], Model], tolerance: float) -> None:
     atoms = salt()
     atoms.calc = load().as_ase()
     forces, stress = atoms.get_forces(), atoms.get_stress()
