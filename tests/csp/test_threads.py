@@ -41,8 +41,8 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one thread")
 @pytest.mark.parametrize("name", ["xs", "chgnet"])
 def test_a_forked_pool_does_not_hang(name: str) -> None:
-    """Without `one_thread_after_fork` each child waits for ever, in the first operation that torch shares out:
-    loading the weights of a model, or the volumes of a batch."""
+    """Without `one_thread_after_fork` each child waits for ever in the first operation that torch shares out,
+    which is loading the weights of a model, or the volumes of a batch."""
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
     command = [sys.executable, "-c", FORKS.format(name=name)]
     with subprocess.Popen(command, cwd=ROOT, env=environment, start_new_session=True) as process:

@@ -20,6 +20,7 @@ import csp
 from csp.contracts import check_energy_model
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.face.models import Model
 from csp.protocols import EnergyModel, Evaluation, Uncertain
 from tests.lennard_jones import LennardJones
 
