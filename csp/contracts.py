@@ -12,6 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from csp.crystallography.surroundings import Surroundings
+from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import ContractError, InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Proposals
@@ -69,6 +71,7 @@ def check_energy_model(
     check.invariances(crystals, reference, generator)
     check.differences(crystals, reference, difference_tolerance, step, generator)
     check.continuity(crystals)
+    check.symmetry(crystals)
     _check_unknown_elements(model, crystals)
 
 
@@ -139,7 +142,7 @@ class _EnergyCheck:
         self.same(self.evaluate(permuted, "permuted atoms"), expected, crystals, "after a permutation")
 
         for b in range(len(crystals)):
-            one, n = crystals[b], int(crystals.n_atoms[b])
+            one = crystals[b]
             sheared = one.cell.clone()  # a → a + b, the same lattice
             sheared[:, 0] += one.cell[:, 1]
             frac = one.frac.clone()
@@ -151,13 +154,7 @@ class _EnergyCheck:
                 one,
                 "in another cell",
             )
-            doubled = Crystals(
-                one.cell * one.cell.new_tensor([[2.0], [1.0], [1.0]]),
-                torch.cat([one.frac, one.frac + one.frac.new_tensor([1.0, 0.0, 0.0])])
-                * one.frac.new_tensor([0.5, 1, 1]),
-                one.numbers.repeat(2),
-                one.offsets.new_tensor([0, 2 * n]),
-            )
+            doubled = _doubled(one)
             force, stress_b = _derivatives(same)
             twice = Evaluation(same.label, 2 * same.energy, force.repeat(2, 1), stress_b)
             self.same(self.evaluate(doubled, "a supercell"), twice, doubled, "in a supercell")
@@ -223,6 +220,26 @@ class _EnergyCheck:
                 f"{float(bend[worst + 5]):.1e} eV/atom where {float(usual[worst]):.1e} is usual."
             )
 
+    def symmetry(self, crystals: Crystals) -> None:
+        """Told of the operations that crystals keep, and of pairs in earlier shapes, it gives the same.
+
+        The crystals: pyrites of the sample's elements, whose anions are equivalent by operations that turn
+        them, and a doubled cell. They change a little, so that pairs with a skin last, and then much.
+        """
+        numbers = crystals.numbers.unique().tolist()
+        doubled = _doubled(crystals[0])
+        shapes = [
+            Crystals.cat([_pyrite(numbers[0], numbers[-1], *shape).to(doubled.device), doubled])
+            for shape in ((0.385, 5.5), (0.387, 5.52), (0.35, 5.9))
+        ]
+        surroundings = Surroundings.of(shapes[0], operations(shapes[0]), skin=0.3)
+        if surroundings.orbits.trivial:
+            raise ContractError("The crystals of the contract have lost their symmetry.")
+        for k, shape in enumerate(shapes):
+            found = self.model.evaluate(shape, forces=True, surroundings=surroundings)
+            alone = self.evaluate(shape, "symmetric crystals")
+            self.same(found, alone, shape, "with and without symmetry" + " and earlier pairs" * (k > 0))
+
     def _close(self, found: Tensor | None, expected: Tensor | None, tolerance: float, what: str) -> None:
         assert found is not None
         assert expected is not None
@@ -255,6 +272,30 @@ def _one_atom_cells(model: EnergyModel, crystals: Crystals) -> Crystals:
         crystals.frac.new_zeros((len(numbers), 3)),
         numbers,
         torch.arange(len(numbers) + 1, device=crystals.device),
+    )
+
+
+def _pyrite(cation: int, anion: int, u: float, a: float) -> Crystals:
+    """Space group Pa-3, 4a and 8c (u, u, u), in a cubic cell of a Å."""
+    half = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]
+    signs = [[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]
+    anions = [
+        [shift + sign * s * u for shift, s in zip(shifts, row, strict=True)]
+        for sign in (1, -1)
+        for shifts, row in zip(half, signs, strict=True)
+    ]
+    cell = [[a, 0.0, 0.0], [0.0, a, 0.0], [0.0, 0.0, a]]
+    return Crystals.from_arrays([cell], [half + anions], [[cation] * 4 + [anion] * 8])
+
+
+def _doubled(one: Crystals) -> Crystals:
+    """Two cells of one crystal side by side."""
+    return Crystals(
+        one.cell * one.cell.new_tensor([[2.0], [1.0], [1.0]]),
+        torch.cat([one.frac, one.frac + one.frac.new_tensor([1.0, 0.0, 0.0])])
+        * one.frac.new_tensor([0.5, 1, 1]),
+        one.numbers.repeat(2),
+        2 * one.offsets,
     )
 
 

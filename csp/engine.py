@@ -31,7 +31,7 @@ from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.generator import SpaceGroupGenerator
 from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
-from surrogates.active_learning import TransferLearner
+from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
@@ -92,13 +92,13 @@ def build(
     ]
     for name, model in zip(settings.models, models, strict=True):
         if not model.elements.issuperset(target.numbers):
-            advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
+            advice = "`surrogate` none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
     learner, labelled = None, dict[str, str]()
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
-        check_elements(target, labeller, "choose another --labeller")
-        learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
+        check_elements(target, labeller, "choose another `labeller`")
+        learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
     generators = [
@@ -181,7 +181,7 @@ def _parts(settings: SearchSettings) -> list[str]:
 def _advice(target: Target) -> str:
     """Which potential knows all elements of the target."""
     if load_model("chgnet").elements.issuperset(target.numbers):
-        return "--relaxer chgnet does"
+        return "`relaxer` chgnet does"
     return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 
 
@@ -210,7 +210,7 @@ def predict(
         prediction = search.run()
     except KeyboardInterrupt:
         prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; --resume goes on.")
+        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
         write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()

@@ -25,7 +25,14 @@ from csp.cell_file import read_cell
 from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
-__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings", "generator_names"]
+__all__ = [
+    "DEFAULT_GENERATORS",
+    "GENERATOR_NAMES",
+    "GeneratorName",
+    "SearchSettings",
+    "first_wrong",
+    "generator_names",
+]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
@@ -62,6 +69,23 @@ Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
+
+
+def first_wrong(error: ValidationError) -> InputError:
+    """The first thing that pydantic found wrong, in one sentence."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] != "value_error":  # our own validators name the value themselves
+        message = f"{message} (got {_plain(first['input'])})"
+    return InputError(f"{message}.", setting=str(first["loc"][0]) if first["loc"] else None)
+
+
+def _plain(value: Any) -> str:
+    """A value as a person would write it."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_plain, value)) or "nothing"
+    return str(value) or "nothing"
 
 
 class SearchSettings(BaseModel):
@@ -210,21 +234,21 @@ class SearchSettings(BaseModel):
     @classmethod
     def _some_model(cls, relaxer: str, info: ValidationInfo) -> str:
         if relaxer == info.data.get("surrogate") == "none":
-            raise ValueError("there is neither a surrogate nor a relaxer; name one, for example chgnet")
+            raise ValueError("there is neither a `surrogate` nor a `relaxer`; name one, for example chgnet")
         return relaxer
 
     @field_validator("labeller")
     @classmethod
     def _something_to_adapt(cls, labeller: str, info: ValidationInfo) -> str:
         if labeller != "none" and info.data.get("surrogate") == "none":
-            raise ValueError("labels are learned by a surrogate; name one with --surrogate")
+            raise ValueError("labels are learned by a surrogate; name a `surrogate`")
         return labeller
 
     @field_validator("cell")
     @classmethod
     def _cells_without_templates(cls, cell: Path | None, info: ValidationInfo) -> Path | None:
         if cell is not None and set(info.data.get("generators", ())) - set(WITHOUT_TEMPLATES):
-            raise ValueError("templates have cells of their own; ask for --generators space_group,random")
+            raise ValueError("templates have cells of their own; ask for `generators` space_group,random")
         return cell
 
     @field_validator("hull")
@@ -232,7 +256,7 @@ class SearchSettings(BaseModel):
     def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
         if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
             raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a relaxer"
+                "energies learned from labels of one composition have no hull with others; name a `relaxer`"
             )
         return hull
 
@@ -254,14 +278,10 @@ class SearchSettings(BaseModel):
         try:
             settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
-            first = error.errors()[0]
-            name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-            if name == "--formula":
+            wrong = first_wrong(error)
+            if wrong.setting == "formula":
                 Target.parse(str(values.get("formula", "")))  # says it better
-            message = first["msg"].removeprefix("Value error, ")
-            raise InputError(
-                f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
-            ) from error
+            raise wrong from error
         return settings
 
     def target(self) -> Target:

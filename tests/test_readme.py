@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.places import ROOT
+from tests.program import commands as program_commands
+
 READMES = [
     ROOT / "README.md",
     *(ROOT / room / "README.md" for room in ("csp", "surrogates", "generators", "flows", "benchmarks")),
@@ -23,9 +25,8 @@ def commands() -> list[str]:
 
 
 def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = shlex.split(command)
-    words[0] = str(ROOT / ".venv" / "bin" / "csp") if words[0] == "csp" else words[0]
-    return subprocess.run([*words, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    words = [*shlex.split(command), *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def test_there_are_two_first_commands() -> None:
@@ -47,13 +48,13 @@ def test_make_knows_its_targets() -> None:
 
 
 def test_csp_knows_its_commands_and_options() -> None:
-    for command in commands():
-        if command.startswith("csp"):
-            words = shlex.split(command)
-            names = [w for w in words[1:3] if re.fullmatch(r"[a-z-]+", w) and w[0] != "-"]
-            help_text = run(f"csp {' '.join(names)}", "--help").stdout
-            for option in re.findall(r"--[a-z][a-z0-9-]*", command):
-                assert re.search(rf"{option}\b(?!-)", help_text), command
+    known = {" ".join(names): command for names, _, command in program_commands()}
+    for line in commands():
+        if line.startswith("csp"):
+            words = shlex.split(line)[1:]
+            name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+            options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
+            assert set(re.findall(r" (--[a-z][a-z0-9-]*)", line)) <= {*options, "--help"}, line
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import load_model
 
@@ -94,9 +94,7 @@ class RecoverySettings(BaseModel):
         try:
             settings = cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]).replace("_", "-")
-            raise InputError(f"--{name}: {first['msg'].lower()} (got {first['input']!r}).") from error
+            raise first_wrong(error) from error
         settings.search("Si", settings.generators)  # what the settings of a search refuse
         return settings
 
@@ -151,7 +149,7 @@ class Recovery:
         if path.is_file():
             if not resume:
                 raise InputError(
-                    f"{out} already holds a benchmark; add --resume to go on with it or choose another --out."
+                    f"{out} already holds a benchmark; `resume` goes on with it, or choose another `out`."
                 )
             if different := changed(path, record):
                 raise InputError(

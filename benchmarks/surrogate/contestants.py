@@ -16,7 +16,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel
 from surrogates.training.batches import KINDS
-from surrogates.zoo import export, is_ours, list_models, load_model, weights_file
+from surrogates.zoo import is_ours, list_models, load_model, model_from_checkpoint, weights_file
 
 __all__ = ["RELAXED_ONLY", "VOLUME_ONLY", "Contestant", "contestants", "exported"]
 
@@ -66,7 +66,7 @@ def contestants(
     """
     named = [card.name for card in list_models()] if names is None else list(names)
     if not named and baseline is None:
-        raise MissingError("No model of ours comes with this version; name one with --models.")
+        raise MissingError("No model of ours comes with this version; name some `models`.")
     found = [_contestant(name, device, folder, virtual=True) for name in named]
     if baseline is not None:
         found.append(_contestant(str(baseline), device, folder, virtual=False))
@@ -83,11 +83,11 @@ def _contestant(name: str, device: torch.device, folder: Path, *, virtual: bool)
         name = str(exported(Path(name), folder))
     if not is_ours(name):
         if not virtual:
-            raise InputError(f"--baseline-relaxed {name} is neither a weights file nor a checkpoint of ours.")
+            raise InputError(f"`baseline_relaxed` {name} is neither a weights file nor a checkpoint of ours.")
         return Contestant(Path(name).name, load_model(name, device))
     path = weights_file(name)
     if _trained_on_virtual(path) != virtual:
-        advice = "name it with --models" if not virtual else "name it with --baseline-relaxed"
+        advice = "name it among `models`" if not virtual else "name it as `baseline_relaxed`"
         how = "with" if not virtual else "without"
         raise InputError(f"{name} was trained {how} virtual crystals; {advice}.")
     formation = load_model(path, device, kind=FORMATION)
@@ -107,7 +107,7 @@ def exported(checkpoint: Path, folder: Path) -> Path:
     """The weights file of a checkpoint, named after its training."""
     about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     name = checkpoint.absolute().parent.name
-    export(
+    model_from_checkpoint(
         checkpoint,
         name,
         folder,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from csp.cli.progress import progress_bars
+from csp.cli.console import output
+from csp.cli.progress import progress
 
 __all__ = ["app"]
 
@@ -24,15 +25,15 @@ def library_import(
     """Make a library file of crystals of your own."""
     from csp.library.importing import import_structures
 
-    with progress_bars(quiet=False) as progress:
+    with progress() as tell:
         report = import_structures(
             source,
             out,
             source_name=source_name,
             licence=licence,
-            progress=lambda done, total: progress("import", done, total),
+            progress=lambda done, total: tell("import", done, total),
         )
-    print(report)
+    output.print(str(report))
 
 
 @app.command("info")
@@ -44,4 +45,4 @@ def library_info(
     """What is in a library."""
     from csp.library.library import Library
 
-    print(Library.open(library).info())
+    output.print(Library.open(library).info())

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from csp import plugins
+from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from surrogates.zoo import Card
+    from surrogates.zoo import EnergyModelCard
 
 __all__ = ["app"]
 
@@ -49,11 +48,10 @@ def list_all() -> None:
         table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
     for name, (about, usable) in plugins.about(plugins.MODELS, zoo.our_names()).items():
         table.add_row(name, about, "–", "–", "yes" if usable else "refused")
-    output = Console(highlight=False)
-    output.print(table)
+    output.print(table, soft_wrap=False)
     if not cards:
         output.print("No model of ours comes with this version.")
-    output.print("The folder of any potential of matgl can be named as well.", soft_wrap=True)
+    output.print("The folder of any potential of matgl can be named as well.")
 
 
 @app.command()
@@ -69,8 +67,8 @@ def card(name: Name) -> None:
     else:
         rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
-        table.add_row(key, Text(value))
-    Console(highlight=False).print(table)
+        table.add_row(key, value)
+    output.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -82,14 +80,14 @@ def verify(
     from surrogates.potentials import catalogue as published
 
     if name:
-        print(f"{name}: {_verified(name)}")
+        output.print(f"{name}: {_verified(name)}")
         return
     wrong = []
     for one in (*(card.name for card in zoo.list_models()), *filter(_files, published.PUBLISHED)):
         try:
-            print(f"{one}: {_verified(one)}")
+            output.print(f"{one}: {_verified(one)}")
         except InputError as error:
-            print(f"{one}: {error}")
+            output.print(f"{one}: {in_options(str(error))}")
             wrong.append(one)
     if wrong:
         raise InputError(f"Do not use {', '.join(wrong)}: install or fetch again.")
@@ -109,7 +107,7 @@ def pull(
         (path,) = published.files(name)  # comes with its package
     else:
         path = published.download(name)[-1]
-    print(f"{name} is here: {path.parent}")
+    output.print(f"{name} is here: {path.parent}")
 
 
 def _files(name: str) -> list[Path]:
@@ -143,7 +141,7 @@ def _verified(name: str) -> str:
     return f"sha256 {found[:12]}… as published"
 
 
-def _own_card(card: Card) -> Iterator[tuple[str, str]]:
+def _own_card(card: EnergyModelCard) -> Iterator[tuple[str, str]]:
     yield "name", card.name
     yield "property", f"{card.property}, {card.unit}"
     for kind in card.kinds:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from csp.cli.progress import progress_bars
+from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
 from csp.errors import InputError
@@ -137,7 +137,7 @@ def _check_names(settings: dict[str, Any]) -> None:
 def _shown(progress: bool | Progress) -> AbstractContextManager[Progress]:
     if callable(progress):
         return nullcontext(progress)
-    return progress_bars(quiet=not progress)
+    return progress_shown() if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

@@ -42,14 +42,10 @@ MAX_NUMBER = 118
 def library_schema() -> pa.Schema:
     """The columns of a library file.
 
-    material_id  unique name of the crystal
-    formula      reduced formula
-    spacegroup   number, 1-230
-    cell         9 numbers, Å, row by row; rows are the lattice vectors
-    numbers      atomic numbers
-    frac_coords  fractional coordinates, flattened
-    source       where the crystal is from
-    licence      under which licence
+    Returns:
+        material_id, a unique name of the crystal; formula, reduced; spacegroup, 1-230; cell, 9 numbers, Å,
+        row by row, rows being the lattice vectors; numbers, atomic; frac_coords, fractional, flattened;
+        source, where the crystal is from; licence.
     """
     import pyarrow as pa
 
@@ -71,8 +67,9 @@ def library_schema() -> pa.Schema:
 class LibraryInfo:
     """What a library holds.
 
-    sizes        atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest
-    provenance   entries by (source, licence)
+    Attributes:
+        sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
+        provenance: Entries by (source, licence).
     """
 
     name: str
@@ -106,9 +103,10 @@ class LibraryInfo:
 class Compositions:
     """The entries with k elements, elements in the order of (amount, atomic number).
 
-    rows      int [n]
-    elements  int [n, k]  atomic numbers
-    counts    int [n, k]  coprime, ascending
+    Attributes:
+        rows: int [n].
+        elements: int [n, k], atomic numbers.
+        counts: int [n, k], coprime, ascending.
     """
 
     rows: Ints
@@ -120,10 +118,11 @@ class Compositions:
 class Library:
     """N crystals in columns. A row number names an entry, in a view (`excluding`) too.
 
-    material_id  str [N]
-    space_group  int [N]
-    n_atoms      int [N]    atoms in the cell as stored, which need not be primitive
-    hidden       int [H]    rows that no query returns
+    Attributes:
+        material_id: str [N].
+        space_group: int [N].
+        n_atoms: int [N], atoms in the cell as stored, which need not be primitive.
+        hidden: int [H], rows that no query returns.
     """
 
     name: str
@@ -143,7 +142,9 @@ class Library:
     def open(cls, path: Path | None = None) -> Library:
         """Read a library file (None: the embedded AFLOW prototypes).
 
-        Raises MissingError where there is no such file, InputError for one that is no library.
+        Raises:
+            MissingError: There is no such file.
+            InputError: It is no library.
         """
         if path is None:
             return _embedded()

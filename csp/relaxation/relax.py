@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import crowding
+from csp.crystallography.surroundings import Surroundings
 from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
@@ -34,6 +35,7 @@ MAX_STRAIN = 0.05  # any row in one step
 COLLAPSING = 0.7  # of the closest that atoms of real crystals come: no way leads back from there
 DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
 AT_ONCE = 64  # crystals in a chunk of `relax_symmetric`
+SKIN = 0.5  # Å; pairs this far beyond a model's cutoff are kept from step to step
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
 
 
@@ -144,12 +146,13 @@ def relax(
     alive = supported.nonzero().flatten()  # indices into the batch of those still moving
     moving = current[alive]
     operations = None if symmetry is None else symmetry[alive]
+    surroundings = Surroundings.of(moving, operations, SKIN)
     optimiser, length = _optimiser(moving)
     start_volume = moving.volumes
     for step in range(max_steps + 1):
         if len(alive) == 0:
             break
-        result = model.evaluate(moving, forces=True)
+        result = model.evaluate(moving, forces=True, surroundings=surroundings)
         assert result.forces is not None
         assert result.stress is not None
         force = result.forces
@@ -182,7 +185,8 @@ def relax(
             _write_back(cell, frac, current, moving, alive)
             optimiser, moving, alive, length = optimiser.keep(stay), moving[stay], alive[stay], length[stay]
             start_volume, force, virial = start_volume[stay], force[atoms], virial[stay]
-            operations = None if operations is None else operations[stay]
+            surroundings = surroundings[stay]
+            operations = surroundings.orbits.operations
         if len(alive):
             on_cell = virial / length[:, None, None]
             displacement = optimiser.step(torch.cat([force, on_cell.reshape(-1, 3)]))

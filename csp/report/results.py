@@ -35,7 +35,7 @@ class RankedRun:
             ranked = _renamed(ranked)
         if ranked["schema"] != SCHEMA:
             raise InputError(
-                f"{folder} was ranked by another version of the engine; rank it anew with --resume."
+                f"{folder} was ranked by another version of the engine; `resume` its search to rank it anew."
             )
         return RankedRun(folder, ranked)
 

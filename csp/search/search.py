@@ -267,7 +267,7 @@ class Search:
 
 
 def check_elements(
-    target: Target, model: EnergyModel | Labeller, advice: str = "choose another relaxer"
+    target: Target, model: EnergyModel | Labeller, advice: str = "choose another `relaxer`"
 ) -> None:
     """Raise InputError, one sentence that ends in `advice`, if the model lacks an element of the target."""
     unknown = [z for z in target.numbers if z not in model.elements]

@@ -113,7 +113,7 @@ class Store:
         if not resume:
             raise InputError(
                 f"{store._place} already holds a run of {store.formula}; "
-                "add --resume to go on with it or choose another --out."
+                "`resume` goes on with it, or choose another `out`."
             )
         differences = _differences(
             {"formula": store.formula, **store.settings},

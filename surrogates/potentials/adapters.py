@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
@@ -56,7 +57,9 @@ class ASEModel:
         self.elements = ALL_ELEMENTS if elements is None else frozenset(elements)
         self._calculator = calculator
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         """See `EnergyModel`. Whatever the calculator raises is passed on."""
         check_known_elements(self.name, self.elements, crystals)
         energy = torch.zeros(len(crystals), dtype=torch.float64)
@@ -103,7 +106,9 @@ class TorchSimModel:
         self.device = torch.device(model.device)
         self._model = model
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         """See `EnergyModel`. Whatever the model raises is passed on."""
         check_known_elements(self.name, self.elements, crystals)
         home, there = crystals.device, crystals.to(self.device)

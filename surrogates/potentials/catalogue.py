@@ -5,16 +5,22 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from csp.errors import InputError, MissingError
 
-__all__ = ["ELEMENTS", "KNOWN", "PUBLISHED", "Published", "download", "files", "hashes"]
+__all__ = ["ELEMENTS", "KNOWN", "NEQUIX", "PUBLISHED", "Published", "download", "files", "hashes"]
 
 ELEMENTS = frozenset(range(1, 95)) - frozenset(range(84, 89))  # Po-Ra are in none of their training data
 CHGNET_WEIGHTS = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"  # in the package chgnet 0.4
 CHGNET_SHA256 = "d14ab7c0f093efe64b60a7bcd540bca10e74fb7f46c86108a079af60524659d1"
+NEQUIX = {  # sha256 of the files
+    "nequix-oam-1": "6a43475eaeb32a7a049f36c1306d78aa1e7a17e8af37aeda7901c8fec0ca845c",
+    "nequix-oam-1-pft": "4ce693d68886512aab50c84ea2400efd68163e11155f7c7babe98e695177e809",
+}
+MODELS = "CSP_MODELS"  # environment variable: folders with the files of potentials, as PATH lists them
 MATGL_FILES = ("model.json", "model.pt", "state.pt")
 MATGL_CACHE = Path.home() / ".cache" / "matgl"  # matgl.config's, whose import takes seconds
 MATGL_ORGANISATION = "materialyze"  # matgl.utils.io.HF_MATGL_ORG
@@ -41,6 +47,18 @@ PUBLISHED = {
             "MP2020",
             "BSD-3-Clause",
             "CHGNet 0.3.0: Deng et al., Nat. Mach. Intell. 5, 1031 (2023)",
+        ),
+        *(
+            Published(
+                name,
+                "PBE",
+                "none",
+                "MIT",
+                "Nequix on OMat24, sAlex and MPtrj: Koker et al., arXiv:2508.16067" + phonons,
+            )
+            for name, phonons in zip(
+                NEQUIX, ("", "; on phonons of MDR: Koker et al., arXiv:2601.07742"), strict=True
+            )
         ),
         *(
             Published(
@@ -82,6 +100,8 @@ def files(name_or_path: str | Path) -> list[Path]:
                 f"CHGNet's weights are missing ({CHGNET_WEIGHTS}); install the package chgnet 0.4."
             )
         return [path]
+    if name in NEQUIX:
+        return [_in_models(name)]
     paths = _cached(_repository(name))
     if not paths:
         raise MissingError(f"{name} is not on this machine; csp models pull {name} fetches it.")
@@ -90,6 +110,8 @@ def files(name_or_path: str | Path) -> list[Path]:
 
 def download(name: str) -> list[Path]:
     """The files of one of matgl's potentials, fetched from the hub into matgl's cache if need be."""
+    if name in NEQUIX:
+        return files(name)
     repository = _repository(name)
     if paths := _cached(repository):
         return paths
@@ -106,14 +128,26 @@ def download(name: str) -> list[Path]:
 
 
 def hashes(name_or_path: str | Path) -> tuple[str, str | None]:
-    """sha256 of a potential's weights, and the published one if it is known: CHGNet's is in this file,
-    a download bears it as its name in the hub's cache. Raises as `files` does."""
+    """sha256 of a potential's weights, and the published one if it is known: those of CHGNet and Nequix are
+    in this file, a download bears it as its name in the hub's cache. Raises as `files` does."""
     weights = files(name_or_path)[-1]
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if str(name_or_path).lower() == "chgnet":
         return found, CHGNET_SHA256
+    if name_or_path in NEQUIX:
+        return found, NEQUIX[str(name_or_path)]
     blob = weights.resolve().name
     return found, blob if len(blob) == len(found) else None
+
+
+def _in_models(name: str) -> Path:
+    """NAME.nqx in one of the folders of CSP_MODELS, or in a folder NAME or nequix-oam-1 of one."""
+    for folder in os.environ.get(MODELS, "").split(os.pathsep):
+        for place in ("", name, "nequix-oam-1"):
+            path = Path(folder, place, f"{name}.nqx")
+            if folder and path.is_file():
+                return path
+    raise MissingError(f"{name} is not on this machine; {MODELS} can name the folder that {name}.nqx is in.")
 
 
 def _repository(name: str) -> str:

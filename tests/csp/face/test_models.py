@@ -18,6 +18,7 @@ from ase.calculators.lj import LennardJones as ASELennardJones
 
 import csp
 from csp.contracts import check_energy_model
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.face.models import Model
@@ -76,7 +77,9 @@ def test_a_calculator_asks_for_no_more_than_it_needs() -> None:
     asked = []
 
     class Watched(LennardJones):
-        def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        def evaluate(
+            self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+        ) -> Evaluation:
             asked.append(forces)
             return super().evaluate(crystals, forces=forces)
 

@@ -118,7 +118,7 @@ def test_tensornet_keeps_the_contract() -> None:
 def test_results_do_not_depend_on_the_chunks(chgnet: EnergyModel, monkeypatch: pytest.MonkeyPatch) -> None:
     crystals = sample()
     whole = chgnet.evaluate(crystals, forces=True)
-    monkeypatch.setattr(CHGNet, "bonds_at_once", {"cpu": 1})
+    monkeypatch.setattr(CHGNet, "load_at_once", {"cpu": 1})
     parts = chgnet.evaluate(crystals, forces=True)
     torch.testing.assert_close(parts.energy, whole.energy, rtol=0, atol=1e-5)
     torch.testing.assert_close(parts.forces, whole.forces, rtol=0, atol=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from csp.__main__ import main
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from surrogates import zoo
 from surrogates.training.label_files import read_labels
 from surrogates.training.labelled import hashed
 from surrogates.transformer.surrogate import Surrogate
+from tests.program import csp
 from tests.untrained import checkpoint
 
 LATTICE = 5.6  # Å
@@ -80,22 +79,13 @@ def test_files_that_are_not_there_or_not_xyz_are_told(tmp_path: Path) -> None:
 # -- csp train transfer -------------------------------------------------------------------------------
 
 
-def csp(*arguments: str) -> int:
-    sys.argv = ["csp", *arguments]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
-
-
 @pytest.fixture
 def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An untrained model, and a user's data folder of its own."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     about = {"data": [], "split": "", "licence": "", "code_version": ""}
-    zoo.export(checkpoint(tmp_path, seen=("3:1 9:1",)), "tiny", tmp_path, {}, **about)
+    zoo.model_from_checkpoint(checkpoint(tmp_path, seen=("3:1 9:1",)), "tiny", tmp_path, {}, **about)
     return tmp_path / "tiny.safetensors"
 
 
