@@ -92,7 +92,7 @@ class Nequix:
     """
 
     # Pairs of a site and an atom that go through together. On a CPU their N should stay in the caches.
-    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_200, "cuda": 40_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 600, "cuda": 40_000}
     uses_orbits: ClassVar[bool] = True
 
     def __init__(
