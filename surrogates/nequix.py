@@ -6,11 +6,10 @@ from j to i is Σ over the images s of j of R(r_s) Y(v_s) ⊗ x_j, and x_j is th
 a small cell has many. So the images are summed first:
 
 - R(r) = Φ(r) V with few functions Φ (see `surrogates.nequix_radial`);
-- N_ij = Σ_s C(Y(v_s)) Φ(r_s), with the couplings C, is all that is done for a neighbour that is an image;
-- Σ_j N_ij x_j is one matrix product for each site, of good shape, in place of a sum over neighbours;
-- V follows, per site.
+- H_ij = Σ_s Y(v_s) Φ(r_s), one for all layers, is all that is done for a single image;
+- H_ij V are the weighted harmonics of a pair of atoms, one matrix product;
+- Σ_j x_j (H_ij V), channel by channel, is coupled to l3 once for each site (see `surrogates.nequix_layer`).
 
-The backward pass of these products is written out and makes N again, which is cheaper than to fetch it.
 With orbits (`csp.orbits`) only one site of each is computed, and its features are turned for the others.
 """
 
