@@ -1,6 +1,7 @@
 """What Nequix and the orbits of symmetric crystals cost, in seconds that a core worked.
 
-Run as `python -m benchmarks.throughput.potentials FOLDER`, the folder with nequix-oam-1.nqx and nequix_reference.py.
+Run as `python -m benchmarks.throughput.potentials FOLDER`, the folder with nequix-oam-1.nqx and its
+nequix_reference.py.
 What is compared takes turns, so that all meet the same load of the machine.
 """
 
