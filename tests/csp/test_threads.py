@@ -1,4 +1,4 @@
-"""How threads wait is decided before torch is there, and left to who has decided it; forks do without them."""
+"""How threads wait is decided before torch is there, and left to who decided it; forks do without them."""
 
 from __future__ import annotations
 
