@@ -24,7 +24,9 @@ LONGEST, SHORTEST = 200.0, 0.5  # Å
 def read_cell(path: Path) -> Cell:
     """The lattice vectors in any file that pymatgen or ASE reads; its atoms play no part.
 
-    Raises MissingError where there is no file, InputError, one sentence, for one without a cell.
+    Raises:
+        MissingError: Where there is no file.
+        InputError: One sentence, for a file without a cell.
     """
     import numpy as np
 

@@ -35,11 +35,19 @@ def check_energy_model(
 ) -> None:
     """Check the contract of `EnergyModel` on sample crystals, each of more than one atom and unsymmetric.
 
-    energy_tolerance      eV/atom, force_tolerance eV/Å, stress_tolerance eV/Å³: rounding of the model
-    difference_tolerance  eV/Å, and eV/atom for stress × volume per atom: error allowed to finite differences
-    step                  of those differences: Å for an atom, a tenth of it for a strain
+    Args:
+        model: The model to check.
+        crystals: The sample.
+        energy_tolerance: eV/atom, rounding of the model's energies.
+        force_tolerance: eV/Å, rounding of its forces.
+        stress_tolerance: eV/Å³, rounding of its stress.
+        difference_tolerance: eV/Å, and eV/atom for stress × volume per atom: error allowed to finite
+            differences.
+        step: Of the finite differences: Å for an atom, a tenth of it for a strain.
+        seed: Of the random rotations, shifts and directions.
 
-    Raises ContractError for the first promise that does not hold.
+    Raises:
+        ContractError: For the first promise that does not hold.
     """
     check = _EnergyCheck(model, energy_tolerance, force_tolerance, stress_tolerance)
     before = [t.clone() for t in (crystals.cell, crystals.frac, crystals.numbers, crystals.offsets)]
@@ -308,7 +316,7 @@ def _check_unknown_elements(model: EnergyModel, crystals: Crystals) -> None:
         model.evaluate(strange)
     except InputError:
         return
-    raise ContractError(f"{model.name} evaluates the element {unknown}, which it says it does not know.")
+    raise ContractError(f"{model.name} evaluates the element {unknown}, which is not in its `elements`.")
 
 
 def check_generator(
@@ -316,9 +324,15 @@ def check_generator(
 ) -> None:
     """Check the contract of `Generator` on n candidates of a target.
 
-    stochastic  another seed is expected to give other candidates
+    Args:
+        generator: The generator to check.
+        target: What it is asked for.
+        n: Candidates to ask for.
+        seed: Seed to ask with.
+        stochastic: Another seed is expected to give other candidates.
 
-    Raises ContractError for the first promise that does not hold.
+    Raises:
+        ContractError: For the first promise that does not hold.
     """
     name = generator.name
     whole = generator.propose(target, n, seed=seed)
@@ -349,7 +363,7 @@ def _check_proposals(name: str, found: Proposals, target: Target, n: int, seed: 
     built = len(found.crystals)
     if found.requested != n or len(found.provenance) != built or built + found.failed.total() != n:
         raise ContractError(
-            f"{name}: of {n} candidates asked for it says {found.requested} were, {built} were built with "
+            f"{name}: of {n} candidates asked for it counts {found.requested}, {built} were built with "
             f"{len(found.provenance)} rows of provenance, and {found.failed.total()} failed."
         )
     index = [row.index for row in found.provenance]

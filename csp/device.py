@@ -17,7 +17,12 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" takes a CUDA device where there is one. Raises InputError or MissingError, one sentence."""
+    """The device of this name; "auto" takes a CUDA device where there is one.
+
+    Raises:
+        InputError: For a name that is none.
+        MissingError: For a CUDA device where there is none.
+    """
     import torch
 
     if name == "auto":

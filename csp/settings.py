@@ -50,7 +50,11 @@ def generator_names() -> tuple[str, ...]:
 
 
 def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    """Each once; raises ValueError for the first that is not known."""
+    """Each once.
+
+    Raises:
+        ValueError: For the first that is not known.
+    """
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"there is no {what} {unknown[0]!r}; choose from {', '.join(known)}")
@@ -134,7 +138,7 @@ class SearchSettings(BaseModel):
     order: Literal["probability", "energy"] = Field(
         "probability",
         title="Order",
-        description="What ranks: the probability of being the answer, where it is calibrated for the "
+        description="What ranks: the probability of being the ground truth, where it is calibrated for the "
         "energies of the relaxer (else they do), or the energies",
     )
     surrogate: str = Field(
@@ -154,11 +158,11 @@ class SearchSettings(BaseModel):
         2, ge=1, le=20, title="Rounds", description="In which they are chosen, each with what was learned"
     )
     relaxer: str = Field(
-        "chgnet",
+        "auto",
         min_length=1,
         title="Relaxer",
-        description="Potential that refines and ranks: chgnet, a matgl model's name or folder; "
-        "none: the surrogate does all",
+        description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
+        "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
     library: Path | None = Field(
         None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
@@ -267,20 +271,21 @@ class SearchSettings(BaseModel):
 
     @classmethod
     def read(cls, given: Collection[str] = (), /, **values: Any) -> SearchSettings:
-        """Validated settings. What no schema can say, such as unknown elements, is checked by `target`.
+        """Validated settings. What no schema can check, such as unknown elements, `target` does.
 
         Args:
             given: Names of generators that come with the settings as objects.
+            **values: Settings by name.
 
         Raises:
-            InputError: One sentence for the first thing that is wrong.
+            InputError: One sentence, for the first thing that is wrong.
         """
         try:
             settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
             wrong = first_wrong(error)
             if wrong.setting == "formula":
-                Target.parse(str(values.get("formula", "")))  # says it better
+                Target.parse(str(values.get("formula", "")))  # has the better message
             raise wrong from error
         return settings
 

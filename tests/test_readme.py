@@ -3,15 +3,17 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.places import ROOT
-from tests.program import commands as program_commands
 
 READMES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *(ROOT / room / "README.md" for room in ("csp", "surrogates", "generators", "flows", "benchmarks")),
 ]
 
@@ -25,8 +27,11 @@ def commands() -> list[str]:
 
 
 def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    words = [*shlex.split(command), *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    words = shlex.split(command)
+    program = [sys.executable, "-m", "csp"] if words[0] == "csp" else words[:1]
+    return subprocess.run(
+        [*program, *words[1:], *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def test_there_are_two_first_commands() -> None:
@@ -36,7 +41,8 @@ def test_there_are_two_first_commands() -> None:
 def test_links_lead_somewhere() -> None:
     for path in READMES:
         for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-            assert (path.parent / link).exists(), f"{path}: {link}"
+            if not link.startswith("https://"):
+                assert (path.parent / link).exists(), f"{path}: {link}"
 
 
 def test_make_knows_its_targets() -> None:
@@ -47,14 +53,9 @@ def test_make_knows_its_targets() -> None:
     assert "csp predict 'SrTiO3'" in run(commands()[0], "--dry-run").stdout
 
 
-def test_csp_knows_its_commands_and_options() -> None:
-    known = {" ".join(names): command for names, _, command in program_commands()}
-    for line in commands():
-        if line.startswith("csp"):
-            words = shlex.split(line)[1:]
-            name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
-            options = {o for p in known[name].params for o in (*p.opts, *p.secondary_opts)}
-            assert set(re.findall(r" (--[a-z][a-z0-9-]*)", line)) <= {*options, "--help"}, line
+def test_the_program_starts() -> None:
+    """What it knows of the commands and options in the documentation, `test_docs` asks."""
+    assert "predict" in run("csp --help").stdout
 
 
 @pytest.mark.slow

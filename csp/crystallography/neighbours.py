@@ -55,10 +55,12 @@ ELECTROPOSITIVE = (3, 11, 19, 37, 55, 87, 20, 38, 56, 88, 21, 39, *range(57, 72)
 class Neighbours:
     """E directed pairs; sorted by crystal, then i, then j.
 
-    i, j      int64 [E]     atoms of the batch
-    shift     int64 [E, 3]  lattice translation of j
-    vector    float [E, 3]  r_j + shift @ cell − r_i, Å
-    distance  float [E]     Å
+    Attributes:
+        i: int64 [E], an atom of the batch.
+        j: int64 [E], its neighbour.
+        shift: int64 [E, 3], lattice translation of j.
+        vector: float [E, 3], r_j + shift @ cell − r_i, Å.
+        distance: float [E], Å.
     """
 
     i: Tensor

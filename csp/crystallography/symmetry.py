@@ -85,8 +85,8 @@ def standard_operations(number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def site_coordinates(crystal: Crystals, symprec: float) -> tuple[int, set[tuple[str, int, str, str]]]:
-    """Space group of one crystal and, of each Wyckoff position that its atoms occupy or could be
-    said to occupy with another choice of origin, letter, multiplicity, site symmetry and
+    """Space group of one crystal and, of each Wyckoff position that its atoms occupy, or occupy with another
+    choice of origin, letter, multiplicity, site symmetry and
     coordinates such as "x,-x,1/4"."""
     (data,) = _datasets(crystal, symprec)
     if data is None:
@@ -150,9 +150,13 @@ def primitive_sites(
 class StandardCell:
     """The primitive standard cell of one crystal with n atoms in their symmetric places.
 
-    cell     [3, 3]   Å; frac [n, 3]; numbers int [n]
-    letters  str [n]  Wyckoff letter of each atom
-    orbits   int [n]  equal for symmetry-equivalent atoms
+    Attributes:
+        space_group: Its number.
+        cell: [3, 3], Å; rows are the lattice vectors.
+        frac: [n, 3], fractional coordinates.
+        numbers: int [n], atomic numbers.
+        letters: str [n], Wyckoff letter of each atom.
+        orbits: int [n], equal for symmetry-equivalent atoms.
     """
 
     space_group: int
@@ -185,8 +189,12 @@ def _standard_cell(data: MoyoDataset) -> StandardCell:
 class Symmetrized:
     """A crystal made exactly symmetric, in its standard cells.
 
-    conventional, primitive    batches of one
-    rms_displacement           Å, by how much symmetrising moved the atoms, a common shift taken out
+    Attributes:
+        space_group: Its number.
+        conventional: The conventional cell, a batch of one.
+        primitive: The primitive cell, a batch of one.
+        wyckoff: Occupied positions, "Sr:a Ti:b O:c".
+        rms_displacement: Å, by how much symmetrising moved the atoms, a common shift taken out.
     """
 
     space_group: int
@@ -224,14 +232,16 @@ class SymmetryOperations:
     An operation takes the fractional coordinates x to x W^T + w. Its images say which atom each atom of the
     crystal is taken to. The images of one operation are consecutive, as are the operations of one crystal.
 
-    space_group  int64 [B]        0 where the analysis failed; such a crystal has the identity alone
-    n_atoms      int64 [B]        n_operations int64 [B]
-    rotation     float [O, 3, 3]  integer matrices W in the crystal's own cell
-    translation  float [O, 3]     w
-    cartesian    float [O, 3, 3]  orthogonal Q that takes a Cartesian row vector v to v Q
-    source       int64 [P]        atom of the batch that is taken to
-    target       int64 [P]        this one by
-    image_of     int64 [P]        this operation
+    Attributes:
+        space_group: int64 [B], 0 where the analysis failed; such a crystal has the identity alone.
+        n_atoms: int64 [B], atoms in each cell.
+        n_operations: int64 [B], operations of each.
+        rotation: float [O, 3, 3], integer matrices W in the crystal's own cell.
+        translation: float [O, 3], w.
+        cartesian: float [O, 3, 3], orthogonal Q that takes a Cartesian row vector v to v Q.
+        source: int64 [P], atom of the batch that is taken to.
+        target: int64 [P], this one by.
+        image_of: int64 [P], this operation.
     """
 
     space_group: Tensor

@@ -90,7 +90,8 @@ def load_model(
             `csp.protocols.EnergyModel`.
         device: Of a model by name: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N".
         name: Of a calculator or a model of torch-sim: what to call it; none: its class.
-        functional, correction: Of such a one: what its energies are, for example "PBE" and "none".
+        functional: Of such a one: the functional of its energies, for example "PBE"; none: its name.
+        correction: Of such a one: the correction of its energies, if there is one.
         elements: Of such a one: the symbols or atomic numbers that it knows; none: all.
 
     Raises:

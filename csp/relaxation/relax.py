@@ -51,17 +51,21 @@ class Status(StrEnum):
 
     @property
     def has_energy(self) -> bool:
-        """Does the energy of such an end mean something, so that it can be ranked?"""
+        """Does the energy of such a crystal mean something, so that it can be ranked?"""
         return self in (Status.CONVERGED, Status.MAX_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
 class RelaxationResult:
-    """Ends of B relaxations, in the order of their starts.
+    """B relaxed crystals, in the order of their starts.
 
-    energy     float64 [B]  eV per cell of the end, NaN where there is none
-    max_force  float64 [B]  eV/Å, the largest of the forces on atoms and of virial / n_atoms
-    steps      int64 [B]    steps taken
+    Attributes:
+        crystals: As the relaxations left them.
+        label: What the energies are energies of.
+        energy: float64 [B], eV per cell, NaN where there is none.
+        max_force: float64 [B], eV/Å, the largest of the forces on atoms and of virial / n_atoms.
+        steps: int64 [B], steps taken.
+        status: [B], how each relaxation ended.
     """
 
     crystals: Crystals
@@ -76,7 +80,7 @@ class RelaxationResult:
         return [k for k, status in enumerate(self.status) if status.has_energy]
 
     def take(self, index: list[int]) -> RelaxationResult:
-        """The chosen ends, in this order."""
+        """The chosen crystals, in this order."""
         return RelaxationResult(
             self.crystals[index],
             self.label,
@@ -87,6 +91,7 @@ class RelaxationResult:
         )
 
     def to(self, device: torch.device | str) -> RelaxationResult:
+        """The same on another device."""
         return RelaxationResult(
             self.crystals.to(device),
             self.label,
@@ -97,7 +102,11 @@ class RelaxationResult:
         )
 
     def followed_by(self, other: RelaxationResult) -> RelaxationResult:
-        """All ends of both; raises LabelError if they are of different labels."""
+        """All crystals of both.
+
+        Raises:
+            LabelError: If they are of different labels.
+        """
         return RelaxationResult(
             Crystals.cat([self.crystals, other.crystals]),
             Label.same([self.label, other.label]),
@@ -109,7 +118,16 @@ class RelaxationResult:
 
 
 def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
-    """H = E + PV in eV per cell: energy [B] eV per cell, volume [B] Å³ per cell, pressure in GPa."""
+    """H = E + PV.
+
+    Args:
+        energy: float [B], eV per cell.
+        volume: float [B], Å³ per cell.
+        pressure: GPa.
+
+    Returns:
+        float [B], eV per cell.
+    """
     return energy + pressure * GPA * volume
 
 
@@ -125,13 +143,17 @@ def relax(
 ) -> RelaxationResult:
     """Minimise the enthalpy E + PV of each crystal over its atoms and its cell.
 
-    max_force  eV/Å; converged when no atomic force and no row of virial / n_atoms is longer
-    pressure   GPa
-    symmetry   operations of `crystals`; forces and stress are projected on them in every step, so
-               that the space group is kept (the end may be a saddle of the free surface)
-    on_step    called after each step with (crystals still moving, steps taken)
+    Finished crystals leave the batch. Every crystal gets a `Status`; none raises.
 
-    Finished crystals leave the batch. Every crystal ends with a `Status`; none raises.
+    Args:
+        crystals: The starts.
+        model: Gives energies, forces and stress.
+        max_steps: Steps, at most.
+        max_force: eV/Å; converged when no atomic force and no row of virial / n_atoms is longer.
+        pressure: GPa.
+        symmetry: Operations of `crystals`; forces and stress are projected on them in every step, so that the
+            space group is kept (the result may be a saddle of the free surface).
+        on_step: Called after each step with (crystals still moving, steps taken).
     """
     current = crystals.to(dtype=torch.float64)
     current = current if symmetry is None else symmetry.symmetrize(current)
@@ -200,9 +222,12 @@ def relax(
 
 
 def relax_symmetric(starts: Crystals, model: EnergyModel, steps: int) -> tuple[Crystals, Tensor, list[int]]:
-    """Relax on the model's device for at most so many steps, keeping the symmetry, a chunk at a time: the
-    ends, their energies (float64 [B'], eV per cell) and which of the starts
-    they are of; those that failed are left out. All on the CPU."""
+    """Relax on the model's device for at most so many steps, keeping the symmetry, a chunk at a time.
+
+    Returns:
+        The relaxed crystals, their energies (float64 [B'], eV per cell) and which of the starts they are of,
+        on the CPU; those that failed are left out.
+    """
     parts = [
         relax(part.to(model.device), model, max_steps=steps, symmetry=operations(part).to(model.device))
         for part in (starts[k : k + AT_ONCE] for k in range(0, len(starts), AT_ONCE))

@@ -28,17 +28,20 @@ class Prediction(Sequence[RankedCrystal]):
 
     found[0] is the best, found[:5] are the five best, and a notebook shows the ranking as a table.
 
-    label      the one label of all energies; None only when nothing could be ranked
-    results    R ranked crystals, ranks 1 … R
-    crystals   the same R crystals as relaxed
-    funnel     crystals left after each stage, in order: proposed, built, plausible, unique, relaxed,
-               converged, ranked
-    unranked   what was relaxed in vain
-    failed     stage → status → relaxations that ended without an energy
-    warnings   sentences for people
-    order      what the ranks are by, "probability" or "energy"
-    models     names of the energy models, in the order of their work: the first screened and relaxed, the
-               last, if another, refined; its energies rank
+    Attributes:
+        target: What was asked for.
+        label: The one label of all energies; None only when nothing could be ranked.
+        results: R ranked crystals, ranks 1 … R.
+        crystals: The same R crystals as relaxed.
+        funnel: Crystals left after each stage, in order: proposed, built, plausible, unique, labelled (with
+            a labeller), pre_relaxed, relaxed, refined (with two models), converged, ranked.
+        unranked: What was relaxed in vain.
+        failed: Stage → status → relaxations that ended without an energy.
+        relaxer_why: Why the last model is that one, a clause for people.
+        warnings: Sentences for people.
+        order: What the ranks are by, "probability" or "energy".
+        models: Names of the energy models, in the order of their work: the first screened and relaxed, the
+            last, if another, refined; its energies rank.
     """
 
     target: Target
@@ -51,6 +54,7 @@ class Prediction(Sequence[RankedCrystal]):
     models: tuple[str, ...] = ()
     order: str = "energy"
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    relaxer_why: str = ""
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):

@@ -17,31 +17,34 @@ def cif_path(rank: int) -> str:
 class Result:
     """One ranked crystal. The fields, in this order, are the keys of `ranked.json` and `ranked.csv`.
 
-    id                    hash of the relaxed crystal (`Crystals.ids`)
-    file                  its CIF, relative to the out folder (`cif_path`)
-    n_atoms               atoms in the relaxed cell, on which volume and energies per atom stand
-    spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables; "" and
-                          0 where the analysis fails
-    energy_ev_per_atom    E; its meaning is the prediction's label
-    enthalpy_ev_per_atom  H = E + PV at the target's pressure; what the ranking is by
-    sigma_ev_per_atom     one standard deviation of the energy, None where the model has none
-    density               g/cm³
-    volume_per_atom       Å³
-    status                how its relaxation ended (`csp.relaxation.relax.Status`)
-    generator, template_id, wyckoff   where the candidate came from (`csp.protocols.Provenance`)
-    proposed_by           all generators that proposed it or a duplicate of it, separated by spaces
-    n_duplicates          other relaxed crystals that are this one again
-    above_lowest_ev_per_atom   energy, or enthalpy under pressure, above the lowest of all that were ranked,
-                          which may be too improbable to be among the results
-    lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
-                          ≥ 0; None where it was not tried
-    e_above_hull_ev_per_atom   above what the library's phases have at this composition
-                          (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative
-                          where it would be more stable; None where it was not asked for or a reference is
-                          missing
-    rank_energy           the rank by energy, or by enthalpy under pressure
-    rank_probability      the rank by probability, None where it is not known
-    probability           of being the ground truth (`csp.ranking.probability`), None if not calibrated
+    Attributes:
+        rank: Counted from 1.
+        id: Hash of the relaxed crystal (`Crystals.ids`).
+        file: Its CIF, relative to the out folder (`cif_path`).
+        n_atoms: Atoms in the relaxed cell, on which volume and energies per atom stand.
+        spacegroup: Hermann-Mauguin symbol of the relaxed crystal, "" where the analysis fails.
+        spacegroup_number: Its number in the International Tables, 0 where the analysis fails.
+        energy_ev_per_atom: E; its meaning is the prediction's label.
+        enthalpy_ev_per_atom: H = E + PV at the target's pressure; what the ranking is by.
+        sigma_ev_per_atom: One standard deviation of the energy, None where the model has none.
+        density: g/cm³.
+        volume_per_atom: Å³.
+        status: How its relaxation ended (`csp.relaxation.relax.Status`).
+        generator: What proposed the candidate (`csp.protocols.Provenance`).
+        template_id: The library entry it was made from, "" if none.
+        wyckoff: The Wyckoff positions that it was made with.
+        proposed_by: All generators that proposed it or a duplicate of it, separated by spaces.
+        n_duplicates: Other relaxed crystals that are this one again.
+        above_lowest_ev_per_atom: Energy, or enthalpy under pressure, above the lowest of all that were
+            ranked, which may be too improbable to be among the results.
+        lowered_ev_per_atom: What the free relaxation after rattling gained over the symmetry-keeping one, at
+            least 0; None where it was not tried.
+        e_above_hull_ev_per_atom: Above what the library's phases have at this composition
+            (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative where it would be
+            more stable; None where it was not asked for or a reference is missing.
+        rank_energy: The rank by energy, or by enthalpy under pressure.
+        rank_probability: The rank by probability, None where it is not known.
+        probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
     """
 
     rank: int
@@ -70,16 +73,24 @@ class Result:
 
     @property
     def above_lowest(self) -> float:
-        """meV/atom."""
+        """Energy, or enthalpy under pressure, above the lowest, meV/atom."""
         return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
+        """The fields by name, in their order."""
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class Unranked:
-    """A crystal that was chosen for relaxation but has no place in the ranking, and why."""
+    """A crystal that was chosen for relaxation but has no place in the ranking, and why.
+
+    Attributes:
+        id: Of the candidate.
+        status: How its relaxation ended (`csp.relaxation.relax.Status`).
+        generator: What proposed it.
+        template_id: The library entry it was made from, "" if none.
+    """
 
     id: str
     status: str

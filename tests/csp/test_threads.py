@@ -1,4 +1,4 @@
-"""How threads wait is decided before torch is there, and left to who decided it; forks do without them."""
+"""How threads wait: what is set before torch is imported, by whom, and what of the user stays."""
 
 from __future__ import annotations
 
