@@ -50,8 +50,8 @@ def recovery(
         str | None, typer.Option(help="Model that screens and relaxes first; none: the relaxer does all")
     ] = None,
     relaxer: Annotated[
-        str, typer.Option(help="Potential that finishes and ranks; none: no other")
-    ] = "chgnet",
+        str, typer.Option(help="Potential that refines and ranks; auto: the best at hand; none: no other")
+    ] = "auto",
     only: Annotated[str | None, typer.Option(help="Only these targets, by file name: GaAs,ZnO")] = None,
     beside: Annotated[
         list[str] | None,

@@ -1,7 +1,8 @@
 """The one program, `csp` and `python -m csp`, of all packages' commands.
 
-Exit codes: 0, 1 what failed, 2 wrong input, 3 something missing on the machine, 130 interrupted (Ctrl-C), 143
-ended (SIGTERM). A command's module is imported when the command is asked for, by its name in `COMMANDS`.
+Exit codes: 0, 1 what failed, 2 wrong input, 3 something missing on the machine, 4 little or nothing could be
+ranked, 130 interrupted (Ctrl-C), 143 ended (SIGTERM). A command's module is imported when the command is
+asked for, by its name in `COMMANDS`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from csp import plugins
 from csp.device import resolve_device
-from csp.errors import ContractError
+from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
@@ -33,7 +33,7 @@ from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
 from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
-from surrogates.zoo import is_ours, load_model
+from surrogates.zoo import AUTO, choose_relaxer, is_ours, load_model
 
 __all__ = ["GENERATORS", "Given", "build", "predict"]
 
@@ -83,6 +83,8 @@ def build(
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
+    run = str(out) if store_url else "run"
+    settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
     library = Library.open(settings.library) if given.library is None else given.library
     if settings.exclude_composition:
         library = library.excluding(target)
@@ -128,7 +130,7 @@ def build(
         formula=target.formula,
         versions=record.versions,
         resume=resume,
-        run=str(out) if store_url else "run",
+        run=run,
     )
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
@@ -148,6 +150,7 @@ def build(
         references,
         probability,
         factor,
+        why,
     )
     return search, record
 
@@ -170,6 +173,29 @@ def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
     if generator.name != name:
         raise ContractError(f"{name} of {plugins.origin(offered)} gives a generator named {generator.name}.")
     return generator
+
+
+def _with_relaxer(
+    settings: SearchSettings, location: Path | str, run: str, *, resume: bool
+) -> tuple[SearchSettings, str]:
+    """The settings with the name of the relaxer where they leave it open, and why it is that one.
+
+    A search that is gone on with keeps the one that it began with, whatever can be had now.
+    """
+    if settings.relaxer != AUTO:
+        return settings, "asked for"
+    begun = _begun(location, run) if resume else None
+    name, why = (begun, "this search began with it") if begun else choose_relaxer()
+    return settings.model_copy(update={"relaxer": name}), why
+
+
+def _begun(location: Path | str, run: str) -> str | None:
+    """The relaxer of a stored run; None where there is no such run yet."""
+    try:
+        relaxer: str = Store.open(location, run).settings["relaxer"]
+    except InputError:
+        return None
+    return relaxer
 
 
 def _parts(settings: SearchSettings) -> list[str]:

@@ -158,11 +158,11 @@ class SearchSettings(BaseModel):
         2, ge=1, le=20, title="Rounds", description="In which they are chosen, each with what was learned"
     )
     relaxer: str = Field(
-        "chgnet",
+        "auto",
         min_length=1,
         title="Relaxer",
-        description="Potential that refines and ranks: chgnet, a matgl model's name or folder; "
-        "none: the surrogate does all",
+        description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
+        "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
     library: Path | None = Field(
         None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"

@@ -29,7 +29,9 @@ from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
 
 __all__ = [
+    "AUTO",
     "EnergyModelCard",
+    "choose_relaxer",
     "is_ours",
     "list_models",
     "load_model",
@@ -44,6 +46,8 @@ __all__ = [
     "write_model",
 ]
 
+AUTO = "auto"  # in the place of a name: see `choose_relaxer`
+BEST, AT_HAND = "nequix-oam-1", "chgnet"
 DEFAULT_KIND = "anchored"
 RIGIDITY, CORRECTION = "rigidity.", "correction."  # what the names of those tensors begin with
 CORRECTIONS = {
@@ -127,7 +131,8 @@ def load_model(
     *,
     kind: str | None = None,
 ) -> EnergyModel:
-    """A model by name or path: our own, CHGNet, one of matgl's potentials, or what another package offers.
+    """A model by name or path: our own, a published potential, or what another package offers; "auto" is what
+    `choose_relaxer` chooses.
 
     Args:
         kind: The head of a model of ours; None: "anchored", or its only one.
@@ -136,6 +141,8 @@ def load_model(
         InputError: The name means nothing, a file is damaged or a head unknown.
         MissingError: It is not here.
     """
+    if str(name_or_path) == AUTO:
+        name_or_path = choose_relaxer()[0]
     if offered := plugins.find(plugins.MODELS, str(name_or_path), our_names()):
         return _from_package(offered, device)
     if not is_ours(name_or_path):
@@ -173,7 +180,21 @@ def our_names() -> frozenset[str]:
     from surrogates.potentials.catalogue import PUBLISHED
 
     own = (path.stem for folder in _folders() for path in folder.glob("*.safetensors"))
-    return frozenset({"none", *PUBLISHED, *own})
+    return frozenset({"none", AUTO, *PUBLISHED, *own})
+
+
+def choose_relaxer() -> tuple[str, str]:
+    """The name of the best potential that is here or can be had, and why it is that one, a clause for people.
+
+    Nequix orders polymorphs better than CHGNet at about its cost; CHGNet comes with its package.
+    """
+    from surrogates.potentials import catalogue
+
+    try:
+        path = catalogue.download(BEST)[-1]
+    except MissingError as error:
+        return AT_HAND, f"{BEST}, which orders crystals better, cannot be used: {str(error).rstrip('.')}"
+    return BEST, f"the best that is known here, from {path.parent}"
 
 
 def _from_package(offered: EntryPoint, device: torch.device | str) -> EnergyModel:

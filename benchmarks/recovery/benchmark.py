@@ -7,6 +7,7 @@ its search. READ `Recovery.run` FIRST.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -40,7 +41,7 @@ from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
 from generators.random_symmetric.generator import RandomGenerator
-from surrogates.zoo import load_model
+from surrogates.zoo import AUTO, choose_relaxer, load_model
 
 __all__ = ["Recovery", "RecoverySettings"]
 
@@ -75,10 +76,11 @@ class RecoverySettings(BaseModel):
         description="Fast model that screens and relaxes first; none: the relaxer does all",
     )
     relaxer: str = Field(
-        "chgnet",
+        AUTO,
         min_length=1,
         title="Relaxer",
-        description="Potential that finishes and ranks; none: the surrogate does all",
+        description="Potential that refines and ranks; auto: the best that can be had; none: the surrogate "
+        "does all",
     )
     beside: tuple[tuple[str, Path], ...] = Field(
         (),
@@ -143,9 +145,14 @@ class Recovery:
         Raises InputError or MissingError, before any work, for targets, a library, a relaxer or a device
         that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
+        path = out / SETTINGS_FILE
+        if settings.relaxer == AUTO:
+            known = json.loads(path.read_text(encoding="utf-8")) if resume and path.is_file() else {}
+            name = known.get("relaxer") or choose_relaxer()[0]
+            settings = settings.model_copy(update={"relaxer": name})
         benchmark = cls(settings, read_truths(settings.targets), out.absolute(), device)
         benchmark.library, benchmark.models, benchmark.beside  # noqa: B018  what is missing is told now
-        path, record = out / SETTINGS_FILE, settings.record()
+        record = settings.record()
         if path.is_file():
             if not resume:
                 raise InputError(

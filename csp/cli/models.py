@@ -95,7 +95,7 @@ def verify(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="One of matgl's potentials, as csp models list names it")],
+    name: Annotated[str, typer.Argument(help="A published potential, as csp models list names it")],
 ) -> None:
     """Fetch a published potential, to be used by its name from then on."""
     from surrogates import zoo

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,12 @@ from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.settings import SearchSettings
 
+if TYPE_CHECKING:
+    from csp.search.prediction import Prediction
+
 __all__ = ["match", "predict"]
+
+NOT_RANKED = 4  # exit code
 
 
 @takes_settings
@@ -42,14 +47,23 @@ def predict(
         raise StoppedError(done if folder.exists() else "Interrupted.", ending) from ending
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
-        return
+    else:
+        _show(prediction)
+        seconds = time.monotonic() - started
+        output.print(f"{folder}/report.html, structures/ and ranked.json written after {seconds:.0f} s.")
+    if prediction.mostly_failed:
+        raise typer.Exit(NOT_RANKED)
+
+
+def _show(prediction: Prediction) -> None:
     from csp.report.terminal import ranking_table
 
-    output.print(ranking_table(prediction, settings.top), soft_wrap=False)
+    if prediction.results:
+        output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
+    if prediction.relaxer_why and len(prediction.models) > 1:
+        output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:
         note(warning, to=output)
-    seconds = time.monotonic() - started
-    output.print(f"{folder}/report.html, structures/ and ranked.json written after {seconds:.0f} s.")
 
 
 def match(

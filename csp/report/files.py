@@ -64,6 +64,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "formula": prediction.target.formula,
         "label": None if prediction.label is None else str(prediction.label),
         "models": list(prediction.models),
+        "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
         "pressure_gpa": prediction.target.pressure,
         "results": rows,

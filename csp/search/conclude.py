@@ -75,6 +75,7 @@ class Conclusion:
     funnel: Funnel
     references: References | None = None
     answer_probability: AnswerProbability | None = None
+    relaxer_why: str = ""
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -97,6 +98,7 @@ class Conclusion:
             order="energy" if by is None else "probability",
             unranked=self._unranked(),
             failed=self._failed,
+            relaxer_why=self.relaxer_why,
             warnings=[
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),

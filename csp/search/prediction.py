@@ -37,6 +37,7 @@ class Prediction(Sequence[RankedCrystal]):
             a labeller), pre_relaxed, relaxed, refined (with two models), converged, ranked.
         unranked: What was relaxed in vain.
         failed: Stage → status → relaxations that ended without an energy.
+        relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
         order: What the ranks are by, "probability" or "energy".
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
@@ -53,6 +54,7 @@ class Prediction(Sequence[RankedCrystal]):
     models: tuple[str, ...] = ()
     order: str = "energy"
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    relaxer_why: str = ""
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):

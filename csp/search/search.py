@@ -59,6 +59,7 @@ class Search:
         volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is measured by.
         store: Holds what is done.
         progress: Called with (stage, done, total).
+        relaxer_why: Why the last model is that one, a clause for people.
         compression: Volume that proposals start with, in units of that at no pressure, which is what
             generators know.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
@@ -77,6 +78,7 @@ class Search:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
+    relaxer_why: str = ""
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -97,7 +99,9 @@ class Search:
     @property
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
-        return Conclusion(self.target, self.funnel, self.references, self.answer_probability)
+        return Conclusion(
+            self.target, self.funnel, self.references, self.answer_probability, self.relaxer_why
+        )
 
     @cached_property
     def funnel(self) -> Funnel:

@@ -222,7 +222,7 @@ def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu")
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)
     if str(name_or_path) in published.NEQUIX:
-        (path,) = published.files(name_or_path)
+        (path,) = published.download(str(name_or_path))
         return load_nequix(path, str(name_or_path), device)
     return load_matgl(name_or_path, device)
 

@@ -21,6 +21,7 @@ from csp.contracts import check_energy_model
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.face.models import Model
 from csp.protocols import EnergyModel, Evaluation, Uncertain
 from tests.lennard_jones import LennardJones
 
@@ -41,9 +42,7 @@ def salt() -> Atoms:
     ("load", "tolerance"),
     [(lambda: csp.load_model(LennardJones()), 1e-5), (lambda: csp.load_model("xs"), 5e-3)],
 )
-def test_forces_and_stress_are_the_derivatives(
-    load: Callable[[], csp.face.models.Model], tolerance: float
-) -> None:
+def test_forces_and_stress_are_the_derivatives(load: Callable[[], Model], tolerance: float) -> None:
     atoms = salt()
     atoms.calc = load().as_ase()
     forces, stress = atoms.get_forces(), atoms.get_stress()
