@@ -172,12 +172,15 @@ class EnergyModel(Protocol):
     ) -> Evaluation:
         """Evaluate all crystals in the order given; inputs are not changed.
 
-        surroundings  what is known of the crystals: operations that they keep exactly, and pairs from
-                      earlier calls. A model may save work by it or leave it; results are the same (to
-                      1e-6 eV/atom, 1e-5 eV/Å).
-
         Results come back in float64 on the device of `crystals`. The model splits the batch into
         chunks that suit its device; results do not depend on what else is in the batch (to 1e-5).
+
+        Args:
+            crystals: The batch.
+            forces: Forces and stress as well.
+            surroundings: What is known of the crystals: operations that they keep exactly, and pairs from
+                earlier calls. A model may save work by it or leave it; results are the same (to 1e-6 eV/atom,
+                1e-5 eV/Å).
         """
         ...
 

@@ -78,7 +78,8 @@ def heights(cell: Tensor) -> Tensor:
 def neighbour_list(crystals: Crystals, cutoff: float, centres: Tensor | None = None) -> Neighbours:
     """All directed pairs of atoms and periodic images closer than `cutoff` (Å), any cell shape.
 
-    centres  int64 [R], ascending: the atoms i whose neighbours are wanted; None: all
+    Args:
+        centres: int64 [R], ascending: the atoms i whose neighbours are wanted; None: all.
 
     An atom is not its own neighbour, its images are. Distances are computed in the precision of
     `crystals`; differentiate through positions and cells by rebuilding the vectors from i, j, shift.

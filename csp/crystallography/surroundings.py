@@ -33,7 +33,8 @@ class Surroundings:
     A relaxation makes one and hands it to the model in every step: pairs within cutoff + skin stay listed
     until a crystal has changed so much that one from outside could have come within the cutoff.
 
-    skin  Å; 0: pairs are listed anew each time
+    Attributes:
+        skin: Å; 0: pairs are listed anew each time.
     """
 
     def __init__(self, orbits: Orbits, skin: float = 0.0) -> None:
