@@ -15,8 +15,8 @@ from pathlib import Path
 
 import torch
 
+from csp.crystallography.operations import operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import Neighbours, neighbour_list
+from csp.crystallography.operations import SymmetryOperations
 from csp.crystallography.orbits import Orbits
-from csp.crystallography.symmetry import SymmetryOperations
 from csp.crystals import Crystals, ranges
 
 __all__ = ["Surroundings"]
