@@ -25,7 +25,7 @@ class Orbits:
     """The orbits of a batch of B crystals with A atoms, R of them sites: the first atom of each orbit.
 
     Attributes:
-        operations: Operations that the crystals keep exactly; None: no atom is taken for another's equivalent.
+        operations: Which the crystals keep exactly; None: no atom is taken for another's equivalent.
         sites: int64 [R], ascending, the first atom of each orbit.
         site_of: int64 [A], place in `sites` of each atom's site.
         multiplicity: int64 [R], atoms of the orbit.
