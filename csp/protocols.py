@@ -208,7 +208,7 @@ DONE = "done"
 
 @runtime_checkable
 class Uncertain(Protocol):
-    """An energy model that can also say by how much it may be off."""
+    """An energy model that also knows by how much it may be off."""
 
     def sigma(self, crystals: Crystals) -> Tensor | None:
         """float64 [B]: one standard deviation of the energies, eV/atom; None where it is not known."""
