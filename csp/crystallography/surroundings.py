@@ -1,4 +1,4 @@
-"""What an energy model may know of a batch beforehand: which atoms are equivalent, and the pairs it saw before."""
+"""What an energy model may know beforehand of a batch: equivalent atoms, and the pairs it saw before."""
 
 from __future__ import annotations
 
