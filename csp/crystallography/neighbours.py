@@ -198,8 +198,8 @@ def distance_ratio(crystals: Crystals, limit: float = 1.5) -> Tensor:
 
 def crowding(crystals: Crystals) -> Tensor:
     """float [B]: how near the closest two atoms are to the bound that real crystals keep; below 1 they are
-    closer than that, and what the model calls a crystal is none. Only ratios up to 1 are distinguished: larger
-    ones are 1.
+    closer than that, and what the model calls a crystal is none. Only ratios up to 1 are distinguished:
+    larger ones are 1.
     """
     closest = crystals.cell.new_ones(len(crystals))
     if len(crystals) == 0:
