@@ -90,7 +90,11 @@ class _EnergyCheck:
         self.model, self.energy, self.force, self.stress = model, energy, force, stress
 
     def evaluate(self, crystals: Crystals, what: str) -> Evaluation:
-        """Energies, forces and stress; raises ContractError unless label, shapes and types are right."""
+        """Energies, forces and stress.
+
+        Raises:
+            ContractError: Unless label, shapes and types are right.
+        """
         found = self.model.evaluate(crystals, forces=True)
         name = f"{self.model.name}, given {what},"
         if found.label != self.model.label:
@@ -229,7 +233,7 @@ class _EnergyCheck:
             )
 
     def symmetry(self, crystals: Crystals) -> None:
-        """Told of the operations that crystals keep, and of pairs in earlier shapes, it gives the same.
+        """Given the operations that crystals keep, and pairs in earlier shapes, it gives the same.
 
         The crystals: pyrites of the sample's elements, whose anions are equivalent by operations that turn
         them, and a doubled cell. They change a little, so that pairs with a skin last, and then much.

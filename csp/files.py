@@ -72,7 +72,7 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def keep_arrays(path: Path, **arrays: NDArray[Any]) -> None:
-    """`write_arrays` into the user's cache; a folder that cannot be written is said in the log."""
+    """`write_arrays` into the user's cache; a folder that cannot be written is noted in the log."""
     try:
         write_arrays(path, **arrays)
     except OSError as error:

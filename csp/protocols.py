@@ -172,12 +172,15 @@ class EnergyModel(Protocol):
     ) -> Evaluation:
         """Evaluate all crystals in the order given; inputs are not changed.
 
-        surroundings  what is known of the crystals: operations that they keep exactly, and pairs from
-                      earlier calls. A model may save work by it or leave it; results are the same (to
-                      1e-6 eV/atom, 1e-5 eV/Å).
-
         Results come back in float64 on the device of `crystals`. The model splits the batch into
         chunks that suit its device; results do not depend on what else is in the batch (to 1e-5).
+
+        Args:
+            crystals: The batch.
+            forces: Forces and stress as well.
+            surroundings: What is known of the crystals: operations that they keep exactly, and pairs from
+                earlier calls. A model may save work by it or leave it; results are the same (to 1e-6 eV/atom,
+                1e-5 eV/Å).
         """
         ...
 
@@ -205,7 +208,7 @@ DONE = "done"
 
 @runtime_checkable
 class Uncertain(Protocol):
-    """An energy model that can also say by how much it may be off."""
+    """An energy model that also knows by how much it may be off."""
 
     def sigma(self, crystals: Crystals) -> Tensor | None:
         """float64 [B]: one standard deviation of the energies, eV/atom; None where it is not known."""

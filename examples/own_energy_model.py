@@ -24,7 +24,10 @@ class LennardJones:
     elements = frozenset(range(1, 97))
     device = torch.device("cpu")
 
-    def evaluate(self, crystals: csp.Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: csp.Crystals, *, forces: bool = False, surroundings: object = None
+    ) -> Evaluation:
+        # `surroundings` has symmetry and earlier pairs, to save work with; it may be left aside, as here
         if not self.elements.issuperset(crystals.numbers.tolist()):
             raise InputError("This model knows the elements up to curium.")
         cell = crystals.cell.double()

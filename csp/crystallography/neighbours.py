@@ -78,7 +78,8 @@ def heights(cell: Tensor) -> Tensor:
 def neighbour_list(crystals: Crystals, cutoff: float, centres: Tensor | None = None) -> Neighbours:
     """All directed pairs of atoms and periodic images closer than `cutoff` (Å), any cell shape.
 
-    centres  int64 [R], ascending: the atoms i whose neighbours are wanted; None: all
+    Args:
+        centres: int64 [R], ascending: the atoms i whose neighbours are wanted; None: all.
 
     An atom is not its own neighbour, its images are. Distances are computed in the precision of
     `crystals`; differentiate through positions and cells by rebuilding the vectors from i, j, shift.
@@ -197,8 +198,8 @@ def distance_ratio(crystals: Crystals, limit: float = 1.5) -> Tensor:
 
 def crowding(crystals: Crystals) -> Tensor:
     """float [B]: how near the closest two atoms are to the bound that real crystals keep; below 1 they are
-    closer than that, and what the model calls a crystal is none. At most 1 is told apart: larger values are
-    1.
+    closer than that, and what the model calls a crystal is none. Only ratios up to 1 are distinguished:
+    larger ones are 1.
     """
     closest = crystals.cell.new_ones(len(crystals))
     if len(crystals) == 0:

@@ -24,7 +24,7 @@ DIFFERENCES_AT_ONCE = 1 << 16  # of atoms under operations, so that they stay sm
 class SymmetryOperations:
     """All symmetry operations of a batch of B crystals with A atoms, O operations and P images in all.
 
-    An operation takes the fractional coordinates x to x W^T + w. Its images say which atom each atom of the
+    An operation takes the fractional coordinates x to x W^T + w. Its images are which atom each atom of the
     crystal is taken to. The images of one operation are consecutive, as are the operations of one crystal.
 
     Attributes:

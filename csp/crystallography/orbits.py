@@ -24,12 +24,13 @@ __all__ = ["Orbits"]
 class Orbits:
     """The orbits of a batch of B crystals with A atoms, R of them sites: the first atom of each orbit.
 
-    operations    that the crystals keep exactly; None: no atom is taken for another's equivalent
-    sites         int64 [R]        ascending
-    site_of       int64 [A]        place in `sites` of each atom's site
-    multiplicity  int64 [R]        atoms of the orbit
-    to_site       int64 [A]        place among the operations of one that takes the atom to its site
-    n_sites       int64 [B]        of each crystal
+    Attributes:
+        operations: Which the crystals keep exactly; None: no atom is taken for another's equivalent.
+        sites: int64 [R], ascending, the first atom of each orbit.
+        site_of: int64 [A], place in `sites` of each atom's site.
+        multiplicity: int64 [R], atoms of the orbit.
+        to_site: int64 [A], place among the operations of one that takes the atom to its site.
+        n_sites: int64 [B], sites of each crystal.
     """
 
     operations: SymmetryOperations | None

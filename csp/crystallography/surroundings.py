@@ -1,4 +1,4 @@
-"""What an energy model may be told of a batch: which atoms are equivalent, and the pairs it saw before."""
+"""What an energy model may know beforehand of a batch: equivalent atoms, and the pairs it saw before."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Surroundings:
     A relaxation makes one and hands it to the model in every step: pairs within cutoff + skin stay listed
     until a crystal has changed so much that one from outside could have come within the cutoff.
 
-    skin  Å; 0: pairs are listed anew each time
+    Attributes:
+        skin: Å; 0: pairs are listed anew each time.
     """
 
     def __init__(self, orbits: Orbits, skin: float = 0.0) -> None:

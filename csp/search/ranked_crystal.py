@@ -21,7 +21,7 @@ class RankedCrystal:
     """A member of a `Prediction`.
 
     Attributes:
-        result: All that the files say of it (`csp.search.result.Result`).
+        result: All that the files hold of it (`csp.search.result.Result`).
         crystal: The relaxed crystal, a batch of one.
     """
 

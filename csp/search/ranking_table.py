@@ -87,7 +87,7 @@ def ranking_table(
     Args:
         pressed: Under pressure, which ranks by enthalpies.
         order: What the ranks are by.
-        notes: What to say below the table, before what explains it.
+        notes: What stands below the table, before what explains it.
     """
     shown = results[:top]
     symbol = "H" if pressed else "E"
