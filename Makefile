@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui test-lowest test-highest lint docs bench-small clean
+.PHONY: predict test test-ui test-adapters test-lowest test-highest lint docs bench-small clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -52,9 +52,21 @@ test-ui: .venv/installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
 
+# Potentials of other packages, in an environment of their own. This SevenNet is the newest that the torch-sim for
+# Python 3.11 can drive; its package carries its weights.
+.venv-adapters/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-adapters
+	.venv-adapters/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[torch-sim]' pytest pytest-timeout sevenn
+	touch $@
+
+test-adapters: .venv-adapters/installed
+	OMP_NUM_THREADS=1 timeout --kill-after=30 900 .venv-adapters/bin/pytest -m '' \
+		tests/surrogates/potentials/test_sevennet.py tests/surrogates/potentials/test_torch_sim.py $(ARGS)
+
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
 		--library ../shared/data/mp_structures.parquet --out out/bench-small --resume $(ARGS)
 
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-adapters build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

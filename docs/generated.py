@@ -22,7 +22,12 @@ __all__ = ["EXTRAS", "command_line", "commands", "extras", "on_files", "options"
 ROOT = Path(__file__).parents[1]
 
 EXTRAS = {
+    "flows": "Work in the browser and as a group: `csp up`, `submit`, `status`, `results`.",
     "cluster": "Work on many machines: Dask, and PostgreSQL as the database of the runs.",
+    "matgl": "Potentials of matgl with other architectures than TensorNet, as matgl computes them.",
+    "torch-sim": "Models of torch-sim for `csp.load_model`.",
+    "notebook": "`Prediction.to_frame`.",
+    "benchmarks": "The packages that the benchmarks compare with.",
     "docs": "Build this documentation (`make docs`).",
     "dev": "Change the engine: tests, style, types, import contracts.",
 }

@@ -24,7 +24,7 @@ def workers(runner: str) -> Iterator[Callable[[Any, tuple[Any, ...], Callable[[i
     try:
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
-        raise MissingError("Dask is not installed; pip install 'csp-engine[cluster]' brings it.") from error
+        raise MissingError("This needs Dask: pip install 'csp-engine[cluster]'.") from error
     cluster: dict[str, Any] = {"address": runner} if runner != "dask" else {"cluster_kwargs": LOCAL}
     with DaskTaskRunner(**cluster) as pool:
 

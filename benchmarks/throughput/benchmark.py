@@ -18,7 +18,7 @@ from benchmarks.throughput.deduplication import dedup_rate
 from benchmarks.throughput.generation import generation_rate, pyxtal_rate
 from benchmarks.throughput.models import energy_rate
 from csp.crystals import Crystals
-from csp.errors import InputError
+from csp.errors import InputError, MissingError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import Generator
@@ -158,8 +158,11 @@ def _reference(potential: str, device: torch.device) -> BaseCalculator:
                 network = CHGNet.load(use_device=device.type, verbose=False)
                 return CHGNetCalculator(network, use_device=device.type, on_isolated_atoms="ignore")
         if Path(potential).is_dir():
-            import matgl
-            from matgl.ext.ase import PESCalculator
+            try:
+                import matgl
+                from matgl.ext.ase import PESCalculator
+            except ImportError as error:
+                raise MissingError("matgl is the reference: pip install 'csp-engine[benchmarks]'.") from error
 
             return PESCalculator(matgl.load_model(potential), stress_unit="eV/A3")
     raise InputError(f"There is no reference for {potential!r}; measure chgnet or a folder of matgl's.")

@@ -10,6 +10,7 @@ import torch
 
 from csp.crystallography.neighbours import distance_ratio, neighbour_list
 from csp.crystals import Crystals
+from csp.errors import MissingError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
@@ -78,7 +79,10 @@ def pyxtal_rate(formula: str, space_group: int, z: int, n: int = 20) -> float:
     """Crystals a second of PyXtal, with its own defaults, for the same composition and primitive cell."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        from pyxtal import pyxtal
+        try:
+            from pyxtal import pyxtal
+        except ImportError as error:
+            raise MissingError("PyXtal is the reference: pip install 'csp-engine[benchmarks]'.") from error
 
         from csp.crystallography.wyckoff import wyckoff_table
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SymmetryOperations", "operations"]
 
+DIFFERENCES_AT_ONCE = 1 << 16  # of atoms under operations, so that they stay small for 200 atoms
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SymmetryOperations:
@@ -168,10 +170,13 @@ def _images(
     image = np.empty((len(rotation), len(frac)), dtype=np.int64)
     for kind in np.unique(species):
         of = np.flatnonzero(species == kind)
-        for g in range(len(rotation)):  # one operation at a time: [n, n, 3] stays small for 200 atoms
-            gap = (frac[of] @ rotation[g].T + translation[g])[:, None] - frac[of]
+        block = max(1, DIFFERENCES_AT_ONCE // len(of) ** 2)
+        for first in range(0, len(rotation), block):
+            some = slice(first, first + block)
+            moved = frac[of] @ rotation[some].transpose(0, 2, 1) + translation[some, None]
+            gap = moved[:, :, None] - frac[of]
             gap = (gap - np.rint(gap)) @ cell
-            image[g, of] = of[(gap**2).sum(axis=-1).argmin(axis=1)]
+            image[some, of] = of[(gap**2).sum(axis=-1).argmin(axis=-1)]
     if not (np.sort(image, axis=1) == np.arange(len(frac))).all():
         return None
     return rotation, translation, image

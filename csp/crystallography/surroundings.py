@@ -51,7 +51,7 @@ class Surroundings:
     def neighbours(self, crystals: Crystals, cutoff: float) -> Neighbours:
         """The pairs closer than `cutoff` (Å) around the sites of the crystals, the same ones as before.
 
-        As `csp.geometry.neighbour_list` gives them, in their order.
+        As `csp.crystallography.neighbours.neighbour_list` gives them, in their order.
         """
         self.update(crystals, cutoff)
         if self._kept is None:

@@ -9,6 +9,7 @@ rhombohedral and origin choice 2 for centrosymmetric groups.
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ __all__ = [
     "moyo_datasets",
     "primitive",
     "primitive_sites",
+    "reported_space_groups",
     "site_coordinates",
     "space_group_symbol",
     "space_groups",
@@ -45,6 +47,31 @@ logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of every cell that
 def space_groups(crystals: Crystals, symprec: float = SYMPREC) -> list[int]:
     """Space group number of each crystal, 0 where the analysis fails (for instance overlapping atoms)."""
     return [0 if data is None else data.number for data in moyo_datasets(crystals, symprec)]
+
+
+def reported_space_groups(crystals: Crystals, symprec: float) -> list[int]:
+    """Space group number of each crystal by spglib, whose groups most people quote; 0 where the analysis
+    fails.
+
+    moyo agrees for 99 in 100 crystals, at tolerances of 0.01 and 0.1 Å. Near the tolerance the two go
+    different ways to a consistent group, and what is reported is what people will compare with.
+
+    Args:
+        symprec: Å.
+    """
+    import spglib
+
+    failed: type[Exception] = getattr(spglib, "SpglibError", RuntimeError)  # what newer versions raise
+    numbers = []
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
+        for cell in crystals.arrays():
+            try:
+                data = spglib.get_symmetry_dataset(cell, symprec=symprec)
+            except failed:
+                data = None
+            numbers.append(0 if data is None else int(data.number))
+    return numbers
 
 
 def space_group_symbol(number: int) -> str:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import space_group_symbol, space_groups
+from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import Provenance, Uncertain
@@ -255,7 +255,7 @@ class Conclusion:
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
         crystals = relaxed.result.crystals[top]
-        ids, numbers = crystals.ids(), space_groups(crystals, self.funnel.settings.symprec)
+        ids, numbers = crystals.ids(), reported_space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]

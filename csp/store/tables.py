@@ -7,6 +7,7 @@ from typing import Any
 
 import sqlalchemy as sql
 
+from csp.errors import MissingError
 from csp.protocols import Label
 
 __all__ = [
@@ -162,7 +163,12 @@ def connect(location: Path | str) -> sql.Engine:
     So SQLite's file is whole and can be copied or deleted, and a server that went away is found again.
     """
     if isinstance(location, str):
-        return sql.create_engine(location, poolclass=sql.NullPool)
+        try:
+            return sql.create_engine(location, poolclass=sql.NullPool)
+        except ModuleNotFoundError as error:  # what speaks to PostgreSQL
+            raise MissingError(
+                f"This database needs {error.name}: pip install 'csp-engine[cluster]'."
+            ) from error
     url = sql.URL.create("sqlite", database=str(location / FILE))
     engine = sql.create_engine(url, poolclass=sql.NullPool, connect_args={"timeout": BUSY_TIMEOUT})
 

@@ -31,7 +31,7 @@ def load_by_matgl(folder: Path, label: Label, *, name: str) -> ASEModel:
         try:
             potential = matgl.load_model(str(folder))
         except (RuntimeError, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            raise InputError(f"matgl cannot load the potential {name}: {error}.") from error
+            raise InputError(f"matgl cannot load the potential {name}: {str(error).rstrip('.')}.") from error
         calculator = PESCalculator(potential, stress_unit="eV/A3")
     elements = {atomic_numbers[symbol] for symbol in potential.model.element_types}
     return ASEModel(calculator, label, elements, name=name)

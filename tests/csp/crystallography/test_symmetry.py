@@ -8,6 +8,7 @@ import spglib
 
 from csp.crystallography import symmetry
 from csp.crystals import Crystals
+from csp.library.library import Library
 from tests.csp.crystallography.conftest import perturbed
 
 # pymatgen and these tests call spglib without choosing between its old and new ways of telling errors
@@ -53,3 +54,19 @@ def test_rms_displacement_by_hand():
     assert found is not None
     assert found.space_group == 221
     assert found.rms_displacement == pytest.approx(0.002, rel=1e-6)  # each atom 0.002 Å from the mean
+
+
+@pytest.mark.parametrize("symprec", [0.01, 0.1])
+def test_the_reported_space_groups_are_nearly_always_those_of_moyo(symprec):
+    library = Library.open()
+    crystals = library.crystals(np.arange(0, len(library), max(1, len(library) // 400)))
+    reported = np.array(symmetry.reported_space_groups(crystals, symprec))
+    assert len(crystals) >= 288
+    assert (reported > 0).all()
+    assert (reported == symmetry.space_groups(crystals, symprec)).mean() >= 0.98
+
+
+def test_a_space_group_that_is_not_found_is_reported_as_0():
+    overlapping = Crystals.from_arrays([4 * np.eye(3)], [[[0, 0, 0], [0, 0, 1e-4]]], [[11, 11]])
+    assert symmetry.reported_space_groups(overlapping, 0.1) == [0]
+    assert symmetry.reported_space_groups(Crystals.empty(), 0.1) == []

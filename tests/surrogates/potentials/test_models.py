@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -187,19 +188,43 @@ def test_damaged_files(damaged: str, tmp_path: Path) -> None:
         load_potential(folder)
 
 
+@pytest.mark.parametrize("architecture", ["M3GNet", "SO3Net"])
+def test_matgl_computes_what_there_is_no_faster_path_for(architecture: str, tmp_path: Path) -> None:
+    """A potential that was never trained, as matgl writes it."""
+    folder = tmp_path / "mine-r2SCAN"
+    with quiet():
+        import matgl.models
+        from matgl.apps.pes import Potential
+        from matgl.ext.ase import PESCalculator
+
+        torch.manual_seed(0)
+        network = getattr(matgl.models, architecture)(element_types=("C", "Si"), is_intensive=False)
+        potential = Potential(network, calc_stresses=True)
+        potential.save(folder)
+        model = load_potential(folder)
+        assert (model.name, model.label.functional, model.elements) == ("mine-r2SCAN", "r2SCAN", {6, 14})
+        assert model.label.checkpoint.startswith(f"{architecture.lower()}-")
+        reference = ASEModel(PESCalculator(potential, stress_unit="eV/A3"), model.label, model.elements)
+        assert_same(model, reference, sample()[1:2])
+
+
 @with_tensornet
-def test_what_even_matgl_cannot_load_is_refused(tmp_path: Path) -> None:
-    """Weights of a TensorNet under the options of another."""
+def test_weights_and_architecture_belong_together(tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(TENSORNET, folder)
     for path in (folder, *folder.iterdir()):
         path.chmod(0o755)
     content = torch.load(folder / "model.pt", weights_only=True)
-    for change in ({"rbf_type": "Gaussian"}, {"nblocks": 7}):
-        changed = {**content["model"], "init_args": {**content["model"]["init_args"], **change}}
-        torch.save({**content, "model": changed}, folder / "model.pt")
-        with pytest.raises(InputError, match=r"matgl|damaged"):
-            load_potential(folder)
+    content["model"]["init_args"]["rbf_type"] = "Gaussian"  # which we leave to matgl
+    content["model"]["init_args"]["units"] = 32
+    torch.save(content, folder / "model.pt")
+    with quiet(), pytest.raises(InputError, match="matgl cannot load the potential model"):
+        load_potential(folder)
+    outer = json.loads((folder / "model.json").read_text())
+    outer["@class"] = "MEGNet"
+    (folder / "model.json").write_text(json.dumps(outer))
+    with pytest.raises(InputError, match="holds a MEGNet; only potentials of matgl"):
+        load_potential(folder)
 
 
 class Executed:
