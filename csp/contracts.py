@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from csp.crystallography.operations import operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import ContractError, InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Proposals

@@ -16,7 +16,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from csp.crystallography.neighbours import COVALENT_RADII, distance_ratio, neighbour_list
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior

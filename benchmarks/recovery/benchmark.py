@@ -26,7 +26,7 @@ from benchmarks.recovery.scoring import TOLERANCES, Run, Score, groups, score
 from benchmarks.recovery.summary import summarise
 from benchmarks.recovery.table import table
 from csp.crystallography.neighbours import plausible
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.device import resolve_device
 from csp.engine import build

@@ -1,6 +1,7 @@
 """What Nequix and the orbits of symmetric crystals cost, in seconds that a core worked.
 
-Run as `python -m benchmarks.nequix_speed FOLDER`, the folder with nequix-oam-1.nqx and nequix_reference.py.
+Run as `python -m benchmarks.throughput.potentials FOLDER`, the folder with nequix-oam-1.nqx and its
+nequix_reference.py.
 What is compared takes turns, so that all meet the same load of the machine.
 """
 
@@ -15,8 +16,8 @@ from pathlib import Path
 
 import torch
 
+from csp.crystallography.operations import operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
@@ -34,7 +35,6 @@ MAX_ATOMS = 28
 PER_FORMULA = 12
 SHAKE = 0.05  # Å, puts crystals into general position
 HIGH_SYMMETRY = 4.0  # atoms in an orbit on average, at least
-REFERENCE_AT_MOST = 40  # crystals, one by one
 ROUNDS = 3
 MAX_STEPS = 60
 
@@ -59,20 +59,18 @@ def nequix_speed(folder: Path, seed: int = 0) -> dict[str, float]:
     }
 
     general = _shaken(proposed, seed)
-    few = torch.linspace(0, len(general) - 1, min(REFERENCE_AT_MOST, len(general))).long()
     one_by_one = _plain(folder)
     seconds = _best(
-        {"nequix": lambda: model.evaluate(general, forces=True), "plain": lambda: one_by_one(general[few])}
+        {"nequix": lambda: model.evaluate(general, forces=True), "plain": lambda: one_by_one(general)}
     )
     found |= {
         "general.nequix.ms": 1e3 * seconds["nequix"] / len(general),
-        "general.plain.ms": 1e3 * seconds["plain"] / len(few),
+        "general.plain.ms": 1e3 * seconds["plain"] / len(general),
     }
     found["general.ratio"] = found["general.plain.ms"] / found["general.nequix.ms"]
 
-    few = torch.linspace(0, len(symmetric) - 1, min(REFERENCE_AT_MOST, len(symmetric))).long()
-    seconds = _best({"plain": lambda: one_by_one(symmetric[few])})
-    plain = found["symmetric.plain.ms"] = 1e3 * seconds["plain"] / len(few)
+    seconds = _best({"plain": lambda: one_by_one(symmetric)})
+    plain = found["symmetric.plain.ms"] = 1e3 * seconds["plain"] / len(symmetric)
     for one in (model, load_model("xs"), load_chgnet()):
         whole, orbits = _with_and_without(one, symmetric, Surroundings.of(symmetric, known))
         found |= {f"symmetric.{one.name}.whole.ms": whole, f"symmetric.{one.name}.orbits.ms": orbits}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import SymmetryOperations
+from csp.crystallography.operations import SymmetryOperations
 from csp.crystals import Crystals, ranges
 
 __all__ = ["Orbits"]

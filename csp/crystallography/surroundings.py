@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import Neighbours, neighbour_list
+from csp.crystallography.operations import SymmetryOperations
 from csp.crystallography.orbits import Orbits
-from csp.crystallography.symmetry import SymmetryOperations
 from csp.crystals import Crystals, ranges
 
 __all__ = ["Surroundings"]
@@ -50,7 +50,7 @@ class Surroundings:
     def neighbours(self, crystals: Crystals, cutoff: float) -> Neighbours:
         """The pairs closer than `cutoff` (Å) around the sites of the crystals, the same ones as before.
 
-        As `csp.geometry.neighbour_list` gives them, in their order.
+        As `csp.crystallography.neighbours.neighbour_list` gives them, in their order.
         """
         self.update(crystals, cutoff)
         if self._kept is None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.face.models import as_energy_model, the_model_itself
 from csp.face.structures import AnyStructures, GivenStructures, read_structures

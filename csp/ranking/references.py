@@ -19,7 +19,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from csp.crystallography.symmetry import operations, primitive
+from csp.crystallography.operations import operations
+from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.files import keep_arrays

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import SymmetryOperations
+from csp.crystallography.operations import SymmetryOperations
 from csp.crystals import Crystals
 
 __all__ = ["Rattled", "doubled", "drop_unimproved", "gain", "rattle"]

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import crowding
+from csp.crystallography.operations import SymmetryOperations, operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
 from csp.relaxation.lbfgs import LBFGS

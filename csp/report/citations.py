@@ -17,6 +17,10 @@ CITED: dict[str, tuple[str, ...]] = {
         "Formation energies of the Materials Project of 2018: C. Chen et al., Chem. Mater. 31, 3564 (2019).",
     ),
     "chgnet": ("CHGNet: B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).",),
+    "nequix": (
+        "Nequix: T. Koker et al., arXiv:2508.16067 (2025).",
+        "OMat24: L. Barroso-Luque et al., arXiv:2410.12771 (2024).",
+    ),
     "MatPES": ("MatPES: A. D. Kaplan et al., arXiv:2503.04070 (2025).",),
     "TensorNet": ("TensorNet: G. Simeon and G. De Fabritiis, Adv. Neural Inf. Process. Syst. 36 (2023).",),
     "Materials Project": (MATERIALS_PROJECT,),

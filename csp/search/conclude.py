@@ -209,7 +209,10 @@ class Conclusion:
         return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
     def _losses(self) -> list[str]:
-        """Why there is little or nothing to rank, where most relaxations by the last model failed."""
+        """Why there is little or nothing to rank, where a search is done and most relaxations by the last
+        model failed."""
+        if not self.funnel.store.finished:
+            return []
         ids, relaxed = self._symmetric
         good = len(relaxed.with_energy())
         if 2 * good > len(ids):

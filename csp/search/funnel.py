@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import CLOSEST, plausible
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique

@@ -61,9 +61,7 @@ PUBLISHED = {
                 "MIT",
                 "Nequix on OMat24, sAlex and MPtrj: Koker et al., arXiv:2508.16067" + phonons,
             )
-            for name, phonons in zip(
-                NEQUIX, ("", "; on phonons of MDR: Koker et al., arXiv:2601.07742"), strict=True
-            )
+            for name, phonons in zip(NEQUIX, ("", "; on phonons of MDR: arXiv:2601.07742"), strict=True)
         ),
         *(
             Published(

@@ -5,12 +5,11 @@ Koker et al., arXiv:2508.16067; with phonons in the training, arXiv:2601.07742. 
 from j to i is Σ over the images s of j of R(r_s) Y(v_s) ⊗ x_j, and x_j is the same for all images, of which
 a small cell has many. So the images are summed first:
 
-- R(r) = Φ(r) V with few functions Φ (see `surrogates.nequix_radial`);
-- N_ij = Σ_s C(Y(v_s)) Φ(r_s), with the couplings C, is all that is done for a neighbour that is an image;
-- Σ_j N_ij x_j is one matrix product for each site, of good shape, in place of a sum over neighbours;
-- V follows, per site.
+- R(r) = Φ(r) V with few functions Φ (see `surrogates.potentials.nequix_radial`);
+- H_ij = Σ_s Y(v_s) Φ(r_s), one for all layers, is all that is done for a single image;
+- H_ij V are the weighted harmonics of a pair of atoms, one matrix product;
+- Σ_j x_j (H_ij V), channel by channel, is coupled to l3 once for each site (`nequix_layer`).
 
-The backward pass of these products is written out and makes N again, which is cheaper than to fetch it.
 With orbits (`csp.crystallography.orbits`) only one site of each is computed, and its features are turned for
 the others.
 """
@@ -93,7 +92,7 @@ class Nequix:
     """
 
     # Pairs of a site and an atom that go through together. On a CPU their N should stay in the caches.
-    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_200, "cuda": 40_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 600, "cuda": 40_000}
     uses_orbits: ClassVar[bool] = True
 
     def __init__(

@@ -17,7 +17,7 @@ __all__ = ["read_nqx"]
 N_ARRAYS = 63  # float32; what may follow repeats numbers of the first line
 CONFIG_AT_MOST = 1 << 20  # bytes
 
-# What the published potentials share and `surrogates.nequix` relies on.
+# What the published potentials share and `surrogates.potentials.nequix` relies on.
 ARCHITECTURE = {
     "hidden_irreps": "128x0e + 64x1o + 32x2e + 32x3o",
     "lmax": 3,

@@ -17,7 +17,7 @@ __all__ = ["Layer"]
 
 SILU_NORM = 0.5964586854233045  # of silu on a million quantiles of a normal deviate, as e3nn-jax has it
 
-PRODUCTS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 28}  # CPU: what stays in a core's own cache
+PRODUCTS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 28}  # CPU: what stays in a core's own cache
 
 Put = Callable[[Tensor], Tensor]
 
@@ -26,7 +26,7 @@ Put = Callable[[Tensor], Tensor]
 class _Path:
     """From features of l1 with harmonics of l2 to l3.
 
-    coupling  float [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)]
+    coupling  float [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)], or [1, 1] if l3 = 0
     columns   its channels among all that arrive at l3
     """
 
@@ -37,19 +37,33 @@ class _Path:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """The n paths from features of l1 with harmonics of l2; mix float [q, n c] is their V."""
+    """The n paths from features of l1 with harmonics of l2, to scalars or to all else.
+
+    mix  float [q, n c]: their V
+    """
 
     l1: int
     l2: int
     mix: Tensor
     paths: list[_Path]
 
+    @property
+    def scalar(self) -> bool:
+        """To scalars, with l1 = l2: only components of the same m are multiplied, and summed."""
+        return self.paths[0].l3 == 0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of weighted harmonics, beside components (or none) of features: m1, m2 and n."""
+        m = 2 * self.l2 + 1
+        return (m, 1, 1) if self.scalar else (1, m, len(self.paths))
+
 
 class _Messages(torch.autograd.Function):
     """What arrives at the sites, by l3: Σ over neighbours of features × weighted harmonics, coupled.
 
     pairs    float [T P, 16, q]           Σ over images of Y(v) Φ(r)
-    groups   of the layer
+    groups   the paths of the layer
     widths   channels that arrive at each l3
     x        float [T, P, 2 l1 + 1, c]    features of the sources, by l1
     → float [T, 2 l3 + 1, width] by l3
@@ -69,9 +83,10 @@ class _Messages(torch.autograd.Function):
         kept = []
         for g in groups:
             features = x[g.l1][:, :, :, None, None]
-            weighted = (by_l[g.l2] @ g.mix).view(n_sites, n_sources, 1, 2 * g.l2 + 1, len(g.paths), -1)
+            weighted = (by_l[g.l2] @ g.mix).view(n_sites, n_sources, *g.shape, -1)
             kept.append(weighted)
-            products = _summed_products(weighted, features, (1,)).flatten(1, 2)
+            products = _summed_products(weighted, features, (1, 2) if g.scalar else (1,))
+            products = products.view(n_sites, -1, len(g.paths), products.shape[-1])
             for k, path in enumerate(g.paths):
                 c = path.coupling.expand(n_sites, -1, -1)
                 arrived[path.l3][:, :, path.columns] = torch.bmm(c, products[:, :, k])
@@ -87,25 +102,20 @@ class _Messages(torch.autograd.Function):
         on_pairs = [x[0].new_zeros((ctx.shape[0] * (2 * ell + 1), q)) for ell in range(L_MAX + 1)]
         on_x: list[Tensor | None] = [None] * len(x)
         for g, weighted in zip(ctx.groups, kept, strict=True):
-            m1, m2, n, channels = 2 * g.l1 + 1, 2 * g.l2 + 1, len(g.paths), x[g.l1].shape[3]
-            grad = x[0].new_empty((n_sites, m1 * m2, n, channels))
+            channels = x[g.l1].shape[3]
+            components = g.paths[0].coupling.shape[1]
+            grad = x[0].new_empty((n_sites, components, len(g.paths), channels))
             for k, path in enumerate(g.paths):
                 c = path.coupling.mT.expand(n_sites, -1, -1)
                 grad[:, :, k] = torch.bmm(c, grads[path.l3][:, :, path.columns])
-            grad = grad.view(n_sites, 1, m1, m2, n, channels)
-            on_weighted = _summed_products(x[g.l1][:, :, :, None, None], grad, (2,)).view(-1, n * channels)
-            on_pairs[g.l2].addmm_(on_weighted, g.mix.mT)
+            grad = grad.view(n_sites, 1, -1, *weighted.shape[3:])
+            features = x[g.l1][:, :, :, None, None]
+            on_weighted = _summed_products(features, grad, () if g.scalar else (2,))
+            on_pairs[g.l2].addmm_(on_weighted.view(-1, g.mix.shape[1]), g.mix.mT)
             if wanted:
-                more = _summed_products(weighted, grad, (3, 4))
+                more = _summed_products(weighted, grad, (3, 4)).view_as(x[g.l1])
                 on_x[g.l1] = more if on_x[g.l1] is None else on_x[g.l1].add_(more)
-        zero = x[0].new_zeros(())
-        parts = [
-            zero.expand(ctx.shape[0], 2 * ell + 1, q)
-            if part is None
-            else part.view(ctx.shape[0], 2 * ell + 1, q)
-            for ell, part in enumerate(on_pairs)
-        ]
-        return torch.cat(parts, 1), None, None, *on_x
+        return torch.cat([part.view(ctx.shape[0], -1, q) for part in on_pairs], 1), None, None, *on_x
 
 
 def _by_l(pairs: Tensor) -> list[Tensor]:
@@ -189,11 +199,14 @@ class Layer:
             start, stop[path[2]] = stop[path[2]], stop[path[2]] + self.inputs[path[0]]
             arriving[path] = slice(start, stop[path[2]])
         self.groups = []
-        for l1, l2 in sorted({path[:2] for path in self.paths}):
-            own = [path for path in self.paths if path[:2] == (l1, l2)]
-            coupled = [put(torch.from_numpy(coupling(*path)).flatten(0, 1).T) for path in own]
-            paths = [_Path(p[2], c, arriving[p]) for p, c in zip(own, coupled, strict=True)]
-            self.groups.append(_Group(l1, l2, put(torch.cat([columns[path] for path in own], 1)), paths))
+        for key in sorted({(l1, l2, l3 == 0) for l1, l2, l3 in self.paths}):
+            own = [path for path in self.paths if (path[0], path[1], path[2] == 0) == key]
+            couplings = [torch.from_numpy(coupling(*path)).flatten(0, 1).T for path in own]
+            if key[2]:  # a multiple of the unit matrix
+                couplings = [c[:, :1] for c in couplings]
+            paths = [_Path(p[2], put(c), arriving[p]) for p, c in zip(own, couplings, strict=True)]
+            mixed = torch.cat([columns[path] for path in own], 1)
+            self.groups.append(_Group(key[0], key[1], put(mixed), paths))
         for name in ("before", "after", "skip", "norm"):
             setattr(self, name, [put(w) for w in getattr(self, name)])
 

@@ -137,6 +137,23 @@ def test_broken_models_are_caught(kind: str) -> None:
         check_energy_model(Altered(alter), sample(), **LJ_PRECISION)
 
 
+class Careless(Altered):
+    """Takes a site for its whole orbit."""
+
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
+        found = super().evaluate(crystals, forces=forces)
+        if surroundings is None:
+            return found
+        return replace(found, energy=found.energy * surroundings.orbits.n_sites / crystals.n_atoms)
+
+
+def test_careless_use_of_symmetry_is_caught() -> None:
+    with pytest.raises(ContractError, match="with and without symmetry"):
+        check_energy_model(Careless(lambda found, crystals: found), sample(), **LJ_PRECISION)
+
+
 def test_sharp_cutoff_is_caught() -> None:
     with pytest.raises(ContractError, match="not smooth at its cutoff"):
         check_energy_model(Truncated(), sample(), **LJ_PRECISION)

@@ -15,11 +15,11 @@ import torch
 
 import benchmarks.surrogate.benchmark
 from benchmarks.rank_metrics import Ordered
+from benchmarks.surrogate import compositions as unseen
+from benchmarks.surrogate import pool as surrogate_pool
+from benchmarks.surrogate import relaxations as surrogate_relaxing
+from benchmarks.surrogate import speed as surrogate_speed
 from benchmarks.surrogate.benchmark import SurrogateBenchmark
-from benchmarks.surrogate.benchmark import compositions as unseen
-from benchmarks.surrogate.benchmark import pool as surrogate_pool
-from benchmarks.surrogate.benchmark import relaxations as surrogate_relaxing
-from benchmarks.surrogate.benchmark import speed as surrogate_speed
 from benchmarks.surrogate.contestants import Contestant, contestants
 from benchmarks.surrogate.pool import Pools, make_pool
 from benchmarks.surrogate.relaxations import TeachersEnds, gaps

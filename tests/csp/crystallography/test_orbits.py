@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import Neighbours, neighbour_list
+from csp.crystallography.operations import SymmetryOperations, operations
 from csp.crystallography.orbits import Orbits
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from tests.symmetric_crystals import symmetric_crystals
 

@@ -10,8 +10,9 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from csp.crystallography.neighbours import crowding
+from csp.crystallography.operations import operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import operations, space_groups
+from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.protocols import Evaluation
 from csp.relaxation.rattle import doubled, rattle

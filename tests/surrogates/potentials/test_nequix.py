@@ -22,12 +22,12 @@ from surrogates.potentials.nequix import Nequix
 from surrogates.potentials.nequix_couplings import L_MAX, coupling, rotation_matrices, spherical_harmonics
 from surrogates.potentials.nequix_file import read_nqx
 from surrogates.potentials.nequix_radial import RadialTable, radial_basis
-from tests.places import SHARED
+from tests.places import SHARED, needs
 from tests.symmetric_crystals import symmetric_crystals
 
 FOLDER = SHARED / "models" / "nequix-oam-1"
 NAMES = ("nequix-oam-1", "nequix-oam-1-pft")
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="the Nequix potentials are not here")
+pytestmark = needs(FOLDER)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_results_do_not_depend_on_the_chunks(model: EnergyModel, monkeypatch: py
 
 
 def test_label_and_elements(model: EnergyModel) -> None:
-    assert (model.label.functional, model.label.correction) == ("PBE", "none")
+    assert (model.label.functional, model.label.correction) == ("PBE+U", "none")
     assert model.label != load_nequix(FOLDER / "nequix-oam-1-pft.nqx", "nequix-oam-1-pft").label
     assert model.elements == published.ELEMENTS
     with pytest.raises(InputError, match="does not know Po"):
@@ -126,7 +126,8 @@ def test_label_and_elements(model: EnergyModel) -> None:
 
 def test_found_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CSP_MODELS", str(tmp_path))
-    with pytest.raises(MissingError, match="CSP_MODELS"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(MissingError, match="CSP_OFFLINE"):
         load_potential("nequix-oam-1")
     for folder in (FOLDER, FOLDER.parent):
         monkeypatch.setenv("CSP_MODELS", f"{tmp_path}:{folder}")

@@ -11,22 +11,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from csp.crystallography.operations import SymmetryOperations, operations
 from csp.crystallography.surroundings import Surroundings
-from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Evaluation
 from csp.relaxation.relax import relax
 from surrogates.potentials.models import load_chgnet, load_nequix
 from surrogates.zoo import load_surrogate
-from tests.places import SHARED
+from tests.places import SHARED, needs
 from tests.symmetric_crystals import symmetric_crystals
 
 NEQUIX = SHARED / "models" / "nequix-oam-1" / "nequix-oam-1.nqx"
 
 
 def nequix() -> EnergyModel:
-    if not NEQUIX.is_file():
-        pytest.skip("the Nequix potentials are not here")
     return load_nequix(NEQUIX, "nequix-oam-1", dtype=torch.float64)
 
 
@@ -50,7 +48,7 @@ def crystals(known: SymmetryOperations) -> Crystals:
     return known.symmetrize(symmetric_crystals())
 
 
-@pytest.mark.parametrize("load", [transformer, chgnet, nequix])
+@pytest.mark.parametrize("load", [transformer, chgnet, pytest.param(nequix, marks=needs(NEQUIX))])
 def test_one_site_of_each_orbit_is_enough(
     load: Callable[[], EnergyModel], crystals: Crystals, known: SymmetryOperations
 ) -> None:
