@@ -43,12 +43,15 @@ COVALENT_RADII = _covalent_radii()
 """float64 [119], Å, by atomic number: Cordero et al., Dalton Trans. 2008, 2832; NaN beyond curium."""
 
 
-# Shares of the sum of covalent radii that no two atoms of a crystal come closer than, at pressures of up to
-# some 600 GPa: of the Materials Project's entries within 50 meV/atom of the hull 5 in 10,000 do, most of them
-# damaged; B2 NaCl at 300 GPa has 0.78. Elements whose outer s electrons pressure squeezes out have large
-# radii and can come closer to each other: K 0.53, Na and La 0.60 at 300 GPa.
-CLOSEST, CLOSEST_ELECTROPOSITIVE = 0.6, 0.5
-ELECTROPOSITIVE = (3, 11, 19, 37, 55, 87, 20, 38, 56, 88, 21, 39, *range(57, 72), *range(89, 104))
+# Shares of the sum of covalent radii that no two atoms of a crystal come closer than: of the Materials
+# Project's entries within 50 meV/atom of the hull 5 in 10,000 do, most of them damaged. Under pressure, where
+# short multiple bonds are gone, known crystals keep more: B2 NaCl has 0.78 at 300 GPa, MgO 0.80 at 600; what
+# potentials collapse to has up to 0.64. Elements whose outer s electrons pressure squeezes out have large radii
+# and come closer, the heavy ones to all, the others to each other: K 0.53, Na and La 0.60 at 300 GPa.
+CLOSEST, CLOSEST_PRESSED, CLOSEST_ELECTROPOSITIVE = 0.6, 0.66, 0.5
+PRESSED = 100.0  # GPa
+SQUEEZED = (19, 37, 55, 87, 38, 56, 88)  # K, Rb, Cs, Fr, Sr, Ba, Ra
+ELECTROPOSITIVE = (3, 11, 20, 21, 39, *SQUEEZED, *range(57, 72), *range(89, 104))
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,18 +199,28 @@ def distance_ratio(crystals: Crystals, limit: float = 1.5) -> Tensor:
     return smallest.scatter_reduce(0, crystals.batch[pairs.i], ratio, "amin")
 
 
-def crowding(crystals: Crystals) -> Tensor:
-    """float [B]: how near the closest two atoms are to the bound that real crystals keep; below 1 they are
-    closer than that, and what the model calls a crystal is none. Only ratios up to 1 are distinguished:
-    larger ones are 1.
+def crowding(crystals: Crystals, pressure: float = 0.0) -> Tensor:
+    """How near the closest two atoms are to the bound that real crystals keep at a pressure, GPa.
+
+    Returns:
+        float [B]: below 1 they are closer than that, and what the model calls a crystal is none. Only ratios
+        up to 1 are distinguished: larger ones are 1.
     """
     closest = crystals.cell.new_ones(len(crystals))
     if len(crystals) == 0:
         return closest
     radius = COVALENT_RADII.nan_to_num(1.6).to(crystals.device, crystals.cell.dtype)[crystals.numbers]
-    pairs = neighbour_list(crystals, 2.0 * CLOSEST * float(radius.max()))
-    soft = torch.isin(crystals.numbers, torch.tensor(ELECTROPOSITIVE, device=crystals.device))
-    share = torch.where(soft[pairs.i] & soft[pairs.j], CLOSEST_ELECTROPOSITIVE, CLOSEST).to(radius)
+    pairs = neighbour_list(crystals, 2.0 * CLOSEST_PRESSED * float(radius.max()))
+
+    def either(elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        member = torch.isin(crystals.numbers, torch.tensor(elements, device=crystals.device))
+        return member[pairs.i], member[pairs.j]
+
+    pressed = CLOSEST + (CLOSEST_PRESSED - CLOSEST) * min(max(pressure, 0.0) / PRESSED, 1.0)
+    i_squeezed, j_squeezed = either(SQUEEZED)
+    i_soft, j_soft = either(ELECTROPOSITIVE)
+    share = torch.where(i_squeezed | j_squeezed, CLOSEST, pressed)
+    share = torch.where(i_soft & j_soft, CLOSEST_ELECTROPOSITIVE, share).to(radius)
     near = pairs.distance / (share * (radius[pairs.i] + radius[pairs.j]))
     return closest.scatter_reduce(0, crystals.batch[pairs.i], near, "amin")
 

@@ -188,7 +188,7 @@ def relax(
         residual = _largest(force, virial / moving.n_atoms[:, None, None], moving.batch)
         finite = torch.isfinite(result.energy) & torch.isfinite(residual)
         sane = (volume > start_volume / 4) & (volume < start_volume * 4) & (volume > DENSEST * moving.n_atoms)
-        near = crowding(moving)
+        near = crowding(moving, pressure)
         last = torch.full_like(finite, fill_value=step == max_steps)
         ended = (residual < max_force) | ~finite | ~sane | (near < COLLAPSING) | last
         energy[alive] = torch.where(finite, result.energy, torch.nan)

@@ -177,16 +177,23 @@ def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
     """The bound by hand: Na-Na may come to half the sum of radii (1.66 Å), Na-Cl to 0.6 (1.61 Å)."""
     sodium = bulk("Na", "sc", a=1.0)
 
-    def near(atoms: Atoms, distance: float) -> float:
+    def near(atoms: Atoms, distance: float, pressure: float = 0.0) -> float:
         scaled = atoms.copy()
         scaled.set_cell(distance * np.asarray(atoms.cell), scale_atoms=True)
-        return float(crowding(Crystals.from_atoms([scaled])))
+        return float(crowding(Crystals.from_atoms([scaled]), pressure))
 
     assert near(sodium, 1.7) == 1.0
     assert near(sodium, 1.577) == pytest.approx(1.577 / (0.5 * 3.32), rel=1e-3)
     salt = bulk("NaCl", "rocksalt", a=2.0)  # Na-Cl at 1
     assert near(salt, 1.7) == 1.0
     assert near(salt, 1.5) == pytest.approx(1.5 / (0.6 * 2.68), rel=1e-3)
+    assert near(salt, 1.7, pressure=50.0) == pytest.approx(1.7 / (0.63 * 2.68), abs=0.01)
+    assert near(salt, 1.7, pressure=300.0) == pytest.approx(
+        1.7 / (0.66 * 2.68), rel=1e-3
+    )  # collapsed
+    assert near(salt, 2.09, pressure=300.0) == 1.0  # B2 NaCl at 300 GPa
+    assert near(sodium, 1.7, pressure=300.0) == 1.0
+    assert near(bulk("KCl", "rocksalt", a=2.0), 1.95, pressure=300.0) == 1.0  # 0.64
 
 
 def test_a_collapsing_relaxation_stops_early_and_says_so() -> None:
