@@ -46,8 +46,8 @@ COVALENT_RADII = _covalent_radii()
 # Shares of the sum of covalent radii that no two atoms of a crystal come closer than: of the Materials
 # Project's entries within 50 meV/atom of the hull 5 in 10,000 do, most of them damaged. Under pressure, where
 # short multiple bonds are gone, known crystals keep more: B2 NaCl has 0.78 at 300 GPa, MgO 0.80 at 600; what
-# potentials collapse to has up to 0.64. Elements whose outer s electrons pressure squeezes out have large radii
-# and come closer, the heavy ones to all, the others to each other: K 0.53, Na and La 0.60 at 300 GPa.
+# potentials collapse to has up to 0.64. Elements whose outer s electrons pressure squeezes out have large
+# radii and come closer, the heavy ones to all, the others to each other: K 0.53, Na and La 0.60 at 300 GPa.
 CLOSEST, CLOSEST_PRESSED, CLOSEST_ELECTROPOSITIVE = 0.6, 0.66, 0.5
 PRESSED = 100.0  # GPa
 SQUEEZED = (19, 37, 55, 87, 38, 56, 88)  # K, Rb, Cs, Fr, Sr, Ba, Ra
