@@ -188,9 +188,7 @@ def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
     assert near(salt, 1.7) == 1.0
     assert near(salt, 1.5) == pytest.approx(1.5 / (0.6 * 2.68), rel=1e-3)
     assert near(salt, 1.7, pressure=50.0) == pytest.approx(1.7 / (0.63 * 2.68), abs=0.01)
-    assert near(salt, 1.7, pressure=300.0) == pytest.approx(
-        1.7 / (0.66 * 2.68), rel=1e-3
-    )  # collapsed
+    assert near(salt, 1.7, pressure=300.0) == pytest.approx(1.7 / (0.66 * 2.68), rel=1e-3)  # collapsed
     assert near(salt, 2.09, pressure=300.0) == 1.0  # B2 NaCl at 300 GPa
     assert near(sodium, 1.7, pressure=300.0) == 1.0
     assert near(bulk("KCl", "rocksalt", a=2.0), 1.95, pressure=300.0) == 1.0  # 0.64
