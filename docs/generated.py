@@ -80,7 +80,7 @@ def command_line() -> str:
         "is another way to call it.",
         "",
         "Exit codes: 0 all is well, 1 something failed, 2 the input is wrong, 3 something is missing on the",
-        "machine, 130 interrupted (Ctrl-C), 143 ended (SIGTERM).",
+        "machine, 4 little or nothing could be ranked, 130 interrupted (Ctrl-C), 143 ended (SIGTERM).",
         "",
     ]
     for name, command in commands().items():

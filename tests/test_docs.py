@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import yaml
 
 import csp
+from csp.relaxation.relax import Status
+from csp.report import files
 from csp.search.stages import STAGES
 from csp.settings import SearchSettings
 
@@ -103,6 +106,23 @@ def test_every_extra_has_a_line(generated: ModuleType) -> None:
     page = generated.extras()
     for name, words in generated.EXTRAS.items():
         assert f"| `{name}` | {words} |" in page
+
+
+def test_every_environment_variable_is_listed() -> None:
+    page = (DOCS / "reference" / "environment.md").read_text(encoding="utf-8")
+    for room in ("csp", "flows", "generators", "surrogates", "benchmarks"):
+        for path in (ROOT / room).rglob("*.py"):
+            for name in re.findall(r"\"(CSP_[A-Z_]+)\"", path.read_text(encoding="utf-8")):
+                assert f"| `{name}` |" in page, path
+
+
+def test_every_key_and_status_of_the_files_is_listed() -> None:
+    page = (DOCS / "reference" / "files.md").read_text(encoding="utf-8")
+    for made in (files._ranked, files._run):
+        for key in re.findall(r"^        \"(\w+)\":", inspect.getsource(made), flags=re.M):
+            assert re.search(rf"^\| [^|]*`{key}`", page, flags=re.M), key
+    for status in Status:
+        assert f"`{status}`" in page
 
 
 def test_every_stage_is_explained() -> None:
