@@ -60,6 +60,8 @@ class Given:
 
 
 NOTHING_GIVEN = Given()
+RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
+BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
 
 
@@ -128,7 +130,7 @@ def build(
         store_url or out,
         decisive,
         formula=target.formula,
-        versions=record.versions,
+        versions={**record.versions, RELAXER_WHY: why},
         resume=resume,
         run=run,
     )
@@ -150,7 +152,7 @@ def build(
         references,
         probability,
         factor,
-        why,
+        store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
     )
     return search, record
 
@@ -185,7 +187,7 @@ def _with_relaxer(
     if settings.relaxer != AUTO:
         return settings, "asked for"
     begun = _begun(location, run) if resume else None
-    name, why = (begun, "this search began with it") if begun else choose_relaxer()
+    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer()
     return settings.model_copy(update={"relaxer": name}), why
 
 

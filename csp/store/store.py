@@ -116,9 +116,10 @@ class Store:
         with store._transaction() as connection:
             tables.create(connection)
             started = store._claim(connection, tables.runs, row)
-            tables.upgrade(connection, run)
         if started:
             return store
+        with store._transaction() as connection:
+            tables.upgrade(connection, run)
         if not resume:
             raise InputError(
                 f"{store._place} already holds a run of {store.formula}; "

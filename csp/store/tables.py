@@ -129,22 +129,26 @@ def create(connection: sql.Connection) -> None:
 
 
 def upgrade(connection: sql.Connection, run: str) -> None:
-    """Give what a run of schema 1 has stored the names of this one; other runs stay as they are."""
-    row = (
-        connection.execute(sql.select(runs).where(runs.c.id == run).with_for_update())
-        .mappings()
-        .one_or_none()
-    )
-    if row is None or row["schema"] != 1:
+    """Give what a run of schema 1 has stored the names of this one; other runs stay as they are.
+
+    In a transaction of its own: it waits for who writes to the run, who may wait for who makes tables.
+    """
+    mine = sql.select(runs).where(runs.c.id == run, runs.c.schema == 1)
+    if connection.execute(mine).first() is None:  # without a lock: nearly always there is nothing to do
+        return
+    row = connection.execute(mine.with_for_update()).mappings().one_or_none()
+    if row is None:
         return
     for old, new in RENAMED_STAGES.items():
-        mine = (shards.c.run_id == run) & (shards.c.stage == old)
+        of_stage = (shards.c.run_id == run) & (shards.c.stage == old)
         columns = [c if c.name != "stage" else sql.literal(new).label("stage") for c in shards.c]
-        connection.execute(sql.insert(shards).from_select(shards.c.keys(), sql.select(*columns).where(mine)))
+        connection.execute(
+            sql.insert(shards).from_select(shards.c.keys(), sql.select(*columns).where(of_stage))
+        )
         for table in (energies, outcomes):
             rows = (table.c.run_id == run) & (table.c.stage == old)
             connection.execute(sql.update(table).where(rows).values(stage=new))
-        connection.execute(sql.delete(shards).where(mine))
+        connection.execute(sql.delete(shards).where(of_stage))
     settings = {RENAMED_SETTINGS.get(name, name): value for name, value in row["settings"].items()}
     statement = sql.update(runs).where(runs.c.id == run)
     connection.execute(statement.values(schema=SCHEMA, settings=settings))

@@ -21,6 +21,7 @@ from csp.settings import SearchSettings
 from csp.target import Target
 from generators.random_symmetric.generator import RandomGenerator
 from tests.lennard_jones import LennardJones
+from tests.places import SHARED
 
 FEW: dict[str, Any] = {"candidates": 6, "relaxed": 4, "rattled": 0, "max_atoms": 4, "progress": False}
 
@@ -148,3 +149,18 @@ def test_the_signature_has_all_settings() -> None:
     parameters = inspect.signature(csp.predict).parameters
     assert set(SearchSettings.model_fields) <= set(parameters)
     assert parameters["relaxed"].default == SearchSettings.model_fields["relaxed"].default
+
+
+def test_a_search_that_is_gone_on_with_keeps_its_relaxer_and_says_the_same_of_it(tmp_path, monkeypatch):
+    """Nothing that was found out later changes what is written, whoever writes it."""
+    tiny = {"candidates": 4, "relaxed": 2, "refined": 1, "rattled": 0, "max_steps": 2, "max_atoms": 4}
+    monkeypatch.delenv("CSP_MODELS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    first = csp.predict("NaCl", tmp_path / "run", progress=False, **tiny)
+    assert first.models[-1] == "chgnet"
+    assert "nequix-oam-1" in first.relaxer_why
+    before = (tmp_path / "run" / "ranked.json").read_bytes()
+    monkeypatch.setenv("CSP_MODELS", str(SHARED / "models"))  # where the better one is to be had
+    again = csp.predict("NaCl", tmp_path / "run", resume=True, progress=False, **tiny)
+    assert again.models == first.models
+    assert (tmp_path / "run" / "ranked.json").read_bytes() == before
