@@ -124,7 +124,7 @@ class SearchSettings(BaseModel):
         "none: the surrogate does all",
     )
     library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
+        None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
     )
     exclude_composition: bool = Field(
         False,
