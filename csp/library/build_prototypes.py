@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +30,7 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.errors import CspError, InputError, MissingError
 from csp.files import replacing
+from csp.library.rows import reduced_formula
 
 __all__ = ["build", "built_crystal", "encyclopedia"]
 
@@ -40,9 +40,10 @@ LICENCE = "Apache-2.0"
 SYMPREC = 1e-3  # Å; the crystals are exactly symmetric, some of them nearly of a higher symmetry
 MAX_ATOMS = 400  # in the primitive cell; the largest that a search may ask for
 NEAREST = 0.6  # Å; what is nearer are alternatives for one atom
-STAND_INS = ("Na", "Cl", "Ti", "O", "F", "K")
+STAND_INS = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")
 """For species that are no element (water, ammonium) or that share their sites: the entry tells of a structure
-but not of a compound, and is no entry of any composition (`stand_in`)."""
+but not of a compound, and is no entry of any composition (`stand_in`). Nothing is like a noble gas, so that the
+entry's elements recommend it for no compound."""
 
 Floats = NDArray[np.float64]
 
@@ -225,8 +226,6 @@ def fault(info: dict[str, Any], crystal: Crystals) -> str:
 
 def build(package: Path | None = None) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Rows of `csp.library.library.library_schema`, and by label why others are left out."""
-    from pymatgen.core import Composition
-
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for info in encyclopedia(package):
@@ -240,11 +239,10 @@ def build(package: Path | None = None) -> tuple[list[dict[str, Any]], dict[str, 
             left_out[info["label"]] = wrong
             continue
         (cell, frac, numbers) = crystal.arrays()[0]
-        (structure,) = crystal.structures()
         rows.append(
             {
                 "material_id": f"aflow:{info['label']}",
-                "formula": Composition(Counter(s.symbol for s in structure.species)).reduced_formula,
+                "formula": info["prototype"] if stand_in else reduced_formula(numbers.tolist()),
                 "spacegroup": int(info["space_group_number"]),
                 "cell": cell.ravel().tolist(),
                 "numbers": numbers.tolist(),

@@ -26,7 +26,7 @@ from csp.target import Target
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Library", "LibraryInfo", "library_schema"]
+__all__ = ["ABOUT", "Library", "LibraryInfo", "library_schema"]
 
 Ints = NDArray[np.int64]
 
@@ -202,8 +202,12 @@ class Library:
     def own_rows(self, target: Target) -> Ints:
         """The entries of the target's own composition; not those whose elements stand for others."""
         rows = self._composed_as(target)
-        stand_in = self.about.get("stand_in")
-        return rows if stand_in is None else rows[stand_in[rows] != True]  # noqa: E712  None is no
+        return rows[~self.stand_in(rows)]
+
+    def stand_in(self, rows: Ints) -> NDArray[np.bool_]:
+        """Of which rows the elements stand for others (see `library_schema`)?"""
+        known = self.about.get("stand_in")
+        return np.zeros(len(rows), bool) if known is None else known[rows].astype(bool)
 
     def _composed_as(self, target: Target) -> Ints:
         """The visible entries whose atoms are the target's."""

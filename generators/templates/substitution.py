@@ -32,8 +32,8 @@ class Substitution:
     """Proposes the entries of the target's anonymous composition with its elements in their places.
 
     Ranked by `evidence`, each structure once. The primitive cell of an entry, made exactly symmetric, is
-    scaled by the ratio of the volumes that the prior predicts for the two compositions. Deterministic: the
-    seed plays no role.
+    scaled by the ratio of the volumes that the prior predicts for the two compositions; that of an entry whose
+    elements stand in for others gets the volume predicted. Deterministic: the seed plays no role.
     """
 
     def __init__(
@@ -102,7 +102,11 @@ class Substitution:
         counts = torch.tensor(target.anonymous).expand_as(new)
         place = (templates.numbers[:, None] == old[templates.batch]).int().argmax(1)
         crystals = Crystals(templates.cell, templates.frac, new[templates.batch, place], templates.offsets)
-        ratio = self._volume.volumes(new, counts) / self._volume.volumes(old, counts)
+        predicted = self._volume.volumes(new, counts)
+        ratio = predicted / self._volume.volumes(old, counts)
+        stands_in = torch.from_numpy(self._library.stand_in(np.array([c.row for c in chosen])))
+        units = crystals.n_atoms / target.n_atoms
+        ratio = torch.where(stands_in, predicted * units / crystals.volumes, ratio)
         fits = np.isin(crystals.n_atoms.numpy() / target.n_atoms, target.formula_units)
         wyckoff = [
             wyckoff_text((dict(zip(c.replaced, c.numbers, strict=True))[z], letter) for z, letter in orbits)
