@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -99,6 +100,10 @@ class LibraryInfo:
 
     sizes        atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest
     provenance   entries by (source, licence)
+    retrieved    first and last day on which the entries of a source were asked from it, where that is known
+    energies     entries with a distance from their source's hull
+    experimental entries of which is known that they were made
+    duplicates   entries that are a crystal of another source again
     """
 
     name: str
@@ -110,12 +115,23 @@ class LibraryInfo:
     elements: tuple[str, ...]
     sizes: dict[str, int]
     provenance: dict[tuple[str, str], int]
+    retrieved: dict[str, tuple[str, str]] = field(default_factory=dict)
+    energies: int = 0
+    experimental: int = 0
+    duplicates: int = 0
 
     def __str__(self) -> str:
         origins = [
-            f"  {count} from {source}{f' ({licence})' if licence else ''}"
+            f"  {count} from {source}{f' ({licence})' if licence else ''}{self._age(source)}"
             for (source, licence), count in self.provenance.items()
         ]
+        for count, what in (
+            (self.energies, "with their distance from the source's hull"),
+            (self.experimental, "known to have been made"),
+            (self.duplicates, "are crystals that another source has too"),
+        ):
+            if count:
+                origins.append(f"  {count} {what}")
         return "\n".join(
             [
                 f"{self.name}: {self.entries} crystals, fingerprint {self.fingerprint}",
@@ -126,6 +142,14 @@ class LibraryInfo:
                 *origins,
             ]
         )
+
+    def _age(self, source: str) -> str:
+        """How old they are, in words."""
+        if source not in self.retrieved:
+            return ""
+        first, last = self.retrieved[source]
+        days = (date.today() - date.fromisoformat(last)).days
+        return f", asked on {first if first == last else f'{first} to {last}'}, {days} days ago"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,6 +187,7 @@ class Library:
     _n_primitive: Ints = field(repr=False)  # [N] what was looked up so far, else 0; shared with the views
     hidden: Ints = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
     about: Mapping[str, NDArray[Any]] = field(repr=False, default_factory=dict)  # further columns, object [N]
+    extract_of: int = 0  # entries of the database of which this is all that concerns one target; 0: of none
 
     # -- opening ----------------------------------------------------------------------------------
 
@@ -315,7 +340,26 @@ class Library:
             elements=tuple(Element.from_Z(z).symbol for z in sorted(present)),
             sizes={k: int(np.quantile(sizes, q, method="lower")) for k, q in levels.items() if len(sizes)},
             provenance=dict(Counter(zip(source[rows].tolist(), licence[rows].tolist(), strict=True))),
+            retrieved=self._retrieved(rows),
+            energies=self._known("e_above_hull", rows),
+            experimental=int(sum(x is True for x in self._about("experimental", rows))),
+            duplicates=self._known("duplicate_of", rows),
         )
+
+    def _about(self, column: str, rows: Ints) -> list[Any]:
+        """A further column of rows; None where nothing is known."""
+        known = self.about.get(column)
+        return [None] * len(rows) if known is None else known[rows].tolist()
+
+    def _known(self, column: str, rows: Ints) -> int:
+        return sum(x is not None for x in self._about(column, rows))
+
+    def _retrieved(self, rows: Ints) -> dict[str, tuple[str, str]]:
+        days: dict[str, set[str]] = {}
+        for source, day in zip(self.origin[0][rows].tolist(), self._about("retrieved", rows), strict=True):
+            if day:
+                days.setdefault(source, set()).add(day)
+        return {source: (min(known), max(known)) for source, known in days.items()}
 
     # -- index ------------------------------------------------------------------------------------
 
@@ -393,6 +437,7 @@ def _from_parquet(path: Path) -> Library:
         _frac=flat["frac_coords"].flatten().to_numpy().reshape(-1, 3),
         _n_primitive=np.zeros(len(table), np.int64),
         about={name: _objects(table[name]) for name in ABOUT if name in columns},
+        extract_of=int((available.metadata or {}).get(b"available", b"0")),
     )
     _check(library, flat["frac_coords"].value_lengths().to_numpy(), path)
     return library
