@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ase.data import chemical_symbols
+
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.errors import CspError, InputError, MissingError
+from csp.library.cif import DisorderedError, UnreadableError, read_cif
 from csp.target import Target
 
 __all__ = [
@@ -114,24 +116,19 @@ def read_truths(folder: Path) -> Truths:
 
 def _read_truth(path: Path, published: dict[str, int]) -> Truth:
     """Raises InputError, one clause, for what cannot be a truth."""
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():  # pymatgen remarks on rounded coordinates and its own parser
-        warnings.simplefilter("ignore")
-        try:
-            (structure,) = CifParser(path).parse_structures(primitive=False, on_error="ignore")[:1]
-        except Exception as error:  # pymatgen's parser raises whatever it meets in a broken file
-            raise InputError("it holds no crystal structure") from error
-    if not structure.is_ordered:
-        raise InputError("it has partial occupancies")
     try:
-        # not its reduced_formula, in which pymatgen warns that helium has no electronegativity
-        amounts = structure.composition.get_el_amt_dict()
-        target = Target.parse("".join(f"{symbol}{amount:g}" for symbol, amount in amounts.items()))
+        crystal = read_cif(path)
+    except UnreadableError as error:
+        raise InputError("it holds no crystal structure") from error
+    except DisorderedError as error:
+        raise InputError("it has partial occupancies") from error
+    numbers, counts = crystal.numbers.unique(return_counts=True)
+    amounts = zip(numbers.tolist(), counts.tolist(), strict=True)
+    try:
+        target = Target.parse("".join(f"{chemical_symbols[z]}{n}" for z, n in amounts))
     except CspError as error:
         raise InputError(f"its composition cannot be a target ({error})") from error
-    crystal = primitive(Crystals.from_structures([structure]))
-    return Truth(path.stem, target.formula, crystal, published)
+    return Truth(path.stem, target.formula, primitive(crystal), published)
 
 
 def _without_ambiguous(truths: list[Truth]) -> tuple[list[Truth], list[Problem]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from csp.device import resolve_device
+from csp.library.compression import compression
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import Generator
@@ -27,7 +28,7 @@ from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.generator import SpaceGroupGenerator
 from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
-from surrogates.active_learning import TransferLearner
+from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import is_ours, load_model
 
@@ -75,7 +76,7 @@ def build(
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
         check_elements(target, labeller, "choose another --labeller")
-        learner, labelled = TransferLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
+        learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
     record = RunRecord(
@@ -105,6 +106,9 @@ def build(
     )
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
+    # a cell that is given is taken as it is under the pressure
+    under = 0.0 if target.cell else target.pressure
+    factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
     probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
     search = Search(
@@ -112,12 +116,13 @@ def build(
         target,
         generators,
         models,
-        volume_per_atom,
+        volume_per_atom * factor,
         store,
         progress,
         learner,
         references,
         probability,
+        factor,
     )
     return search, record
 

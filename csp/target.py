@@ -28,14 +28,15 @@ CRYSTAL_SYSTEMS = {
 class Target:
     """A composition to predict, in formula units, with the constraints every generator obeys.
 
-    numbers       atomic numbers in the order of electronegativity (as in the formula)
-    counts        atoms of each in one formula unit; coprime
-    max_atoms     largest primitive cell, atoms
-    z             formula units in the primitive cell; None: any that fits `max_atoms`
-    space_groups  numbers of the space groups that proposals may have; None: all 230
-    pressure      hydrostatic pressure, GPa
-    cell          lattice vectors, Å, of a primitive or conventional cell that proposals of `space_group` and
-    `random` have; None: any
+    Attributes:
+        numbers: Atomic numbers in the order of electronegativity (as in the formula).
+        counts: Atoms of each in one formula unit; coprime.
+        max_atoms: Largest primitive cell, atoms.
+        z: Formula units in the primitive cell; None: any that fits `max_atoms`.
+        space_groups: Numbers of the space groups that proposals may have; None: all 230.
+        pressure: Hydrostatic pressure, GPa.
+        cell: Lattice vectors, Å, of a primitive or conventional cell that proposals of `space_group` and
+            `random` have; None: any.
     """
 
     formula: str

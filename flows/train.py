@@ -26,7 +26,7 @@ from flows.home import runs
 from flows.turns import turn
 
 if TYPE_CHECKING:
-    from surrogates.training.train import Row
+    from csp.training.loop import Row
 
 __all__ = ["train_surrogate"]
 
@@ -84,16 +84,16 @@ def train_surrogate(
     import torch
 
     from csp.device import resolve_device
-    from surrogates.training.train import Recipe, plot, read_sources, train
+    from surrogates.training.train import SurrogateRecipe, plot, read_sources, train_network
 
-    recipe, place = Recipe(size=size, steps=steps, seed=seed), resolve_device(device)
+    recipe, place = SurrogateRecipe(size=size, steps=steps, seed=seed), resolve_device(device)
     torch.set_flush_denormal(True)
     left_out = exclude.read_text(encoding="utf-8").splitlines() if exclude else ()
     sources, validation = read_sources(
         structures, energies, virtual, cutoff=recipe.architecture().cutoff, device=place, exclude=left_out
     )
     with turn(place):
-        train(
+        train_network(
             recipe,
             sources,
             validation,
@@ -101,7 +101,7 @@ def train_surrogate(
             device=place,
             start_from=start_from,
             stop_after_minutes=minutes or math.inf,
-            tell=_teller(out.name, steps) if served else lambda row: None,
+            log=_teller(out.name, steps) if served else lambda row: None,
         )
     plot(out / "log.jsonl", out / "log.png")
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]

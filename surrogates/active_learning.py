@@ -13,11 +13,11 @@ from torch import Tensor
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Label, Labeller, Labels
-from surrogates.exporting import keep
+from surrogates.exporting import export_adapted
 from surrogates.transfer.adapt import Adapted, adapt
 from surrogates.transformer.surrogate import Surrogate
 
-__all__ = ["WINDOW", "TransferLearner", "choose", "farthest"]
+__all__ = ["WINDOW", "ActiveLearner", "choose", "farthest"]
 
 # shares of the labels of a later round: lowest in energy; most uncertain of the lower ones; most unlike what
 # is labelled; the rest at random, a test that no choice has biased
@@ -29,7 +29,7 @@ FIRST_AMONG = 0.6  # of the candidates, by energy, that the first labels are spr
 WINDOW = 2.0
 
 
-class TransferLearner:
+class ActiveLearner:
     """Labels by a labeller, in `folder`; learned by `surrogates.transfer.adapt`, and the model that learned
     them is kept in the folder `models` beside it."""
 
@@ -69,7 +69,7 @@ class TransferLearner:
         folder = self._folder.with_name("models")
         data = [f"{found.n} labels of {self.label} chosen in a search"]
         try:
-            keep(found, name, folder, parent=parent.label.checkpoint, data=data)
+            export_adapted(found, name, folder, parent=parent.label.checkpoint, data=data)
         except OSError as error:
             return f"it could not be saved ({error.strerror})"
         return f"saved as {folder.name}/{name}.safetensors"
@@ -86,11 +86,13 @@ def choose(
 ) -> list[int]:
     """At most n of B crystals to label next: of `among`, none of `taken`.
 
-    features  float64 [B, W]
-    energy    float64 [B]  eV/atom, and sigma, both by the model as it is
-
     The first labels are spread over the space of the features, from the lowest energy on; later ones go
     where they decide most.
+
+    Args:
+        features: float64 [B, W].
+        energy: float64 [B], eV/atom, by the model as it is.
+        sigma: float64 [B], eV/atom, of the model as it is; None where it has none.
     """
     features = (features - features.mean(0)) / features.std(0, correction=0).clamp(min=1e-6)
     allowed = set(among) - set(taken)

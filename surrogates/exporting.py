@@ -5,28 +5,35 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from csp.training.cards import code_version
 from surrogates.training.batches import KINDS
-from surrogates.training.labelled import Labelled, read_formation_energies, read_shard
+from surrogates.training.labelled import Labelled, read_formation_energies, read_shard, read_shards
 from surrogates.transfer.adapt import Adapted
-from surrogates.transfer.fit_correction import Head
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
-from surrogates.zoo import CORRECTION, RIGIDITY, Card, export, load_model, write_model
+from surrogates.zoo import (
+    CORRECTION,
+    RIGIDITY,
+    EnergyModelCard,
+    load_model,
+    model_from_checkpoint,
+    write_model,
+)
 
-__all__ = ["keep", "ship"]
+__all__ = ["export_adapted", "export_checkpoint"]
 
 FITTED_ON = 6000  # training crystals of a kind whose features the rigidity is made from
 FORMATION, ANCHORED = KINDS
 
 
-def ship(
+def export_checkpoint(
     checkpoint: Path,
     name: str,
     folder: Path,
@@ -34,16 +41,18 @@ def ship(
     energies: Path,
     virtual: Path | None,
     exclude: set[str],
-) -> Card:
+) -> EnergyModelCard:
     """Export a checkpoint with the σ of each head that was trained, and its errors on validation crystals.
 
     The σ of a head is calibrated on the crystals of the validation split, whose mean and root mean square
     errors (meV/atom), and how many of them lie within σ and 2σ, are the metrics of the card.
-    virtual: the folder of shards that the head "anchored" was trained on; None if it was not.
-    exclude: compositions that were left out of the training, and are of the calibration too.
+
+    Args:
+        virtual: The folder of shards that the head "anchored" was trained on; None if it was not.
+        exclude: Compositions that were left out of the training, and are of the calibration too.
     """
-    about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     _export(checkpoint, name, folder, virtual)
+    about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     rigidity: dict[str, Rigidity] = {}
     metrics: dict[str, float] = {"steps": about["step"]}
     for kind in (FORMATION, ANCHORED):
@@ -63,17 +72,21 @@ def ship(
     return _export(checkpoint, name, folder, virtual, metrics, rigidity)
 
 
-def keep(adapted: Adapted, name: str, folder: Path, *, parent: str, data: list[str]) -> Card:
+def export_adapted(
+    adapted: Adapted, name: str, folder: Path, *, parent: str, data: list[str]
+) -> EnergyModelCard:
     """Write what transfer learning gave as a model with one head.
 
-    parent: the checkpoint that it began with; data: the labels, for people.
+    Args:
+        parent: The checkpoint that it began with.
+        data: The labels, for people.
     """
     surrogate = adapted.surrogate
     weights = surrogate.network.state_dict()
-    weights["seen"] = torch.tensor(sorted(surrogate.seen), dtype=torch.int64)
     if surrogate.correction:
         weights |= {
-            f"{CORRECTION}{one.name}": getattr(surrogate.correction, one.name) for one in fields(Head)
+            f"{CORRECTION}{one.name}": getattr(surrogate.correction, one.name)
+            for one in fields(LastLayerCorrection)
         }
     elif isinstance(surrogate.rigidity, Rigidity):
         weights[f"{RIGIDITY}{surrogate.kind}"] = surrogate.rigidity.factor
@@ -84,6 +97,7 @@ def keep(adapted: Adapted, name: str, folder: Path, *, parent: str, data: list[s
         weights,
         folder,
         name=name,
+        seen=surrogate.seen,
         property="energy",
         functional=surrogate.label.functional,
         kinds={surrogate.kind: surrogate.label.correction},
@@ -94,7 +108,7 @@ def keep(adapted: Adapted, name: str, folder: Path, *, parent: str, data: list[s
         split=f"left out in {adapted.groups} groups of near-duplicates",
         parents=[parent],
         licence="that of its parent and of its labels",
-        code_version=metadata.version("csp-engine"),
+        code_version=code_version(),
         metrics={key: round(error, 3) for key, error in errors.items() if np.isfinite(error)},
     )
 
@@ -106,8 +120,8 @@ def _export(
     virtual: Path | None,
     metrics: dict[str, float] | None = None,
     rigidity: dict[str, Rigidity] | None = None,
-) -> Card:
-    return export(
+) -> EnergyModelCard:
+    return model_from_checkpoint(
         checkpoint,
         name,
         folder,
@@ -116,7 +130,7 @@ def _export(
         data=_data(virtual),
         split="MEGNet split of the Materials Project's formation energies; benchmark compositions left out",
         licence="Apache-2.0; trained on data of the Materials Project (CC BY 4.0)",
-        code_version=metadata.version("csp-engine"),
+        code_version=code_version(),
     )
 
 
@@ -136,7 +150,7 @@ def _labelled(
     if kind == FORMATION:
         return read_formation_energies(structures, energies, split, exclude)
     assert virtual is not None
-    return Labelled.cat([read_shard(path) for path in sorted(virtual.glob(f"{split}-*.npz"))])
+    return read_shards(virtual, split)
 
 
 def _known(labelled: Labelled, elements: Sequence[int]) -> Labelled:

@@ -22,7 +22,7 @@ LABELLERS = (*CODES, "chgnet")  # those known by name; any potential can be name
 
 
 class Potential:
-    """A potential in the stead of a DFT code: its energies are labels, and are said to be its own."""
+    """A potential in the stead of a DFT code: its energies are labels, under its own name."""
 
     def __init__(self, model: EnergyModel) -> None:
         self.name, self.label, self.elements = model.name, model.label, model.elements
@@ -38,8 +38,9 @@ class Potential:
 def load_labeller(name: str, device: torch.device | str = "cpu") -> Labeller:
     """A DFT code by name, or a potential by name or path.
 
-    Raises MissingError for a code that is not installed or configured, InputError for a name that means
-    nothing.
+    Raises:
+        MissingError: The code is not installed or configured.
+        InputError: The name means nothing.
     """
     if name in CODES:
         return CODES[name]()

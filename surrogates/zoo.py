@@ -7,11 +7,9 @@ folder of models.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,20 @@ from torch import Tensor
 
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel, Label
-from surrogates.transfer.fit_correction import Head
-from surrogates.transformer.network import Architecture, CrystalTransformer
+from csp.training import cards
+from csp.training.cards import ModelCard
+from surrogates.transformer.correction import LastLayerCorrection
+from surrogates.transformer.network import CrystalTransformer, SurrogateArchitecture
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
 
 __all__ = [
-    "Card",
-    "export",
+    "EnergyModelCard",
     "is_ours",
     "list_models",
     "load_model",
     "load_surrogate",
+    "model_from_checkpoint",
     "read_card",
     "seen_compositions",
     "user_folder",
@@ -49,32 +49,24 @@ CORRECTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Card:
-    """What a model is and where it comes from.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnergyModelCard(ModelCard):
+    """What an energy model is and where it comes from.
 
-    kinds     its heads; each predicts a label of its own
-    elements  atomic numbers it was trained on
-    sha256    of the weights file
+    Attributes:
+        unit: Of its energies.
+        kinds: Its heads, each with the correction of the energies that it predicts, which are a label of
+            their own.
+        parents: Models that its training began with.
     """
 
-    name: str
-    property: str
     unit: str
     functional: str
     kinds: dict[str, str]
-    elements: list[int]
-    architecture: dict[str, Any]
-    recipe: dict[str, Any]
-    data: list[str]
-    split: str
     parents: list[str]
-    licence: str
-    code_version: str
-    sha256: str
-    metrics: dict[str, float] = field(default_factory=dict)
 
     def label(self, kind: str) -> Label:
+        """The label of the energies of a head."""
         return Label(self.functional, self.kinds[kind], f"{self.name}-{self.sha256[:12]}")
 
 
@@ -89,38 +81,41 @@ def user_folder() -> Path:
     return user_data_path("csp-engine") / "models"
 
 
-def list_models() -> list[Card]:
+def list_models() -> list[EnergyModelCard]:
     """The cards of the models that come with the package, by name, and then of the user's."""
-    return [_parse_card(path) for folder in _folders() for path in sorted(folder.glob("*.json"))]
+    return [
+        cards.read_card(path, EnergyModelCard)
+        for folder in _folders()
+        for path in sorted(folder.glob("*.json"))
+    ]
 
 
 def _folders() -> tuple[Path, Path]:
     return _shipped(), user_folder()
 
 
-def read_card(name_or_path: str | Path) -> Card:
+def read_card(name_or_path: str | Path) -> EnergyModelCard:
     """The card of a model of ours by name, or of a weights file by path.
 
-    Raises MissingError where there is none, InputError where it cannot be read.
+    Raises:
+        MissingError: There is none.
+        InputError: It cannot be read.
     """
-    return _parse_card(weights_file(name_or_path).with_suffix(".json"))
+    return cards.read_card(weights_file(name_or_path), EnergyModelCard)
 
 
-def verify(name_or_path: str | Path) -> Card:
+def verify(name_or_path: str | Path) -> EnergyModelCard:
     """The card, once the weights have the hash that it names; InputError otherwise."""
     path = weights_file(name_or_path)
     card = read_card(path)
-    if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
-        raise InputError(f"The weights in {path} are not those of their card.")
+    cards.check_weights(path, card)
     return card
 
 
 def seen_compositions(name_or_path: str | Path) -> frozenset[int]:
     """Hashes (see `surrogates.training.labelled.hashed`) of all compositions that a model of ours was
     trained on."""
-    from safetensors.torch import load_file
-
-    return frozenset(load_file(weights_file(name_or_path))["seen"].tolist())
+    return cards.seen_compositions(weights_file(name_or_path))
 
 
 def load_model(
@@ -131,8 +126,12 @@ def load_model(
 ) -> EnergyModel:
     """A model by name or path: our own, else CHGNet or one of matgl's potentials.
 
-    kind: the head of a model of ours; None: "anchored", or its only one. Raises InputError for a name that
-    means nothing, a damaged file or an unknown head, MissingError for what is not here.
+    Args:
+        kind: The head of a model of ours; None: "anchored", or its only one.
+
+    Raises:
+        InputError: The name means nothing, a file is damaged or a head unknown.
+        MissingError: It is not here.
     """
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential
@@ -141,11 +140,11 @@ def load_model(
     from safetensors.torch import load_file
 
     card = verify(name_or_path)
-    network = CrystalTransformer(Architecture(**{**card.architecture, "kinds": tuple(card.kinds)}))
+    network = CrystalTransformer(SurrogateArchitecture(**{**card.architecture, "kinds": tuple(card.kinds)}))
     weights = load_file(weights_file(name_or_path))
-    seen = frozenset(weights.pop("seen").tolist())
+    seen = frozenset(weights.pop(cards.SEEN).tolist())
     factors = {name: weights.pop(f"{RIGIDITY}{name}", None) for name in card.kinds}
-    corrected = [one.name for one in fields(Head) if f"{CORRECTION}{one.name}" in weights]
+    corrected = [one.name for one in fields(LastLayerCorrection) if f"{CORRECTION}{one.name}" in weights]
     correction = {name: weights.pop(f"{CORRECTION}{name}") for name in corrected}
     network.load_state_dict(weights)
     if kind is None:
@@ -159,7 +158,7 @@ def load_model(
         label=card.label(kind),
         elements=frozenset(card.elements),
         rigidity=Rigidity(factor.double()) if (factor := factors[kind]) is not None else None,
-        correction=Head(**correction) if correction else None,
+        correction=LastLayerCorrection(**correction) if correction else None,
         seen=seen,
     )
 
@@ -172,28 +171,34 @@ def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu")
     return model
 
 
-def export(
+def model_from_checkpoint(
     checkpoint: Path,
     name: str,
     folder: Path,
     metrics: dict[str, float],
     rigidity: Mapping[str, Rigidity] | None = None,
     **about: Any,
-) -> Card:
+) -> EnergyModelCard:
     """Turn a training checkpoint's averaged weights into a model of the library.
 
-    rigidity: kind → that of its head; a head without one gives no σ.
-    about: further fields of the card (data, split, licence, code_version).
+    Args:
+        rigidity: Kind → that of its head; a head without one gives no σ.
+        about: Further fields of the card (data, split, licence, code_version).
+
+    Raises:
+        MissingError: There is no checkpoint.
     """
-    state = json.loads((checkpoint / "about.json").read_text())
+    if not (checkpoint / "about.json").is_file():
+        raise MissingError(f"There is no checkpoint at {checkpoint}; name a folder step-… of a training.")
+    state = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
-    weights["seen"] = torch.tensor(state["seen"], dtype=torch.int64)
     for kind, one in (rigidity or {}).items():
         weights[f"{RIGIDITY}{kind}"] = one.factor.float()
     return write_model(
         weights,
         folder,
         name=name,
+        seen=state["seen"],
         property="formation energy",
         functional="PBE+U",
         kinds={kind: CORRECTIONS[kind] for kind in state["architecture"]["kinds"]},
@@ -206,25 +211,17 @@ def export(
     )
 
 
-def write_model(weights: Mapping[str, Tensor], folder: Path, *, name: str, **about: Any) -> Card:
+def write_model(
+    weights: Mapping[str, Tensor], folder: Path, *, name: str, seen: Iterable[int], **about: Any
+) -> EnergyModelCard:
     """Write a model's two files, each whole or not at all.
 
-    about: all other fields of the card but the unit and the hash.
+    Args:
+        seen: Hashed compositions that it was trained on.
+        about: All other fields of the card but the unit and the hash.
     """
-    from safetensors.torch import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.safetensors"
-    part = path.with_suffix(".part")
-    save_file({key: tensor.cpu().contiguous() for key, tensor in weights.items()}, part)
-    part.chmod(0o644)  # the package makes it readable to its owner alone
-    digest = hashlib.sha256(part.read_bytes()).hexdigest()
-    card = Card(name=name, unit="eV per cell", sha256=digest, **about)
-    os.replace(part, path)
-    text = json.dumps(asdict(card), indent=1, ensure_ascii=False)
-    part.write_text(text + "\n", encoding="utf-8")
-    os.replace(part, path.with_suffix(".json"))
-    return card
+    return cards.write_model(path, EnergyModelCard, weights, seen=seen, unit="eV per cell", **about)
 
 
 def is_ours(name_or_path: str | Path) -> bool:
@@ -245,12 +242,3 @@ def _named(name: str) -> Path | None:
     """The weights of this name; of two, those that come with the package."""
     paths = (folder / f"{name}.safetensors" for folder in _folders())
     return next((path for path in paths if path.exists()), None)
-
-
-def _parse_card(path: Path) -> Card:
-    try:
-        return Card(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise MissingError(f"The model card {path} is missing.") from error
-    except (TypeError, ValueError) as error:
-        raise InputError(f"The model card {path} cannot be read: {error}.") from error

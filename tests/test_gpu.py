@@ -33,12 +33,12 @@ from generators.space_group import training as train_space_group
 from generators.space_group.dataset import Table, letters_allowed
 from generators.space_group.geometries import Geometries, Soundness
 from generators.space_group.loss import negative_log_likelihood
-from generators.space_group.sampling import draw_skeletons
+from generators.space_group.sampling import draw_assignments
 from generators.space_group.tokens import Batch
 from surrogates.potentials.models import load_chgnet, load_tensornet
 from surrogates.training.batches import Source
 from surrogates.training.labelled import Labelled
-from surrogates.training.train import Recipe, train
+from surrogates.training.train import SurrogateRecipe, train_network
 from surrogates.transfer.finetune import FULL, fine_tune
 from surrogates.zoo import load_model
 from tests.places import SHARED, needs
@@ -132,14 +132,14 @@ def labelled() -> Labelled:
 
 def test_surrogate_trains_and_goes_on(tmp_path: Path) -> None:
     """Two parts of a training make the same network as one, on a GPU to rounding; the loss falls."""
-    recipe = Recipe(steps=60, batch=16, warmup=5, small_until=0.0, lr=1e-3)
+    recipe = SurrogateRecipe(steps=60, batch=16, warmup=5, small_until=0.0, lr=1e-3)
     source = Source("anchored", labelled(), 1.0, 5.0, GPU)
     rows: list[dict[str, float]] = []
-    whole = train(recipe, [source], [source], tmp_path / "a", device=GPU, tell=rows.append)
+    whole = train_network(recipe, [source], [source], tmp_path / "a", device=GPU, tell=rows.append)
     assert next(whole.parameters()).device.type == "cuda"
     assert rows[-1]["val_anchored"] < 0.5
-    train(recipe, [source], [], tmp_path / "b", device=GPU, stop_after_minutes=0.0)
-    again = train(recipe, [source], [], tmp_path / "b", device=GPU)
+    train_network(recipe, [source], [], tmp_path / "b", device=GPU, stop_after_minutes=0.0)
+    again = train_network(recipe, [source], [], tmp_path / "b", device=GPU)
     a, b = (parameters_to_vector(m.parameters()).cpu() for m in (whole, again))
     assert float((a - b).abs().mean()) < 1e-3
 
@@ -157,23 +157,23 @@ def test_fine_tuning() -> None:
 
 def test_space_group_model(tmp_path: Path) -> None:
     """The same −ln p as on the CPU for crystals that it drew, and a training that runs."""
-    model = space_group.load_model(shipped("space_group"))
+    model = space_group.load_space_group_model(shipped("space_group"))
     numbers, counts, n = (22, 8), (1, 2), 40
     streams = Streams.of(0, "test", torch.arange(n))
     group, z = torch.tensor([136, 2, 33, 1, 8, 227, 62, 5] * 5), torch.full((n,), 4)
-    drawn = draw_skeletons(model, numbers, counts, group, z, streams)
+    drawn = draw_assignments(model, numbers, counts, group, z, streams)
     sound = Soundness(min_distance=0.0, volume=float("inf"), trials=1)
-    geometries = Geometries(model, drawn.skeletons, COVALENT_RADII[list(numbers)])
+    geometries = Geometries(model, drawn.assignments, COVALENT_RADII[list(numbers)])
     made, _ = geometries.draw(drawn.which, streams, 12.0, sound)
     table = Table(made, letters_allowed(made), np.array([str(k) for k in range(len(made))]))
-    batch = Batch.of(table, torch.full((len(made),), 12.0, dtype=torch.float64))
+    batch = Batch.of(table.representation, table.allowed, torch.full((len(made),), 12.0, dtype=torch.float64))
     with torch.no_grad():
         here = negative_log_likelihood(model, batch)
         there = negative_log_likelihood(copy.deepcopy(model).to(GPU), batch.to(GPU))
     for name, part in here.items():
         torch.testing.assert_close(there[name].cpu(), part, atol=2e-3, rtol=2e-3)
-    recipe = train_space_group.Recipe(steps=30, tokens=512, warmup=5)
+    recipe = train_space_group.SpaceGroupRecipe(steps=30, tokens=512, warmup=5)
     data = train_space_group.Trainable.of(table, recipe.crowd)
-    trained, step = train_space_group.train(recipe, data, data, tmp_path, device=GPU)
+    trained, step = train_space_group.train_space_group_model(recipe, data, data, tmp_path, device=GPU)
     assert step == 30
     assert next(trained.parameters()).device.type == "cuda"

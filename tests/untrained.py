@@ -10,7 +10,7 @@ import torch
 
 from surrogates.training.batches import KINDS
 from surrogates.training.labelled import hashed
-from surrogates.transformer.network import Architecture, CrystalTransformer
+from surrogates.transformer.network import CrystalTransformer, SurrogateArchitecture
 
 __all__ = ["checkpoint"]
 
@@ -22,7 +22,7 @@ def checkpoint(folder: Path, *, virtual: bool = True, seen: tuple[str, ...] = ()
     """
     torch.manual_seed(0)
     network = CrystalTransformer(
-        Architecture(
+        SurrogateArchitecture(
             kinds=KINDS, width=16, layers=1, heads=2, edge=8, hidden=16, radial=6, angular=2, cutoff=4.0
         )
     )

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-__all__ = ["train"]
+__all__ = ["train_cspml"]
 
 Floats = NDArray[np.float64]
 Described = tuple[Floats, Floats]
@@ -27,7 +27,7 @@ LR, BATCH = 1e-3, 512
 EPOCHS, PATIENCE = 20, 3
 
 
-def train(
+def train_cspml(
     pairs: Described,
     similar: NDArray[np.bool_],
     validation: Described,

@@ -21,7 +21,7 @@ from surrogates.transfer.finetune import FineTuning, Task
 from surrogates.transfer.regression import folds
 from surrogates.transformer.network import CrystalTransformer
 
-__all__ = ["GRID", "Recipe", "published"]
+__all__ = ["GRID", "PublishedRecipe", "published"]
 
 EPOCHS = 400
 PATIENCE = 20
@@ -29,14 +29,14 @@ HELD_OUT = 5  # one part of so many
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class PublishedRecipe:
     """lr: learning rate; clip: of the gradient's norm."""
 
     lr: float
     clip: float
 
 
-GRID = [Recipe(lr, clip) for lr, clip in itertools.product((1e-3, 2e-3, 4e-3), (0.002, 0.006, 0.01))]
+GRID = [PublishedRecipe(lr, clip) for lr, clip in itertools.product((1e-3, 2e-3, 4e-3), (0.002, 0.006, 0.01))]
 
 
 def published(
@@ -44,7 +44,7 @@ def published(
     column: int,
     labelled: Labelled,
     groups: NDArray[np.int64],
-    recipe: Recipe,
+    recipe: PublishedRecipe,
     seed: int,
 ) -> CrystalTransformer:
     """The network whose only head, column `column` of the given one, has learned the labels.

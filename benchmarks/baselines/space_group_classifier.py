@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.baselines.descriptors import descriptors
 
-__all__ = ["train"]
+__all__ = ["train_classifier"]
 
 WIDTH = 256
 LR, BATCH = 1e-3, 512
@@ -27,7 +27,7 @@ Compositions = tuple[Ints, Ints]
 """Atomic numbers and coprime amounts, [N, k] each; amount 0 pads."""
 
 
-def train(
+def train_classifier(
     compositions: Compositions, group: Ints, validation: Compositions, validation_group: Ints, *, seed: int
 ) -> Callable[[Compositions], NDArray[np.float64]]:
     """Train on N crystals of these compositions and space groups [N]; returns what gives ln p of the groups

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from benchmarks.baselines import space_group_classifier as plain_network
 from csp.library.library import Library
 from csp.training.splits import HELD_OUT, VALIDATION, composition_name, fold
-from generators.random_symmetric.space_group_prior import SMOOTHING, model_share
-from generators.space_group.generator import load_model
+from generators.random_symmetric.space_group_prior import SMOOTHING, model_weight
+from generators.space_group.generator import load_space_group_model
 from generators.space_group.model import SpaceGroupModel
 
 __all__ = [
@@ -108,7 +108,7 @@ def mixed(
     learned: NDArray[np.float64], frequency: NDArray[np.float64], answers: Answers, entries: int
 ) -> NDArray[np.float64]:
     """p of the groups [N, 231] that the generator draws from, with a library of so many entries."""
-    share = model_share(answers.count.sum(1), entries)[:, None]
+    share = model_weight(answers.count.sum(1), entries)[:, None]
     return share * learned + (1.0 - share) * frequency
 
 
@@ -121,7 +121,7 @@ def by_plain_network(library: Library, answers: Answers, seed: int) -> NDArray[n
     names = zip(number.tolist(), count.tolist(), strict=True)
     folds = np.array([fold(composition_name(z, n)) for z, n in names])
     validation, training = folds == VALIDATION, (folds != VALIDATION) & (folds != HELD_OUT)
-    log_p = plain_network.train(
+    log_p = plain_network.train_classifier(
         (number[training], count[training]),
         library.space_group[rows[training]],
         (number[validation], count[validation]),
@@ -141,7 +141,7 @@ def tops(scores: NDArray[np.float64], group: NDArray[np.int64]) -> dict[str, flo
 def measure(library: Library, energies: Mapping[str, float], weights: Path, seed: int) -> dict[str, float]:
     """spacegroup_top_{1,10,30}.{learned,frequency,plain_network,mixed} and n.spacegroup."""
     rest, answers = held_out_answers(library, energies)
-    learned, frequency = by_model(load_model(weights), answers), by_frequency(rest, answers)
+    learned, frequency = by_model(load_space_group_model(weights), answers), by_frequency(rest, answers)
     scores = {
         "learned": learned,
         "frequency": frequency,

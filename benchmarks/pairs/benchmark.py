@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.baselines.cspml import train
+from benchmarks.baselines.cspml import train_cspml
 from benchmarks.baselines.descriptors import descriptors
 from benchmarks.pairs.metric_scores import SCORES, Nearness, calibrated
 from benchmarks.pairs.pairs import Pairs, answers, by_prototype, folds, fours, judged, read, write
@@ -66,7 +66,7 @@ def measure(
     )
     say(f"{len(training):,} pairs to train on, {len(calibration):,} to calibrate with, {len(test):,} to tell")
 
-    reference = train(
+    reference = train_cspml(
         _described(library, training),
         training.similar,
         _described(library, calibration),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.training.cards import load_encoder
+from generators.templates.composition_encoder import load_encoder
 from generators.templates.entry_features import features
 from generators.templates.prototypes import PrototypeIndex, equal_places
 

@@ -31,7 +31,7 @@ from csp.training.checkpoints import checkpoints
 from surrogates.potentials.models import load_potential
 from surrogates.training.batches import KINDS
 from surrogates.training.labelled import Labelled, read_formation_energies
-from surrogates.training.train import Recipe, read_sources, train
+from surrogates.training.train import SurrogateRecipe, read_sources, train_network
 from surrogates.zoo import load_model
 
 __all__ = ["VARIANTS", "Ablations", "Variant"]
@@ -142,7 +142,7 @@ class Ablations:
     def _measured(self, name: str, seed: int) -> dict[str, float]:
         variant = VARIANTS[name]
         folder = self.out / f"{name}-{seed}"
-        recipe = Recipe(steps=self.steps, seed=seed, changes=variant.changes, small=MAX_ATOMS)
+        recipe = SurrogateRecipe(steps=self.steps, seed=seed, changes=variant.changes, small=MAX_ATOMS)
         sources, _ = read_sources(
             self.structures,
             self.energies,
@@ -153,7 +153,7 @@ class Ablations:
             exclude=benchmark_compositions(),
             max_atoms=MAX_ATOMS,
         )
-        network = train(recipe, sources, [], folder, device=self.device)
+        network = train_network(recipe, sources, [], folder, device=self.device)
         weights = exported(checkpoints(folder)[-1], self.out / "models")
         formation = load_model(weights, self.device, kind=FORMATION)
         ranker = load_model(weights, self.device, kind=ANCHORED) if variant.labels else formation

@@ -16,7 +16,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import EnergyModel
 from surrogates.training.batches import KINDS
-from surrogates.zoo import export, is_ours, list_models, load_model, weights_file
+from surrogates.zoo import is_ours, list_models, load_model, model_from_checkpoint, weights_file
 
 __all__ = ["RELAXED_ONLY", "VOLUME_ONLY", "Contestant", "contestants", "exported"]
 
@@ -107,7 +107,7 @@ def exported(checkpoint: Path, folder: Path) -> Path:
     """The weights file of a checkpoint, named after its training."""
     about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
     name = checkpoint.absolute().parent.name
-    export(
+    model_from_checkpoint(
         checkpoint,
         name,
         folder,

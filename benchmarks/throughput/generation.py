@@ -26,11 +26,12 @@ CASES = (("CaCO3", 167, 2), ("CaCO3", 14, 8), ("CaCO3", 1, 8))
 class GenerationRate:
     """What a generator made on one core.
 
-    per_second       accepted crystals a second: right composition, far enough apart, within the volume window
-    share_built      of the candidates asked for, the share that was built
-    share_distinct   of the accepted, the share with a fingerprint of their own
-    smallest_ratio   smallest distance in all of them, by the sum of covalent radii, from the full
-    neighbour list
+    Attributes:
+        per_second: Accepted crystals a second: right composition, far enough apart, within the volume window.
+        share_built: Of the candidates asked for, the share that was built.
+        share_distinct: Of the accepted, the share with a fingerprint of their own.
+        smallest_ratio: Smallest distance in all of them, by the sum of covalent radii, from the full
+            neighbour list.
     """
 
     formula: str

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.baselines.shotgun_finetuning import GRID, Recipe, published
+from benchmarks.baselines.shotgun_finetuning import GRID, PublishedRecipe, published
 from benchmarks.files import changed
 from benchmarks.machine import machine
 from benchmarks.surrogate.compositions import target_of, unseen
@@ -40,7 +40,8 @@ from surrogates.training.batches import KINDS
 from surrogates.training.labelled import Labelled, hashed
 from surrogates.transfer.adapt import adapt, best, candidates, near_duplicates
 from surrogates.transfer.finetune import FROZEN, FineTuning, fine_tune
-from surrogates.transfer.fit_correction import HEADS, Head, fit_head
+from surrogates.transfer.fit_correction import LAST_LAYER, fit_correction
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.zoo import is_ours, load_model
@@ -210,7 +211,7 @@ class TransferBenchmark:
             ):
                 yield known.adapted(name, seed, strategy, n, test, self._surrogate(tuned))
 
-    def _recipe(self, pools: Pools) -> Recipe:
+    def _recipe(self, pools: Pools) -> PublishedRecipe:
         """Of the grid, the settings with the smallest error on two compositions that nothing else is measured
         on; they are kept in `recipe.json`."""
         path = self.out / "recipe.json"
@@ -237,7 +238,7 @@ class TransferBenchmark:
             )
         tried = json.loads(path.read_text(encoding="utf-8"))["error_ratios"]
         best = min(tried, key=lambda row: row["error_ratio"])
-        return Recipe(best["lr"], best["clip"])
+        return PublishedRecipe(best["lr"], best["clip"])
 
     def _surrogate(self, network: CrystalTransformer) -> Surrogate:
         return Surrogate(
@@ -288,23 +289,30 @@ class _Known:
     def _groups(self) -> np.ndarray:
         return near_duplicates(self.pool.crystals)
 
-    def heads(self, rows: np.ndarray) -> dict[str, Head]:
+    def heads(self, rows: np.ndarray) -> dict[str, LastLayerCorrection]:
         """Of every strategy that so many labels allow, and "last_layer": that of the one which is chosen as
         `surrogates.transfer.adapt.adapt` chooses; where that tries nothing else, it is "default", too."""
         change, group = (self.labels - self.before)[rows], self.groups(rows)
         fits = {
-            name: fit_head(name, self.features[rows], change, self.old, group)
+            name: fit_correction(name, self.features[rows], change, self.old, group)
             for name in candidates(len(rows))
-            if name in HEADS
+            if name in LAST_LAYER
         }
         taken = best({name: left_out for name, (_, left_out) in fits.items()})
         heads = {name: head for name, (head, _) in fits.items()} | {"last_layer": fits[taken][0]}
-        if not set(candidates(len(rows))) - set(HEADS):
+        if not set(candidates(len(rows))) - set(LAST_LAYER):
             heads["default"] = fits[taken][0]
         return heads
 
     def headed(
-        self, name: str, seed: int, way: str, strategy: str, n: int, test: np.ndarray, head: Head
+        self,
+        name: str,
+        seed: int,
+        way: str,
+        strategy: str,
+        n: int,
+        test: np.ndarray,
+        head: LastLayerCorrection,
     ) -> Case:
         energy = self.before + head.change(self.features)
         return self.case(name, seed, way, strategy, n, test, energy, head.sigma(self.features))

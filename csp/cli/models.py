@@ -15,7 +15,7 @@ from rich.text import Text
 from csp.errors import InputError, MissingError
 
 if TYPE_CHECKING:
-    from surrogates.zoo import Card
+    from surrogates.zoo import EnergyModelCard
 
 __all__ = ["app"]
 
@@ -134,7 +134,7 @@ def _verified(name: str) -> str:
     return f"sha256 {found[:12]}… as published"
 
 
-def _own_card(card: Card) -> Iterator[tuple[str, str]]:
+def _own_card(card: EnergyModelCard) -> Iterator[tuple[str, str]]:
     yield "name", card.name
     yield "property", f"{card.property}, {card.unit}"
     for kind in card.kinds:

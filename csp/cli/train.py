@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from csp.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True)
 
+Structures = Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")]
+Energies = Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")]
+Exclude = Annotated[
+    Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
+]
+Shards = Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")]
+Training = Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")]
+Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps in all")]
+LearningRate = Annotated[float, typer.Option(help="Peak learning rate")]
+Seed = Annotated[int, typer.Option(min=0, help="Same seed, same course")]
+Minutes = Annotated[float | None, typer.Option(min=0, help="Stop after so many; go on later")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 
-@app.command("export")
-def export_surrogate(
-    checkpoint: Annotated[Path, typer.Argument(help="Folder step-… of a training of the surrogate")],
-    name: Annotated[str, typer.Argument(help="Name of the model: xs, m …")],
-    structures: Annotated[Path, typer.Option(help="Library file that it was trained on (Parquet)")],
-    energies: Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")],
-    folder: Annotated[Path, typer.Option(help="Folder to write the model into")],
-    virtual: Annotated[Path | None, typer.Option(help="Folder of its virtual crystals")] = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of the compositions that its training left out")
-    ] = None,
-) -> None:
-    """Make a model of the library from a checkpoint: weights, σ and a card with its errors."""
-    from surrogates.exporting import ship
 
-    left_out = set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set()
-    card = ship(checkpoint, name, folder, structures, energies, virtual, left_out)
-    for key, value in card.metrics.items():
-        print(f"{key:<34} {value:g}")
+# -- data -------------------------------------------------------------------------------------------
 
 
 @app.command()
 def labels(
-    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
-    energies: Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")],
-    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
-    shards: Annotated[int, typer.Option(help="How many, of about 800 crystals each")] = 40,
-    first: Annotated[int, typer.Option(help="Number of the first shard")] = 0,
+    structures: Structures,
+    energies: Energies,
+    out: Shards,
+    shards: Annotated[int, typer.Option(min=1, help="How many, of about 800 crystals each")] = 40,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first shard")] = 0,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose compositions")] = "train",
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
-    ] = None,
+    exclude: Exclude = None,
     teacher: Annotated[str, typer.Option(help="Potential that labels them")] = "chgnet",
     anchored: Annotated[
         bool,
@@ -57,7 +58,7 @@ def labels(
         typer.Option(help="Surrogate to be trained on: most crystals are those that it relaxes others to"),
     ] = None,
     max_atoms: Annotated[int, typer.Option(min=1, help="Atoms in a cell at most")] = 12,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Virtual crystals for the surrogate, labelled by a universal potential and anchored to DFT."""
     from csp.device import resolve_device
@@ -68,6 +69,7 @@ def labels(
     from surrogates.training.virtual_crystals import VirtualRecipe, label
     from surrogates.zoo import load_surrogate
 
+    place = resolve_device(device)
     recipe = VirtualRecipe.on_policy if walker else VirtualRecipe
     label(
         structures,
@@ -75,57 +77,276 @@ def labels(
         out,
         split=split,
         shards=range(first, first + shards),
-        exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
+        exclude=_lines(exclude),
         symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
-        teacher=load_potential(teacher, resolve_device(device)),
+        teacher=load_potential(teacher, place),
         recipe=recipe(anchored=anchored, max_atoms=max_atoms),
-        walker=load_surrogate(walker, resolve_device(device)) if walker else None,
+        walker=load_surrogate(walker, place) if walker else None,
+        log=typer.echo,
     )
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False
-)
-def surrogate(context: typer.Context) -> None:
-    """The energy surrogate, on formation energies and labels; --help tells its options."""
-    from surrogates.training.train import main
+@app.command("space-group-data")
+def space_group_data(
+    structures: Structures,
+    out: Shards,
+    shards: Annotated[
+        int | None, typer.Option(min=1, help="How many, of 4,096 crystals each; default all")
+    ] = None,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first shard")] = 0,
+) -> None:
+    """Describe a library's crystals by space group, Wyckoff positions and free parameters, for training."""
+    from generators.space_group.dataset import build_table
 
-    main(context.args)
+    total = build_table(
+        structures, out, shards=range(first, first + shards) if shards else None, log=typer.echo
+    )
+    typer.echo(f"{out}: {dict(total)}")
+
+
+@app.command("space-group-expert")
+def space_group_expert(
+    structures: Structures,
+    out: Shards,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the space-group model; default: what ships")
+    ] = None,
+    model: Annotated[str, typer.Option(help="Energy model that screens and relaxes")] = "xs",
+    compositions: Annotated[int, typer.Option(min=1, help="How many, of the training folds")] = 1000,
+    drawn: Annotated[int, typer.Option(min=1, help="Candidates for each")] = 100,
+    window: Annotated[float, typer.Option(min=0.0, help="eV/atom over the lowest, of what is kept")] = 0.05,
+    exclude: Exclude = None,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same crystals")] = 0,
+    device: Device = "auto",
+) -> None:
+    """Low crystals that the space-group model drew itself, for it to learn from beside the library's."""
+    from csp.device import resolve_device
+    from csp.library.library import Library
+    from csp.library.volume import VolumePrior
+    from csp.training.cards import load_weights, shipped
+    from generators.space_group.expert_iteration import Expert, build_expert_table
+    from generators.space_group.generator import SpaceGroupGenerator
+    from surrogates.zoo import load_model
+
+    library, weights = Library.open(structures), weights or shipped("space_group")
+    total = build_expert_table(
+        library,
+        SpaceGroupGenerator(library, VolumePrior.load(), weights),
+        load_model(model, resolve_device(device)),
+        out,
+        compositions=compositions,
+        exclude=_lines(exclude),
+        expert=Expert(drawn=drawn, window=window, seed=seed),
+        origin={"drawn by": load_weights(weights)[1].sha256},
+        log=typer.echo,
+    )
+    typer.echo(f"{out}: {dict(total)}")
+
+
+# -- trainings --------------------------------------------------------------------------------------
+
+
+@app.command()
+def surrogate(
+    structures: Structures,
+    energies: Energies,
+    out: Training,
+    virtual: Annotated[
+        Path | None, typer.Option(help="Folder of labelled shards that `csp train labels` made")
+    ] = None,
+    exclude: Exclude = None,
+    start_from: Annotated[
+        Path | None,
+        typer.Option(help="Checkpoint folder step-… or weights file (.safetensors) to begin with"),
+    ] = None,
+    virtual_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Of the steps, on virtual crystals")
+    ] = 0.5,
+    max_atoms: Annotated[
+        int, typer.Option(min=1, show_default="none", help="Leave larger formation-energy cells out")
+    ] = 10**9,
+    size: Annotated[str, typer.Option(help="Of the network: xs or m")] = "xs",
+    steps: Steps = 20_000,
+    batch: Annotated[int, typer.Option(min=1, help="Crystals in a step")] = 32,
+    lr: LearningRate = 1.5e-3,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps until the learning rate is at its peak")] = 300,
+    decay: Annotated[
+        float, typer.Option(min=0, max=1, help="Last part of the steps, in which it falls to zero")
+    ] = 0.4,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of AdamW")] = 0.01,
+    clip: Annotated[float, typer.Option(help="Largest norm of a gradient")] = 1.0,
+    ema: Annotated[float, typer.Option(min=0, max=1, help="Decay of the averaged weights, per step")] = 0.999,
+    force: Annotated[
+        float, typer.Option(min=0, help="Weight of a slope's error (eV/Å) against an energy's (eV/atom)")
+    ] = 0.2,
+    small: Annotated[int, typer.Option(min=1, help="Atoms in a cell at most, in the first part …")] = 20,
+    small_until: Annotated[
+        float, typer.Option(min=0, max=1, help="… which ends at this fraction of the steps")
+    ] = 0.5,
+    seed: Seed = 0,
+    changes: Annotated[
+        str, typer.Option(help='JSON of changes to the architecture, for ablations: {"heads": 4}')
+    ] = "{}",
+    minutes: Minutes = None,
+    threads: Threads = None,
+    device: Device = "auto",
+) -> None:
+    """The energy surrogate, on formation energies and labels. Leaves checkpoints for `csp train export`."""
+    from csp.training.loop import print_row
+    from surrogates.training.train import SurrogateData, SurrogateRecipe, plot, train_surrogate
+
+    place = _machine(device, threads)
+    train_surrogate(
+        SurrogateRecipe(
+            size=size,
+            steps=steps,
+            batch=batch,
+            lr=lr,
+            warmup=warmup,
+            decay=decay,
+            weight_decay=weight_decay,
+            clip=clip,
+            ema=ema,
+            force=force,
+            small=small,
+            small_until=small_until,
+            seed=seed,
+            changes=_json(changes, "--changes"),
+        ),
+        SurrogateData(
+            structures=structures,
+            energies=energies,
+            virtual=virtual,
+            exclude=frozenset(_lines(exclude)),
+            virtual_share=virtual_share,
+            max_atoms=max_atoms,
+        ),
+        out,
+        device=place,
+        start_from=start_from,
+        stop_after_minutes=_limit(minutes),
+        log=print_row,
+        notes=typer.echo,
+    )
+    try:
+        plot(out / "log.jsonl", out / "log.png")
+    except ModuleNotFoundError as error:
+        typer.echo(f"No plot: {error}.", err=True)
 
 
 @app.command()
 def metric(
-    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
-    out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")],
+    structures: Structures,
+    out: Training,
     generator: Annotated[
         Literal["metric_learning", "template"], typer.Option(help="Which generator it is for")
     ] = "metric_learning",
     energies: Annotated[
-        Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
+        Path | None,
+        typer.Option(help="Parquet table of formation energies: which polymorph is the ground state"),
     ] = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same course")] = 0,
-    minutes: Annotated[float, typer.Option(help="Stop after so many; go on later")] = float("inf"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    exclude: Exclude = None,
+    steps: Steps = 1000,
+    seed: Seed = 0,
+    minutes: Minutes = None,
+    threads: Threads = None,
+    device: Device = "auto",
 ) -> None:
     """How alike compositions crystallise, learned from a library's structures: weights and their card."""
-    from csp.device import resolve_device
-    from generators.templates.training import ARCHITECTURES, Recipe, train_on_library
+    from csp.training.loop import print_row
+    from generators.templates.training import ARCHITECTURES, MetricRecipe, train_on_library
 
+    place = _machine(device, threads)
     card = train_on_library(
         generator,
         structures,
         energies,
         out,
-        exclude=set(exclude.read_text(encoding="utf-8").splitlines()) if exclude else set(),
-        recipe=Recipe(steps=steps, seed=seed, architecture=ARCHITECTURES[generator]),
-        device=resolve_device(device),
-        stop_after_minutes=minutes,
+        exclude=_lines(exclude),
+        recipe=MetricRecipe(steps=steps, seed=seed, architecture=ARCHITECTURES[generator]),
+        device=place,
+        stop_after_minutes=_limit(minutes),
+        log=print_row,
     )
     typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
+
+
+@app.command("space-group")
+def space_group(
+    data: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder that `csp train space-group-data`, or space-group-expert, made; may be repeated"
+        ),
+    ],
+    out: Training,
+    start_from: Annotated[
+        Path | None, typer.Option(help="Weights file (.safetensors) of a model to begin with")
+    ] = None,
+    exclude: Exclude = None,
+    exclude_ids: Annotated[Path | None, typer.Option(help="File of material ids to leave out")] = None,
+    steps: Steps = 12_000,
+    tokens: Annotated[int, typer.Option(min=64, help="Tokens of a batch; about 20 make a crystal")] = 8192,
+    width: Annotated[int, typer.Option(min=1, help="Of the network")] = 160,
+    layers: Annotated[int, typer.Option(min=1, help="Of the network")] = 6,
+    heads: Annotated[int, typer.Option(min=1, help="Of the network's attention")] = 5,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="In training")] = 0.1,
+    lr: LearningRate = 1.5e-3,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Leave larger primitive cells out")] = 64,
+    max_orbits: Annotated[int, typer.Option(min=1, help="Leave crystals with more orbits out")] = 32,
+    seed: Seed = 0,
+    minutes: Minutes = None,
+    threads: Threads = None,
+    device: Device = "auto",
+) -> None:
+    """The space-group-aware generator's model. Writes space_group.safetensors and its card."""
+    from csp.training.loop import print_row
+    from generators.space_group.model import SpaceGroupArchitecture
+    from generators.space_group.training import SpaceGroupRecipe, train_on_tables
+
+    place = _machine(device, threads)
+    card = train_on_tables(
+        data,
+        out,
+        exclude=_lines(exclude),
+        exclude_ids=_lines(exclude_ids),
+        recipe=SpaceGroupRecipe(
+            steps=steps,
+            tokens=tokens,
+            lr=lr,
+            dropout=dropout,
+            max_atoms=max_atoms,
+            max_orbits=max_orbits,
+            seed=seed,
+            architecture=SpaceGroupArchitecture(width=width, layers=layers, heads=heads),
+        ),
+        device=place,
+        start_from=start_from,
+        stop_after_minutes=_limit(minutes),
+        log=print_row,
+    )
+    typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
+
+
+# -- from a training to a model ---------------------------------------------------------------------
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Folder step-… of a training of the surrogate")],
+    name: Annotated[str, typer.Argument(help="Name of the model: xs, m …")],
+    structures: Structures,
+    energies: Energies,
+    folder: Annotated[Path, typer.Option(help="Folder to write the model into")],
+    virtual: Annotated[Path | None, typer.Option(help="Folder of its virtual crystals")] = None,
+    exclude: Exclude = None,
+) -> None:
+    """Make a model of the library from a checkpoint: weights, σ and a card with its errors."""
+    from surrogates.exporting import export_checkpoint
+
+    card = export_checkpoint(checkpoint, name, folder, structures, energies, virtual, _lines(exclude))
+    for key, value in card.metrics.items():
+        typer.echo(f"{key:<34} {value:g}")
 
 
 @app.command()
@@ -145,161 +366,67 @@ def transfer(
         Path | None, typer.Option(help="Folder of the surrogate's virtual crystals, to keep learning from")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same model")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Adapt a surrogate to DFT energies of your own."""
     from csp.device import resolve_device
-    from surrogates.exporting import keep
+    from surrogates.exporting import export_adapted
     from surrogates.training.label_files import read_labels
-    from surrogates.training.labelled import Labelled, read_shard
+    from surrogates.training.labelled import read_shards
     from surrogates.transfer.adapt import adapt
     from surrogates.zoo import load_surrogate, user_folder
 
-    place = resolve_device(device)
     labelled, label = read_labels(data, functional=functional, code=code)
-    surrogate = load_surrogate(model, place)
-    replayed = None
-    if replay is not None:
-        replayed = Labelled.cat([read_shard(path) for path in _shards(replay)])
+    base = load_surrogate(model, resolve_device(device))
     adapted = adapt(
-        surrogate, labelled.crystals, labelled.energy, label, strategy=strategy, replay=replayed, seed=seed
+        base,
+        labelled.crystals,
+        labelled.energy,
+        label,
+        strategy=strategy,
+        replay=read_shards(replay, "train") if replay else None,
+        seed=seed,
     )
-    name, folder = name or f"{surrogate.name}-{data[0].stem}", out or user_folder()
-    told = [f"{len(labelled)} labels of {label} from {', '.join(path.name for path in data)}"]
-    keep(adapted, name, folder, parent=surrogate.label.checkpoint, data=told)
+    name, folder = name or f"{base.name}-{data[0].stem}", out or user_folder()
+    notes = [f"{len(labelled)} labels of {label} from {', '.join(path.name for path in data)}"]
+    export_adapted(adapted, name, folder, parent=base.label.checkpoint, data=notes)
     typer.echo(f"{adapted}.")
     typer.echo(f"Use it with --surrogate {name if out is None else folder / f'{name}.safetensors'}")
 
 
-def _shards(folder: Path) -> list[Path]:
-    from csp.errors import MissingError
-
-    found = sorted(folder.glob("train-*.npz"))
-    if not found:
-        raise MissingError(f"There are no shards train-*.npz in {folder}.")
-    return found
+# -- what they share --------------------------------------------------------------------------------
 
 
-@app.command("space-group-data")
-def space_group_data(
-    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
-    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
-    shards: Annotated[int | None, typer.Option(help="How many, of 4,096 crystals each; default all")] = None,
-    first: Annotated[int, typer.Option(help="Number of the first shard")] = 0,
-) -> None:
-    """Describe a library's crystals by space group, Wyckoff positions and free parameters, for training."""
-    from generators.space_group.dataset import build_table
-
-    total = build_table(
-        structures, out, shards=range(first, first + shards) if shards else None, report=typer.echo
-    )
-    typer.echo(f"{out}: {dict(total)}")
-
-
-@app.command("space-group-expert")
-def space_group_expert(
-    structures: Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")],
-    out: Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")],
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights file of the space-group model; default: what ships")
-    ] = None,
-    model: Annotated[str, typer.Option(help="Energy model that screens and relaxes")] = "xs",
-    compositions: Annotated[int, typer.Option(min=1, help="How many, of the training folds")] = 1000,
-    drawn: Annotated[int, typer.Option(min=1, help="Candidates for each")] = 100,
-    window: Annotated[float, typer.Option(min=0.0, help="eV/atom over the lowest, of what is kept")] = 0.05,
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same crystals")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-) -> None:
-    """Low crystals that the space-group model drew itself, for it to learn from beside the library's."""
-    from csp.device import resolve_device
-    from csp.library.library import Library
-    from csp.library.volume import VolumePrior
-    from csp.training.cards import load_weights, shipped
-    from generators.space_group.expert_iteration import Expert, build
-    from generators.space_group.generator import SpaceGroupGenerator
-    from surrogates.zoo import load_model
-
-    library, weights = Library.open(structures), weights or shipped("space_group")
-    total = build(
-        library,
-        SpaceGroupGenerator(library, VolumePrior.load(), weights),
-        load_model(model, resolve_device(device)),
-        out,
-        compositions=compositions,
-        exclude=_lines(exclude),
-        expert=Expert(drawn=drawn, window=window, seed=seed),
-        origin={"drawn by": load_weights(weights)[1].sha256},
-        report=typer.echo,
-    )
-    typer.echo(f"{out}: {dict(total)}")
-
-
-@app.command("space-group")
-def space_group(
-    data: Annotated[
-        list[Path],
-        typer.Option(
-            help="Folder that `csp train space-group-data`, or space-group-expert, made; may be repeated"
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")],
-    start_from: Annotated[
-        Path | None, typer.Option(help="Weights file (.safetensors) of a model to begin with")
-    ] = None,
-    exclude: Annotated[
-        Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
-    ] = None,
-    exclude_ids: Annotated[Path | None, typer.Option(help="File of material ids to leave out")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all")] = 12_000,
-    tokens: Annotated[int, typer.Option(min=64, help="Tokens of a batch; about 20 make a crystal")] = 8192,
-    width: Annotated[int, typer.Option(help="Of the network")] = 160,
-    layers: Annotated[int, typer.Option(help="Of the network")] = 6,
-    heads: Annotated[int, typer.Option(help="Of the network's attention")] = 5,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="In training")] = 0.1,
-    lr: Annotated[float, typer.Option(help="Peak learning rate")] = 1.5e-3,
-    max_atoms: Annotated[int, typer.Option(help="Leave larger primitive cells out")] = 64,
-    max_orbits: Annotated[int, typer.Option(help="Leave crystals with more orbits out")] = 32,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same course")] = 0,
-    minutes: Annotated[float | None, typer.Option(help="Stop after so long; go on later")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")] = "auto",
-) -> None:
-    """The space-group-aware generator's model. Writes space_group.safetensors and its card."""
-    import math
-
+def _machine(device: str, threads: int | None) -> torch.device:
+    """The device, once the process is set up for hours of training."""
     import torch
 
     from csp.device import resolve_device
-    from generators.space_group.model import Architecture
-    from generators.space_group.training import Recipe, train_on_tables
 
     if threads:
         torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)
-    card = train_on_tables(
-        data,
-        out,
-        exclude=_lines(exclude),
-        exclude_ids=_lines(exclude_ids),
-        recipe=Recipe(
-            steps=steps,
-            tokens=tokens,
-            lr=lr,
-            dropout=dropout,
-            max_atoms=max_atoms,
-            max_orbits=max_orbits,
-            seed=seed,
-            architecture=Architecture(width=width, layers=layers, heads=heads),
-        ),
-        device=resolve_device(device),
-        start_from=start_from,
-        stop_after_minutes=minutes or math.inf,
-    )
-    typer.echo(f"{out}/{card.name}.safetensors: {card.metrics}")
+    torch.set_flush_denormal(True)  # denormal numbers are slow on a CPU
+    return resolve_device(device)
 
 
 def _lines(path: Path | None) -> set[str]:
-    return set(path.read_text(encoding="utf-8").splitlines()) if path else set()
+    """The lines of a file; none where none is named."""
+    if path is None:
+        return set()
+    if not path.is_file():
+        raise MissingError(f"There is no file {path}.")
+    return set(path.read_text(encoding="utf-8").splitlines())
+
+
+def _json(text: str, option: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{option} is no JSON: {error}.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{option} must be a JSON object such as {{}}.")
+    return found
+
+
+def _limit(minutes: float | None) -> float:
+    return math.inf if minutes is None else minutes

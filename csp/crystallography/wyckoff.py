@@ -37,20 +37,21 @@ class WyckoffTable:
     Tables. Its atoms in the primitive cell have the fractional coordinates map_rotation @ u +
     map_translation; u is uniform in [0, 1)³, and what is not free in it has no influence.
 
-    first                  int64 [232]       group g owns the positions first[g]:first[g + 1]
-    letter                 int64 [P]         index into LETTERS
-    multiplicity           int64 [P]         atoms in the conventional cell
-    n_atoms                int64 [P]         atoms in the primitive cell = maps
-    free                   bool [P, 3]       which of x, y, z may be chosen
-    site_symmetry          str [P]           oriented symbol
-    coordinates            str [P]           representative in the conventional cell, such as "x,-x,1/4"
-    first_map              int64 [P + 1]     position p owns the maps first_map[p]:first_map[p + 1]
-    map_rotation           float64 [M, 3, 3]
-    map_translation        float64 [M, 3]
-    to_primitive           float64 [231, 3, 3]  integers; x_primitive = to_primitive @ x_conventional
-    first_operation        int64 [232]       group g owns the operations
-    first_operation[g]:first_operation[g + 1] operation_rotation     float64 [O, 3, 3] conventional
-    cell, x' = W x + w, centring included operation_translation  float64 [O, 3]
+    Attributes:
+        first: int64 [232], group g owns the positions first[g]:first[g + 1].
+        letter: int64 [P], index into LETTERS.
+        multiplicity: int64 [P], atoms in the conventional cell.
+        n_atoms: int64 [P], atoms in the primitive cell = maps.
+        free: bool [P, 3], which of x, y, z may be chosen.
+        site_symmetry: str [P], oriented symbol.
+        coordinates: str [P], representative in the conventional cell, such as "x,-x,1/4".
+        first_map: int64 [P + 1], position p owns the maps first_map[p]:first_map[p + 1].
+        map_rotation: float64 [M, 3, 3].
+        map_translation: float64 [M, 3].
+        to_primitive: float64 [231, 3, 3], integers; x_primitive = to_primitive @ x_conventional.
+        first_operation: int64 [232], group g owns the operations first_operation[g]:first_operation[g + 1].
+        operation_rotation: W, float64 [O, 3, 3]; in the conventional cell x' = W x + w, centring included.
+        operation_translation: w, float64 [O, 3].
     """
 
     first: Tensor

@@ -35,8 +35,9 @@ Progress = Callable[[int, int], None]
 class ImportReport:
     """What became of the crystals of a source.
 
-    written   entries in the new library
-    skipped   name → why it was left out
+    Attributes:
+        written: Entries in the new library.
+        skipped: Name → why it was left out.
     """
 
     out: Path
@@ -67,7 +68,9 @@ def import_structures(
     that is found. What cannot be read is reported and the rest goes on. `out` is written whole or
     not at all.
 
-    Raises MissingError if there is no `source`, InputError if it is of no known kind or holds no crystal.
+    Raises:
+        MissingError: There is no `source`.
+        InputError: It is of no known kind or holds no crystal.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -50,25 +50,18 @@ MAX_NUMBER = 118
 def library_schema() -> pa.Schema:
     """The columns of a library file.
 
-    material_id  unique name of the crystal
-    formula      reduced formula
-    spacegroup   number, 1-230
-    cell         9 numbers, Å, row by row; rows are the lattice vectors
-    numbers      atomic numbers
-    frac_coords  fractional coordinates, flattened
-    source       where the crystal is from
-    licence      under which licence
+    Returns:
+        material_id, a unique name of the crystal; formula, reduced; spacegroup, 1-230; cell, 9 numbers, Å,
+        row by row, rows being the lattice vectors; numbers, atomic; frac_coords, fractional, flattened;
+        source, where the crystal is from; licence.
 
-    What follows may be unknown, of all entries or of some:
-
-    e_above_hull      eV/atom above the source's own convex hull
-    formation_energy  eV/atom, by the source's own functional and corrections
-    experimental      was the crystal made? False: only computed
-    name              common name, such as "Wurtzite (ZnS, B4)"
-    stand_in          the elements stand for others (molecules, mixed sites): it is no entry of a composition
-    modified          date of the source's last change, as 2026-01-31
-    retrieved         date on which it was asked from the source
-    duplicate_of      the entry of another source, above in the same file, that is the same crystal
+        What follows may be unknown, of all entries or of some: e_above_hull, eV/atom above the source's own
+        convex hull; formation_energy, eV/atom, by the source's own functional and corrections; experimental,
+        whether the crystal was made (false: only computed); name, the common one, such as "Wurtzite (ZnS,
+        B4)"; stand_in, whether the elements stand for others (molecules, mixed sites), so that it is no entry
+        of a composition; modified, the day of the source's last change, as 2026-01-31; retrieved, the day on
+        which it was asked from the source; duplicate_of, the entry of another source, above in the same
+        file, that is the same crystal.
     """
     import pyarrow as pa
 
@@ -98,12 +91,13 @@ def library_schema() -> pa.Schema:
 class LibraryInfo:
     """What a library holds.
 
-    sizes        atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest
-    provenance   entries by (source, licence)
-    retrieved    first and last day on which the entries of a source were asked from it, where that is known
-    energies     entries with a distance from their source's hull
-    experimental entries of which is known that they were made
-    duplicates   entries that are a crystal of another source again
+    Attributes:
+        sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
+        provenance: Entries by (source, licence).
+        retrieved: First and last day on which the entries of a source were asked from it, where it is known.
+        energies: Entries with a distance from their source's hull.
+        experimental: Entries of which is known that they were made.
+        duplicates: Entries that are a crystal of another source again.
     """
 
     name: str
@@ -156,9 +150,10 @@ class LibraryInfo:
 class Compositions:
     """The entries with k elements, elements in the order of (amount, atomic number).
 
-    rows      int [n]
-    elements  int [n, k]  atomic numbers
-    counts    int [n, k]  coprime, ascending
+    Attributes:
+        rows: int [n].
+        elements: int [n, k], atomic numbers.
+        counts: int [n, k], coprime, ascending.
     """
 
     rows: Ints
@@ -170,10 +165,11 @@ class Compositions:
 class Library:
     """N crystals in columns. A row number names an entry, in a view (`excluding`) too.
 
-    material_id  str [N]
-    space_group  int [N]
-    n_atoms      int [N]    atoms in the cell as stored, which need not be primitive
-    hidden       int [H]    rows that no query returns
+    Attributes:
+        material_id: str [N].
+        space_group: int [N].
+        n_atoms: int [N], atoms in the cell as stored, which need not be primitive.
+        hidden: int [H], rows that no query returns.
     """
 
     name: str
@@ -195,7 +191,9 @@ class Library:
     def open(cls, path: Path | None = None) -> Library:
         """Read a library file (None: the embedded prototypes of the AFLOW encyclopedia).
 
-        Raises MissingError where there is no such file, InputError for one that is no library.
+        Raises:
+            MissingError: There is no such file.
+            InputError: It is no library.
         """
         if path is None:
             return replace(_from_parquet(EMBEDDED), name="AFLOW prototypes")

@@ -40,10 +40,11 @@ class VolumePrior:
     the mean m of what the elements bring (s) shrinks or swells each by its own response (p), as oxygen
     shrinks a metal. With p = 0 this is the plain sum of elemental volumes (Biltz, Raumchemie, 1934).
 
-    log_volume  float64 [119]        a, ln Å³
-    response    float64 [119, RANK]  p
-    influence   float64 [119, RANK]  s
-    known       bool [119]           elements met in the fit; others are spheres
+    Attributes:
+        log_volume: float64 [119], a, ln Å³.
+        response: float64 [119, RANK], p.
+        influence: float64 [119, RANK], s.
+        known: bool [119], elements met in the fit; others are spheres.
     """
 
     log_volume: Tensor
@@ -69,7 +70,10 @@ class VolumePrior:
         """Least absolute deviations of ln V (robust: phases under pressure and of low density are in a
         library) with a small ridge on the interaction, by L-BFGS.
 
-        numbers, counts: int [N, k]; volumes: Å³ per formula unit [N], as `composition_volumes` gives.
+        Args:
+            numbers: int [N, k].
+            counts: int [N, k].
+            volumes: Å³ per formula unit [N]; all as `composition_volumes` gives them.
         """
         known = torch.zeros(N_NUMBERS, dtype=torch.bool)
         known[numbers[counts > 0]] = True

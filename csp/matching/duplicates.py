@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import primitive_sites
+from csp.crystallography.symmetry import primitive_sites, standard_cells
 from csp.crystals import Crystals
 from csp.matching.fingerprints import fingerprints, unique
 from csp.matching.matcher import Matcher
@@ -16,6 +16,7 @@ from csp.matching.matcher import Matcher
 __all__ = ["SAME_ENERGY", "group_duplicates", "prefer_smallest_cell"]
 
 SAME_ENERGY = 1e-3  # eV/atom
+SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
 
 
 def group_duplicates(crystals: Crystals, per_atom: Tensor) -> Tensor:
@@ -71,17 +72,39 @@ def _simple_ones_apart(crystals: Crystals, per_atom: Tensor, group: Tensor) -> T
     return group
 
 
-def prefer_smallest_cell(group: Tensor, n_atoms: Tensor, per_atom: Tensor) -> Tensor:
-    """int64 [B]: groups of alike crystals, each by its smallest cell whose energy is as good as the lowest.
+def prefer_smallest_cell(group: Tensor, crystals: Crystals, per_atom: Tensor) -> Tensor:
+    """The member that stands for each group of alike crystals: of those whose energy is as good as the lowest
+    one's the smallest in its primitive cell, and of these the most symmetric.
 
-    group [B] is equal for alike ones. Stackings and orders of layers that differ little in structure and by
-    less than two relaxations in energy are alike; the shortest period of them is the likeliest to be known.
+    Stackings and orders of layers that differ little in structure and by less than two relaxations in energy
+    are alike; the shortest period of them is the likeliest to be known. A relaxation that found a distortion
+    of less than its own noise found the crystal that it distorted.
+
+    Args:
+        group: int64 [B], equal for alike crystals.
+        per_atom: float64 [B], eV/atom, finite.
+
+    Returns:
+        int64 [B], of each crystal the place of the one that stands for it.
     """
-    groups, energy = group.cpu().numpy(), per_atom.cpu().numpy()
-    _, member = np.unique(groups, return_inverse=True)
-    lowest = np.full(member.max(initial=-1) + 1, np.inf)
-    np.minimum.at(lowest, member, energy)
-    as_good = energy - lowest[member] <= SAME_ENERGY
-    first_best = np.lexsort((energy, n_atoms.cpu().numpy(), ~as_good, member))
-    starts = np.unique(member[first_best], return_index=True)[1]
-    return torch.from_numpy(first_best[starts][member]).to(group)
+    stands = group.clone()
+    for leader in torch.unique(group).tolist():
+        members = (group == leader).nonzero().flatten()
+        lowest = per_atom[members].min()
+        good = members[per_atom[members] - lowest <= SAME_ENERGY].tolist()
+        if len(good) > 1:
+            stands[members] = good[_simplest(crystals[good], per_atom[good])]
+        else:
+            stands[members] = good[0]
+    return stands
+
+
+def _simplest(crystals: Crystals, per_atom: Tensor) -> int:
+    n_given, energy = crystals.n_atoms.tolist(), per_atom.tolist()
+    keys = []
+    for k, cell in enumerate(standard_cells(crystals, SYMPREC)):
+        n_atoms = n_given[k] if cell is None else len(cell.numbers)
+        n_orbits = n_given[k] if cell is None else len(np.unique(cell.orbits))
+        space_group = 1 if cell is None else cell.space_group
+        keys.append((n_atoms, n_orbits, -space_group, n_given[k], energy[k]))
+    return min(range(len(keys)), key=keys.__getitem__)

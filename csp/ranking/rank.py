@@ -46,22 +46,23 @@ def order(per_atom: Tensor, ids: Sequence[str]) -> Tensor:
     return torch.from_numpy(np.lexsort((np.array(ids, dtype=np.str_), rounded)))
 
 
-def rank(per_atom: Tensor, ids: Sequence[str], groups: Tensor, labels: Sequence[Label]) -> Ranking:
-    """Rank the distinct crystals of a batch; each group of duplicates is represented by its best.
+def rank(per_atom: Tensor, ids: Sequence[str], same: Tensor, labels: Sequence[Label]) -> Ranking:
+    """Rank the distinct crystals of a batch, those that stand for themselves.
 
-    per_atom  [B]        energies or enthalpies, eV/atom, all finite
-    groups    int64 [B]  equal for crystals that are the same structure (`csp.matching.fingerprints`)
-    labels    [B]        what the energies are
+    Args:
+        per_atom: [B], energies or enthalpies, eV/atom, all finite.
+        same: int64 [B], of each crystal the place of the one that stands for it
+            (`csp.matching.duplicates`).
+        labels: [B], what the energies are.
 
-    Raises LabelError if the labels differ, ContractError for a value that is not finite: what could
-    not be evaluated is listed apart, never ranked.
+    Raises:
+        LabelError: If the labels differ.
+        ContractError: For a value that is not finite: what could not be evaluated is listed apart, never
+            ranked.
     """
     label = Label.same(labels) if labels else None
     if not bool(torch.isfinite(per_atom).all()):
         raise ContractError("A crystal without a finite energy cannot be ranked.")
+    stands_for = same.cpu().long()
     best_first = order(per_atom, ids)
-    in_order = groups.cpu()[best_first].numpy()
-    _, first, group = np.unique(in_order, return_index=True, return_inverse=True)
-    stands_for = torch.empty_like(best_first)
-    stands_for[best_first] = best_first[first[group]]
-    return Ranking(best_first[np.sort(first)], stands_for, label)
+    return Ranking(best_first[stands_for[best_first] == best_first], stands_for, label)

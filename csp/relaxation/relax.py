@@ -19,6 +19,7 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
+from csp.crystallography.neighbours import crowding
 from csp.crystallography.symmetry import SymmetryOperations, operations
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
@@ -30,6 +31,7 @@ GPA = 1e9 * 1e-30 / 1.602176634e-19  # eV/Å³; 0.00624150907, exact in the SI o
 
 MAX_DISPLACEMENT = 0.2  # Å, any atom in one step
 MAX_STRAIN = 0.05  # any row in one step
+COLLAPSING = 0.7  # of the closest that atoms of real crystals come: no way leads back from there
 DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
 AT_ONCE = 64  # crystals in a chunk of `relax_symmetric`
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
@@ -41,6 +43,7 @@ class Status(StrEnum):
     CONVERGED = "converged"
     MAX_STEPS = "max_steps"
     EXPLODED = "exploded"  # cell grew or shrank beyond belief
+    COLLAPSED = "collapsed"  # two atoms are closer than in any real crystal
     UNSUPPORTED_ELEMENT = "unsupported_element"
     NONFINITE = "nonfinite"  # the model gave NaN or infinity
 
@@ -160,16 +163,20 @@ def relax(
         residual = _largest(force, virial / moving.n_atoms[:, None, None], moving.batch)
         finite = torch.isfinite(result.energy) & torch.isfinite(residual)
         sane = (volume > start_volume / 4) & (volume < start_volume * 4) & (volume > DENSEST * moving.n_atoms)
-        ended = (
-            (residual < max_force) | ~finite | ~sane | torch.full_like(finite, fill_value=step == max_steps)
-        )
+        near = crowding(moving)
+        last = torch.full_like(finite, fill_value=step == max_steps)
+        ended = (residual < max_force) | ~finite | ~sane | (near < COLLAPSING) | last
         energy[alive] = torch.where(finite, result.energy, torch.nan)
         worst[alive] = residual
         steps[alive] = step
         if bool(ended.any()):
             for k in ended.nonzero().flatten().tolist():
-                b = int(alive[k])
-                status[b] = _status(bool(finite[k]), bool(sane[k]), bool(residual[k] < max_force))
+                status[int(alive[k])] = _status(
+                    finite=bool(finite[k]),
+                    sane=bool(sane[k]),
+                    crowded=bool(near[k] < 1),
+                    converged=bool(residual[k] < max_force),
+                )
             stay = ~ended
             atoms = stay[moving.batch]
             _write_back(cell, frac, current, moving, alive)
@@ -202,9 +209,11 @@ def relax_symmetric(starts: Crystals, model: EnergyModel, steps: int) -> tuple[C
     return crystals[good], energy[good], good
 
 
-def _status(finite: bool, sane: bool, converged: bool) -> Status:
+def _status(*, finite: bool, sane: bool, crowded: bool, converged: bool) -> Status:
     if not finite:
         return Status.NONFINITE
+    if crowded:
+        return Status.COLLAPSED
     if not sane:
         return Status.EXPLODED
     return Status.CONVERGED if converged else Status.MAX_STEPS

@@ -64,6 +64,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
+        "failed": prediction.failed,
         "warnings": prediction.warnings,
     }
 

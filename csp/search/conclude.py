@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +24,8 @@ from csp.search.prediction import Prediction, Result, Unranked, cif_path
 from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures"]
+
+RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Conclusion:
         probability = self._probability
         by = probability if funnel.settings.order == "probability" else None
         places = torch.arange(len(ranked)) if by is None else best_first(by)
-        places = places[: funnel.settings.top]
+        places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
         hull, of_hull = self._hull_energy()
         return Prediction(
@@ -85,7 +88,9 @@ class Conclusion:
             ),
             order="energy" if by is None else "probability",
             unranked=self._unranked(),
+            failed=self._failed,
             warnings=[
+                *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)
@@ -186,6 +191,26 @@ class Conclusion:
             "ranked": len(self._ranking.chosen),
         }
 
+    @cached_property
+    def _failed(self) -> dict[str, dict[str, int]]:
+        """Stage → status → relaxations that ended without an energy."""
+        found = {stage: self.funnel.store.failures(stage) for stage in RELAXING}
+        return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
+
+    def _losses(self) -> list[str]:
+        """Why there is little or nothing to rank, where most relaxations by the last model failed."""
+        ids, relaxed = self._symmetric
+        good = len(relaxed.with_energy())
+        if 2 * good > len(ids):
+            return []
+        why = Counter(str(status) for status in relaxed.status if not status.has_energy)
+        counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in why.most_common())
+        model = self.funnel.ranking_model.name
+        if not ids:
+            return [f"Nothing could be ranked: no candidate was left for {model} to relax."]
+        start = f"Of {len(ids)} crystals that {model} relaxed {good or 'none'} can be ranked"
+        return [f"{start} ({counts}); it may not be fit for this composition or pressure."]
+
     def _unranked(self) -> list[Unranked]:
         (ids, relaxed), by_id = self._symmetric, self._by_id
         return [
@@ -250,6 +275,12 @@ class Conclusion:
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]
+
+
+def _with_the_lowest(places: Tensor, top: int) -> Tensor:
+    """The first `top` places, and after them that of the lowest crystal, 0, if it would be left out."""
+    first = places[:top]
+    return first if not len(places) or bool((first == 0).any()) else torch.cat([first, first.new_zeros(1)])
 
 
 def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from csp.crystallography.neighbours import plausible
+from csp.crystallography.neighbours import CLOSEST, plausible
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
@@ -52,6 +52,7 @@ class Funnel:
         volume_per_atom: Expected volume, Å³, that plausibility is judged by.
         store: Holds what is done.
         learner: Adapts the first model to labels; None: it stays as it is.
+        min_distance: Between atoms of plausible candidates, as a share of the sum of their covalent radii.
     """
 
     settings: SearchSettings
@@ -60,6 +61,7 @@ class Funnel:
     store: Store
     learner: Learner | None = None
     progress: Progress = lambda stage, done, total: None
+    min_distance: float = CLOSEST
     _distinct: dict[int, tuple[Pool, list[float]]] = field(default_factory=dict, repr=False)
 
     # -- models -----------------------------------------------------------------------------------
@@ -92,7 +94,8 @@ class Funnel:
     @cached_property
     def plausible(self) -> Tensor:
         """int64: the plausible ones of the built candidates."""
-        return plausible(self.built.crystals, self.volume_per_atom).nonzero().flatten()
+        found = plausible(self.built.crystals, self.volume_per_atom, min_distance=self.min_distance)
+        return found.nonzero().flatten()
 
     @cached_property
     def pool(self) -> Pool:
@@ -188,7 +191,7 @@ class Funnel:
             crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
             known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
             group = group_duplicates(crystals, per_atom)
-            same = prefer_smallest_cell(group, crystals.n_atoms, per_atom).tolist()
+            same = prefer_smallest_cell(group, crystals, per_atom).tolist()
             provenance = merge_provenance(same, [known[ids[k]] for k in good])
             kept = list(provenance)
             pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
@@ -234,8 +237,8 @@ class Funnel:
         """Those with an energy, and the ranking of them."""
         good = relaxed.with_energy()
         crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
-        groups = group_duplicates(crystals, per_atom)
-        return good, rank(per_atom, crystals.ids(), groups, [relaxed.label] * len(good))
+        same = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
+        return good, rank(per_atom, crystals.ids(), same, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
         """Rattled copies of the lowest distinct crystals; `parent` says which of `relaxed` each is of."""

@@ -102,6 +102,7 @@ class Prediction:
     funnel     crystals left after each stage, in order: proposed, built, plausible, unique, relaxed,
                converged, ranked
     unranked   what was relaxed in vain
+    failed     stage → status → relaxations that ended without an energy
     warnings   sentences for people
     order      what the ranks are by, "probability" or "energy"
     models     names of the energy models, in the order of their work: the first screened and relaxed, the
@@ -117,6 +118,7 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    failed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -125,6 +127,13 @@ class Prediction:
             raise ContractError("The ranks of a prediction are not 1, 2, 3, … in order.")
         if self.results and self.label is None:
             raise ContractError("Ranked energies need a label.")
+
+    @property
+    def mostly_failed(self) -> bool:
+        """Is there nothing to rank, or did most relaxations by the last model end without an energy?"""
+        stage, count = ("refine", "refined") if "refined" in self.funnel else ("relax", "relaxed")
+        lost = sum(self.failed.get(stage, {}).values())
+        return not self.results or 2 * lost >= self.funnel.get(count, 0) > 0
 
     @property
     def who_did_what(self) -> str:

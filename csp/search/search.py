@@ -20,13 +20,14 @@ and portions the stages run, `csp.search.conclude` what follows from it all.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+from csp.crystallography.neighbours import CLOSEST
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner
+from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
@@ -52,7 +53,9 @@ class Search:
     Attributes:
         target: What the settings ask for.
         models: The first screens and relaxes, the last refines and ranks; one may do it all.
-        volume_per_atom: Expected volume, Å³, that plausibility is judged by.
+        volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is judged by.
+        compression: Volume that proposals start with, in units of that at no pressure, which is what
+            generators know.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Tells probabilities from energies and provenance; None: only energies rank.
@@ -68,6 +71,7 @@ class Search:
     learner: Learner | None = None
     references: References | None = None
     answer_probability: AnswerProbability | None = None
+    compression: float = 1.0
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -90,7 +94,13 @@ class Search:
     def funnel(self) -> Funnel:
         """Who passes each stage."""
         return Funnel(
-            self.settings, self.models, self.volume_per_atom, self.store, self.learner, self.progress
+            self.settings,
+            self.models,
+            self.volume_per_atom,
+            self.store,
+            self.learner,
+            self.progress,
+            min_distance=CLOSEST * self.compression ** (1 / 3),
         )
 
     # -- stages, in the order of csp.search.stages --------------------------------------------------
@@ -106,7 +116,7 @@ class Search:
                     proposals = generator.propose(
                         self.target, len(part), seed=self.settings.seed, start=part.start
                     )
-                    self.store.write_proposals(generator.name, shard, proposals)
+                    self.store.write_proposals(generator.name, shard, self._compressed(proposals))
         self.progress("propose", len(self.generators) * n, len(self.generators) * n)
 
     def filter(self, share: Share = WHOLE) -> None:
@@ -194,6 +204,13 @@ class Search:
                 )
                 self.store.write_relaxed("hull", shard, ids, relaxed)
         self.progress("hull", n, n)
+
+    def _compressed(self, proposals: Proposals) -> Proposals:
+        """The proposals at the volume that the pressure leaves them."""
+        if self.compression == 1.0:
+            return proposals
+        crystals = proposals.crystals
+        return replace(proposals, crystals=crystals.scaled_to(self.compression * crystals.volumes))
 
     # -- how they are done ------------------------------------------------------------------------
 

@@ -243,6 +243,13 @@ class Store:
             )
         return tallies
 
+    def failures(self, stage: str) -> Counter[str]:
+        """How many relaxations of a stage ended without an energy that means something, by their status."""
+        counted = sql.func.count().label("n")
+        query = sql.select(tables.outcomes.c.status, counted).where(tables.outcomes.c.stage == stage)
+        rows = self._rows(query.group_by(tables.outcomes.c.status), tables.outcomes)
+        return Counter({r["status"]: r["n"] for r in rows if not Status(r["status"]).has_energy})
+
     def energies(self, stage: str, label: Label) -> tuple[list[str], Evaluation]:
         """Ids and energies of a stage, shard after shard in the order written to each.
 

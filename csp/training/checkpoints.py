@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,17 +14,26 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from csp.errors import InputError
+from csp.files import replacing_folder, write_text
 
-__all__ = ["Weights", "checkpoints", "read", "restore", "save"]
+__all__ = ["TrainingState", "checkpoints", "differs", "read", "restore", "save"]
 
 
 @dataclass(slots=True)
-class Weights:
-    """What the optimiser changes: the weights being trained, `average` their moving average; an AdamW."""
+class TrainingState:
+    """What changes while a training runs.
+
+    Attributes:
+        model: The weights being trained.
+        average: Their moving average.
+        optimiser: An AdamW over the weights.
+        step: How many were made.
+    """
 
     model: nn.Module
     average: nn.Module
     optimiser: torch.optim.Optimizer
+    step: int = 0
 
     def follow(self, decay: float) -> None:
         """Move the average towards the model: average ← decay · average + (1 − decay) · model."""
@@ -32,24 +41,20 @@ class Weights:
         blend([*self.average.parameters()], [*self.model.parameters()], None)
 
 
-def save(out: Path, weights: Weights, step: int, about: dict[str, Any]) -> None:
+def save(out: Path, state: TrainingState, about: Mapping[str, Any]) -> None:
     """A directory out/step-… of four tensor files and a JSON, whole or not at all; the older ones go.
 
-    about: what else belongs to the training, JSON values.
+    Args:
+        about: What else belongs to the training, JSON values.
     """
-    final, part = out / f"step-{step:08d}", out / "checkpoint.part"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    moments = weights.optimiser.state_dict()["state"]
-    torch.save(weights.model.state_dict(), part / "model.pt")
-    torch.save(weights.average.state_dict(), part / "average.pt")
-    for name in ("exp_avg", "exp_avg_sq"):
-        torch.save({str(k): moment[name] for k, moment in moments.items()}, part / f"{name}.pt")
-    updates = {str(k): float(moment["step"]) for k, moment in moments.items()}
-    record = {**about, "step": step, "updates": updates}
-    (part / "about.json").write_text(json.dumps(record), encoding="utf-8")
-    shutil.rmtree(final, ignore_errors=True)
-    os.replace(part, final)
+    moments = state.optimiser.state_dict()["state"]
+    with replacing_folder(out / f"step-{state.step:08d}") as fresh:
+        torch.save(state.model.state_dict(), fresh / "model.pt")
+        torch.save(state.average.state_dict(), fresh / "average.pt")
+        for name in ("exp_avg", "exp_avg_sq"):
+            torch.save({str(k): moment[name] for k, moment in moments.items()}, fresh / f"{name}.pt")
+        updates = {str(k): float(moment["step"]) for k, moment in moments.items()}
+        write_text(fresh / "about.json", json.dumps({**about, "step": state.step, "updates": updates}))
     for old in checkpoints(out)[:-1]:
         shutil.rmtree(old)
 
@@ -68,22 +73,32 @@ def read(out: Path) -> dict[str, Any] | None:
     return about
 
 
-def restore(out: Path, weights: Weights) -> None:
-    """Put the newest checkpoint, which there is, into the weights. InputError for another architecture."""
+def differs(written: Any, value: Any) -> bool:
+    """Does a value differ from what was read back of it from JSON, tuples being lists there?"""
+    return bool(written != json.loads(json.dumps(value)))
+
+
+def restore(out: Path, state: TrainingState) -> None:
+    """Put the newest checkpoint, which there is, into the state.
+
+    Raises:
+        InputError: It is of another architecture.
+    """
     path = checkpoints(out)[-1]
 
     def tensors(name: str) -> dict[str, Tensor]:
         return torch.load(path / f"{name}.pt", weights_only=True, map_location="cpu")
 
     try:
-        weights.model.load_state_dict(tensors("model"))
+        state.model.load_state_dict(tensors("model"))
     except RuntimeError as error:
         raise InputError(f"The training in {out} is of another architecture.") from error
-    weights.average.load_state_dict(tensors("average"))
+    state.average.load_state_dict(tensors("average"))
     first, second = tensors("exp_avg"), tensors("exp_avg_sq")
-    updates = json.loads((path / "about.json").read_text(encoding="utf-8"))["updates"]
+    about = json.loads((path / "about.json").read_text(encoding="utf-8"))
     moments = {
         int(k): {"step": torch.tensor(n), "exp_avg": first[k], "exp_avg_sq": second[k]}
-        for k, n in updates.items()
+        for k, n in about["updates"].items()
     }
-    weights.optimiser.load_state_dict({**weights.optimiser.state_dict(), "state": moments})
+    state.optimiser.load_state_dict({**state.optimiser.state_dict(), "state": moments})
+    state.step = int(about["step"])

@@ -46,9 +46,10 @@ def _unimodular() -> Ints:
 class GivenCell:
     """S choices of a space group and a conventional cell, in the order of the groups.
 
-    group    int [S]
-    lattice  float [S, 6]  a, b, c in Å and the cosines of α, β, γ
-    volume   float [S]     of the primitive cell, Å³
+    Attributes:
+        group: int [S].
+        lattice: float [S, 6], a, b, c in Å and the cosines of α, β, γ.
+        volume: float [S], of the primitive cell, Å³.
     """
 
     group: Ints
@@ -78,7 +79,8 @@ class GivenCell:
     def fits(self, target: Target, volume: float) -> NDArray[np.bool_]:
         """bool [231, Z]: has a group a choice that holds these of the target's formula units?
 
-        volume: Å³ expected of a formula unit.
+        Args:
+            volume: Å³ expected of a formula unit.
         """
         possible = np.zeros((231, len(target.formula_units)), dtype=bool)
         np.logical_or.at(possible, self.group, self._holds(target, volume))
@@ -100,7 +102,11 @@ class GivenCell:
 
 
 def check_cell(target: Target, volumes: VolumePrior) -> None:
-    """Raises InputError, one sentence, if no number of formula units fits the target's cell."""
+    """Refuse a target whose given cell fits no number of its formula units.
+
+    Raises:
+        InputError: No number of formula units fits the cell.
+    """
     if target.cell is None:
         return
     expected = volumes.predict(target.numbers, target.counts)

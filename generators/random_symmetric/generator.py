@@ -1,7 +1,8 @@
 """Symmetry-restricted random crystals: space group, Wyckoff positions, cell and free coordinates at random.
 
 The space group and the number of formula units are drawn from the library's frequencies for that kind of
-composition, smoothed with its frequencies over all groups; the rest follows `skeletons` and `packing`.
+composition, smoothed with its frequencies over all groups; the rest follows
+`wyckoff_combinations` and `packing`.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from csp.target import Target
 from generators.random_streams import Streams
 from generators.random_symmetric.fixed_cell import GivenCell
 from generators.random_symmetric.packing import PackingSettings, pack
-from generators.random_symmetric.space_group_prior import frequencies
-from generators.random_symmetric.wyckoff_combinations import Skeletons, SkeletonSpace
+from generators.random_symmetric.space_group_prior import library_prior
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments, WyckoffCombinations
 
 __all__ = ["Plan", "RandomGenerator"]
 
@@ -37,12 +38,13 @@ UNKNOWN_RADIUS = 1.6  # Å, beyond curium
 class Plan:
     """What is the same for all candidates of a target.
 
-    p       float [231, Z]  probabilities of space group and number of formula units; all 0 if nothing fits
-    volume  Å³ per formula unit
+    Attributes:
+        p: float [231, Z], probabilities of space group and number of formula units; all 0 if nothing fits.
+        volume: Å³ per formula unit.
     """
 
     target: Target
-    space: SkeletonSpace
+    space: WyckoffCombinations
     p: np.ndarray
     volume: float
 
@@ -79,9 +81,9 @@ class RandomGenerator:
         provenance: list[Provenance] = []
         for first in range(start, start + n, AT_ONCE):
             index = torch.arange(first, min(first + AT_ONCE, start + n))
-            skeletons, crystals, built = self._build(target, plan, Streams.of(seed, "space_group", index))
+            assignments, crystals, built = self._build(target, plan, Streams.of(seed, "space_group", index))
             parts.append(crystals)
-            provenance += self._provenance(target, skeletons, built, seed, first)
+            provenance += self._provenance(target, assignments, built, seed, first)
         crowded = n - len(provenance)
         return Proposals(
             Crystals.cat(parts), provenance, n, Counter(crowded=crowded) if crowded else Counter()
@@ -90,36 +92,38 @@ class RandomGenerator:
     def plan(self, target: Target) -> Plan:
         """Made once for a target."""
         if target not in self._plans:
-            space = SkeletonSpace(target)
+            space = WyckoffCombinations(target)
             volume = self.volume.predict(target.numbers, target.counts)
             possible = space.weight > 0
             if target.cell is not None:
                 possible &= GivenCell.of(target.cell).fits(target, volume)
-            p = frequencies(self.library, target, space.z, possible)
+            p = library_prior(self.library, target, space.z, possible)
             self._plans[target] = Plan(target, space, p, volume)
         return self._plans[target]
 
-    def _build(self, target: Target, plan: Plan, streams: Streams) -> tuple[Skeletons, Crystals, np.ndarray]:
-        """A skeleton for each stream, the crystals built and which skeletons [B'] those belong to."""
+    def _build(
+        self, target: Target, plan: Plan, streams: Streams
+    ) -> tuple[WyckoffAssignments, Crystals, np.ndarray]:
+        """An assignment for each stream, the crystals built and which assignments [B'] those belong to."""
         edges = np.cumsum(plan.p)
         uniform = streams.child(0).uniform(1)[:, 0].numpy()
         choice = np.searchsorted(edges, edges[-1] * uniform, side="right")
         group, z_index = np.divmod(choice, len(plan.space.z))
-        skeletons = plan.space.draw(group, z_index, streams.child(1))
+        assignments = plan.space.draw(group, z_index, streams.child(1))
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
-        volumes = torch.from_numpy(plan.volume * skeletons.z)
-        group_and_z = torch.from_numpy(skeletons.group), torch.from_numpy(skeletons.z)
+        volumes = torch.from_numpy(plan.volume * assignments.z)
+        group_and_z = torch.from_numpy(assignments.group), torch.from_numpy(assignments.z)
         lattice = plan.lattices(*group_and_z, streams.child(3))
-        crystals, built = pack(skeletons, streams.child(2), numbers, radii, volumes, self.packing, lattice)
-        return skeletons, crystals, built.numpy()
+        crystals, built = pack(assignments, streams.child(2), numbers, radii, volumes, self.packing, lattice)
+        return assignments, crystals, built.numpy()
 
     def _provenance(
-        self, target: Target, skeletons: Skeletons, built: np.ndarray, seed: int, start: int
+        self, target: Target, assignments: WyckoffAssignments, built: np.ndarray, seed: int, start: int
     ) -> list[Provenance]:
-        letter = wyckoff_table().letter.numpy()[skeletons.position]
-        first = np.searchsorted(skeletons.crystal, np.arange(len(skeletons) + 1)).tolist()
-        sites = list(zip(skeletons.element.tolist(), letter.tolist(), strict=True))
+        letter = wyckoff_table().letter.numpy()[assignments.position]
+        first = np.searchsorted(assignments.crystal, np.arange(len(assignments) + 1)).tolist()
+        sites = list(zip(assignments.element.tolist(), letter.tolist(), strict=True))
         texts: dict[tuple[tuple[int, int], ...], str] = {}
         rows = []
         for b in built.tolist():
@@ -131,9 +135,9 @@ class RandomGenerator:
                     generator=self.name,
                     index=start + b,
                     seed=seed,
-                    space_group=int(skeletons.group[b]),
+                    space_group=int(assignments.group[b]),
                     wyckoff=texts[own],
-                    why=f"random, {skeletons.z[b]} formula units in group {skeletons.group[b]}",
+                    why=f"random, {assignments.z[b]} formula units in group {assignments.group[b]}",
                 )
             )
         return rows

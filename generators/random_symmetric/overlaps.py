@@ -1,4 +1,4 @@
-"""Where the atoms of orbits are and whether they keep apart, for batches of skeletons in given cells.
+"""Where the atoms of orbits are and whether they keep apart, for batches of Wyckoff assignments in cells.
 
 A new orbit is compared with what is placed from one of its atoms only: by symmetry that covers all pairs.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.crystals import ranges
-from generators.random_symmetric.wyckoff_combinations import Skeletons
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments
 
 __all__ = ["Layout", "Sites", "images_apart", "lower_triangular"]
 
@@ -24,7 +24,12 @@ ROUNDING = 1e-5  # relative margin for single precision
 class Sites:
     """The orbits of B crystals, K in all, ordered by crystal.
 
-    first_orbit int64 [B + 1]; position, element, size, trial_free [K]; n_atoms [B]
+    Attributes:
+        first_orbit: int64 [B + 1], crystal b has the orbits first_orbit[b]:first_orbit[b + 1].
+        position: int64 [K], row of the Wyckoff table.
+        element: int64 [K], index into the target's elements.
+        size: int64 [K], atoms of the orbit.
+        n_atoms: int64 [B].
     """
 
     first_orbit: Tensor
@@ -34,14 +39,14 @@ class Sites:
     n_atoms: Tensor
 
     @classmethod
-    def of(cls, skeletons: Skeletons) -> Sites:
-        position = torch.from_numpy(skeletons.position)
-        n_orbits = torch.from_numpy(np.bincount(skeletons.crystal, minlength=len(skeletons)))
+    def of(cls, assignments: WyckoffAssignments) -> Sites:
+        position = torch.from_numpy(assignments.position)
+        n_orbits = torch.from_numpy(np.bincount(assignments.crystal, minlength=len(assignments)))
         size = wyckoff_table().n_atoms[position]
-        n_atoms = torch.zeros(len(skeletons), dtype=torch.int64)
-        n_atoms.index_add_(0, torch.from_numpy(skeletons.crystal), size)
+        n_atoms = torch.zeros(len(assignments), dtype=torch.int64)
+        n_atoms.index_add_(0, torch.from_numpy(assignments.crystal), size)
         first = torch.cat([n_orbits.new_zeros(1), torch.cumsum(n_orbits, 0)])
-        return cls(first, position, torch.from_numpy(skeletons.element), size, n_atoms)
+        return cls(first, position, torch.from_numpy(assignments.element), size, n_atoms)
 
     @property
     def n_orbits(self) -> Tensor:
@@ -105,13 +110,16 @@ def lower_triangular(cell: Tensor) -> Tensor:
 class Layout:
     """The orbits of B crystals, K in all, in the order in which they are placed, and their A atoms.
 
-    order                  int64 [K]     places of these orbits in the order of the skeletons
-    free                   bool [K]      has its position any freedom?
-    size, first_atom       int64 [K]
-    first_of_crystal       int64 [K]     first atom of the orbit's crystal
-    rotation, translation  float32 [A, 3, 3], [A, 3]  from free to fractional coordinates
-    reach                  float32 [A]   radius × smallest distance, Å
-    lower                  float32 [B, 6]  entries of the lower triangular cells, Å
+    Attributes:
+        order: int64 [K], places of these orbits in the order of the assignments.
+        free: bool [K], has its position any freedom?
+        size: int64 [K].
+        first_atom: int64 [K].
+        first_of_crystal: int64 [K], first atom of the orbit's crystal.
+        rotation: float32 [A, 3, 3], from free to fractional coordinates.
+        translation: float32 [A, 3], the same.
+        reach: float32 [A], radius × smallest distance, Å.
+        lower: float32 [B, 6], entries of the lower triangular cells, Å.
     """
 
     order: Tensor
@@ -130,10 +138,11 @@ class Layout:
     ) -> Layout:
         """Orbits of the sites in an order [K] that keeps crystals together.
 
-        cell          [B, 3, 3] reduced, lower triangular
-        change        [B, 3, 3] from the primitive cell of the table's setting to it, `cell` = change @ it
-        radii         [E] Å, of the elements
-        min_distance  smallest distance as a share of the sum of two radii
+        Args:
+            cell: [B, 3, 3] reduced, lower triangular.
+            change: [B, 3, 3] from the primitive cell of the table's setting to it, `cell` = change @ it.
+            radii: [E] Å, of the elements.
+            min_distance: Smallest distance as a share of the sum of two radii.
         """
         free = wyckoff_table().free.any(dim=1)[sites.position]
         ordered = sites.ordered(order)

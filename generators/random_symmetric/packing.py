@@ -1,4 +1,4 @@
-"""Random cells and free coordinates for skeletons, the crowded ones thrown away: all crystals of a
+"""Random cells and free coordinates for Wyckoff assignments, the crowded ones thrown away: all crystals of a
 batch at once.
 
 Atoms are placed orbit by orbit. Several trial points are drawn at once and the first that fits is kept;
@@ -17,7 +17,7 @@ from csp.crystallography.wyckoff import crystal_systems, wyckoff_table
 from csp.crystals import Crystals
 from generators.random_streams import Streams
 from generators.random_symmetric.overlaps import Layout, Sites, images_apart, lower_triangular
-from generators.random_symmetric.wyckoff_combinations import Skeletons
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments
 
 __all__ = ["COSINES", "OBLIQUE", "TIED", "PackingSettings", "pack", "primitive_cells"]
 
@@ -32,12 +32,13 @@ ATOMS_AT_ONCE = 16384  # × trials × images: about the second-level cache of a 
 class PackingSettings:
     """How crystals are packed.
 
-    min_distance   smallest distance as a share of the sum of two covalent radii
-    volume_window  the volume lies within this share of the expected one
-    spread         standard deviation of the logarithm of each length of the conventional cell
-    max_cosine     of the free angles
-    trials         points tried at once for an orbit
-    rounds         2^rounds − 1 attempts, each with a new cell, are made at a crystal
+    Attributes:
+        min_distance: Smallest distance as a share of the sum of two covalent radii.
+        volume_window: The volume lies within this share of the expected one.
+        spread: Standard deviation of the logarithm of each length of the conventional cell.
+        max_cosine: Of the free angles.
+        trials: Points tried at once for an orbit.
+        rounds: 2^rounds − 1 attempts, each with a new cell, are made at a crystal.
     """
 
     min_distance: float = 0.85
@@ -49,7 +50,7 @@ class PackingSettings:
 
 
 def pack(
-    skeletons: Skeletons,
+    assignments: WyckoffAssignments,
     streams: Streams,
     numbers: Tensor,
     radii: Tensor,
@@ -57,20 +58,22 @@ def pack(
     settings: PackingSettings,
     lattice: Tensor | None = None,
 ) -> tuple[Crystals, Tensor]:
-    """Crystals for as many skeletons as possible, and which those are: int64 [B'].
+    """Crystals for as many assignments as possible, and which those are: int64 [B'].
 
-    streams         [B]  random numbers of each skeleton
-    numbers, radii  [E]  atomic numbers and covalent radii (Å) of the elements
-    volumes         [B]  expected volumes of the primitive cells, Å³
-    lattice         [B, 6] conventional cells that they must have: a, b, c in Å, cosines of α, β, γ; None: any
+    Args:
+        streams: [B], random numbers of each assignment.
+        numbers: [E], atomic numbers of the elements.
+        radii: [E], Å, covalent radii of the elements.
+        volumes: [B], expected volumes of the primitive cells, Å³.
+        lattice: [B, 6] conventional cells that they must have: a, b, c in Å, cosines of α, β, γ; None: any.
 
     Cells are Minkowski-reduced and primitive. Every periodic pair is at least `min_distance` times
     the sum of its radii apart. The first attempt at a crystal that succeeds is kept; round k makes
     2^k attempts at those that are left. What stays crowded is not among those returned.
     """
-    sites = Sites.of(skeletons)
-    pending = torch.arange(len(skeletons))
-    group = torch.from_numpy(skeletons.group)
+    sites = Sites.of(assignments)
+    pending = torch.arange(len(assignments))
+    group = torch.from_numpy(assignments.group)
     done, cells, fracs = [pending[:0]], [torch.zeros(0, 3, 3).double()], [torch.zeros(0, 3).double()]
     for k in range(settings.rounds):
         left = []

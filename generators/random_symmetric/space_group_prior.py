@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from csp.library.library import Library
 from csp.target import Target
 
-__all__ = ["SMOOTHING", "frequencies", "model_share"]
+__all__ = ["SMOOTHING", "library_prior", "model_weight"]
 
-# of the largest likelihood of the 1,863 answers in the validation fold of the Materials Project, rounded
+# the likeliest for the 1,863 ground truths in the validation fold of the Materials Project, rounded
 SMOOTHING = 3.0  # entries' worth of the frequencies over all groups
 EVEN = 20.0  # atoms in a formula unit for which model and frequencies count the same
 STEEPNESS = 3.0
 MANY = 3000.0  # entries of a library that is half believed
 
 
-def frequencies(
+def library_prior(
     library: Library, target: Target, z: NDArray[np.int64], possible: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """[231, Z]: how often the library's crystals with the target's amounts have which space group and
@@ -40,7 +40,7 @@ def frequencies(
     return odds / odds.sum()
 
 
-def model_share(n_atoms: NDArray[np.int64] | int, entries: int) -> NDArray[np.float64]:
+def model_weight(n_atoms: NDArray[np.int64] | int, entries: int) -> NDArray[np.float64]:
     """Weight of the learned model against the frequencies of a library with so many entries, [...] in (0, 1),
     for formula units of n_atoms [...]."""
     believed = entries / (entries + MANY)

@@ -1,9 +1,9 @@
 """Which Wyckoff positions hold which atoms: exact compositions by dynamic programming.
 
-A skeleton is a space group, a number of formula units and, for every orbit of atoms, an element and a Wyckoff
-position. Positions without freedom are taken at most once, others as often as wished. Skeletons are
-drawn from the distribution that gives each a weight of SITE_WEIGHT to the power of its number of
-orbits; its partition function, summed exactly, is also what tells which compositions are possible
+A Wyckoff assignment is a space group, a number of formula units and, for every orbit of atoms, an element and
+a Wyckoff position. Positions without freedom are taken at most once, others as often as wished. Assignments
+are drawn from the distribution that gives each a weight of SITE_WEIGHT to the power of its number of orbits;
+its partition function, summed exactly, also shows which compositions are possible
 at all, so that no draw is a dead end.
 """
 
@@ -19,7 +19,7 @@ from csp.crystallography.wyckoff import WyckoffTable, wyckoff_table
 from csp.target import Target
 from generators.random_streams import Streams
 
-__all__ = ["SkeletonSpace", "Skeletons"]
+__all__ = ["WyckoffAssignments", "WyckoffCombinations"]
 
 SITE_WEIGHT = 0.35  # largest likelihood of 245 crystals of the Materials Project, given group and size
 BINOMIAL = np.array([[comb(n, k) for k in range(28)] for n in range(28)], dtype=np.float64)
@@ -29,13 +29,15 @@ Floats = np.ndarray
 
 
 @dataclass(frozen=True, slots=True)
-class Skeletons:
-    """B skeletons with K orbits in all, ordered by skeleton, element and position.
+class WyckoffAssignments:
+    """B assignments with K orbits in all, ordered by assignment, element and position.
 
-    group, z     int [B]
-    crystal      int [K]   the skeleton an orbit belongs to
-    position     int [K]   row of the Wyckoff table
-    element      int [K]   index into the target's elements
+    Attributes:
+        group: int [B].
+        z: int [B].
+        crystal: int [K], the assignment an orbit belongs to.
+        position: int [K], row of the Wyckoff table.
+        element: int [K], index into the target's elements.
     """
 
     group: Ints
@@ -52,12 +54,13 @@ class Skeletons:
 class _Group:
     """One space group's positions by what matters for the composition.
 
-    fixed     int [C][…]        positions without freedom, by class of equal size
-    size      int [C]           atoms of each class
-    steps     int [S, C]        how many of each class: a state, or what one element takes
-    ways      float [S, S]      weighted ways to take steps[k] when steps[s] are used, 0 if impossible
-    value     float [E + 1, S, Z]  partition function of the elements from e on, by state and number
-    of formula units
+    Attributes:
+        fixed: int [C][…], positions without freedom, by class of equal size.
+        size: int [C], atoms of each class.
+        steps: int [S, C], how many of each class: a state, or what one element takes.
+        ways: float [S, S], weighted ways to take steps[k] when steps[s] are used, 0 if impossible.
+        value: float [E + 1, S, Z], partition function of the elements from e on, by state and number of
+            formula units.
     """
 
     fixed: list[Ints]
@@ -67,11 +70,12 @@ class _Group:
     value: Floats
 
 
-class SkeletonSpace:
-    """All skeletons of a target.
+class WyckoffCombinations:
+    """All assignments of a target.
 
-    z            int [Z]        the numbers of formula units that are allowed
-    weight       float [231, Z] partition function of each space group; 0 where nothing fits
+    Attributes:
+        z: int [Z], the numbers of formula units that are allowed.
+        weight: float [231, Z] partition function of each space group; 0 where nothing fits.
     """
 
     def __init__(self, target: Target) -> None:
@@ -88,8 +92,8 @@ class SkeletonSpace:
         for g, group in self._groups.items():
             self.weight[g] = group.value[0, 0]
 
-    def draw(self, group: Ints, z_index: Ints, streams: Streams) -> Skeletons:
-        """One skeleton for each pair of a space group [B] and an index into `z` [B] of positive weight."""
+    def draw(self, group: Ints, z_index: Ints, streams: Streams) -> WyckoffAssignments:
+        """One assignment for each pair of a space group [B] and an index into `z` [B] of positive weight."""
         remaining, fixed_rows, fixed_positions = self._draw_fixed(group, z_index, streams)
         n_elements = remaining.shape[1]
         row_streams = streams.child(2)[torch.arange(len(group)).repeat_interleave(n_elements)]
@@ -99,7 +103,7 @@ class SkeletonSpace:
         positions = np.concatenate([fixed_positions, positions])
         order = np.lexsort((positions, rows))
         crystal, element = np.divmod(rows[order], len(self.target.counts))
-        return Skeletons(group, self.z[z_index], crystal, positions[order], element)
+        return WyckoffAssignments(group, self.z[z_index], crystal, positions[order], element)
 
     # -- sums ---------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from csp.crystallography.symmetry import StandardCell, standard_cells
 from csp.crystallography.wyckoff import GRID, LETTERS, crystal_systems, wyckoff_table
 from csp.crystals import Crystals
 from csp.target import electronegativity_key
-from generators.space_group.representation import Descriptions, empty, starts
+from generators.space_group.representation import WyckoffRepresentation, empty, starts
 
 __all__ = ["describe"]
 
@@ -33,7 +33,7 @@ LENGTH = 1e-3  # Å, cell parameters within which two are one
 EXACT = 1e-3  # Å, by how much atoms may miss their position's form
 
 
-def describe(crystals: Crystals, symprec: float = 0.05) -> tuple[Descriptions, Ints, Counter[str]]:
+def describe(crystals: Crystals, symprec: float = 0.05) -> tuple[WyckoffRepresentation, Ints, Counter[str]]:
     """Canonical descriptions, the crystals [B'] that have one, and how many have none by reason.
 
     Reasons: "not analysed" (no consistent symmetry at this tolerance, Å), "not symmetric" (the analysis
@@ -51,7 +51,7 @@ def describe(crystals: Crystals, symprec: float = 0.05) -> tuple[Descriptions, I
             continue
         parts.append(found)
         kept.append(b)
-    return (Descriptions.cat(parts) if parts else empty()), np.array(kept, dtype=np.int64), failed
+    return (WyckoffRepresentation.cat(parts) if parts else empty()), np.array(kept, dtype=np.int64), failed
 
 
 def _electronegativity_places() -> Ints:
@@ -64,7 +64,7 @@ def _electronegativity_places() -> Ints:
     return places
 
 
-def _describe(standard: StandardCell, order: Ints) -> Descriptions | None:
+def _describe(standard: StandardCell, order: Ints) -> WyckoffRepresentation | None:
     table, group = wyckoff_table(), standard.space_group
     present, amounts = np.unique(standard.numbers, return_counts=True)
     by_place = np.argsort(order[present])
@@ -83,7 +83,7 @@ def _describe(standard: StandardCell, order: Ints) -> Descriptions | None:
     if (held != amounts).any():
         return None
     element, letter, point, metric = canonical(group, element, letter, point, conventional @ conventional.T)
-    return Descriptions(
+    return WyckoffRepresentation(
         torch.tensor([group]),
         torch.tensor([z]),
         torch.from_numpy(_parameters(metric)).float()[None],

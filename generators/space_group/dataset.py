@@ -7,7 +7,6 @@ is one compressed npz file of plain arrays, whole or not at all; those that exis
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -24,10 +23,11 @@ from torch import Tensor
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError, MissingError
+from csp.files import write_arrays, write_json
 from csp.library.library import Library
 from csp.training.splits import composition_name
 from generators.space_group.letters import allowed, begin, step
-from generators.space_group.representation import Descriptions
+from generators.space_group.representation import WyckoffRepresentation
 
 __all__ = [
     "MAX_ATOMS",
@@ -51,12 +51,13 @@ SMALL = {"group": "u1", "z": "u1", "number": "u1", "count": "u1", "element": "u1
 class Table:
     """B described crystals.
 
-    allowed   int64 [K]  letters that could have come at each orbit, as bits
-    (`generators.space_group.letters`)
-    ids       str [B]    names of the crystals in the library
+    Attributes:
+        allowed: int64 [K], letters that could have come at each orbit, as bits
+            (`generators.space_group.letters`).
+        ids: str [B], names of the crystals in the library.
     """
 
-    descriptions: Descriptions
+    representation: WyckoffRepresentation
     allowed: Tensor
     ids: NDArray[np.str_]
 
@@ -66,13 +67,13 @@ class Table:
     def __getitem__(self, chosen: Tensor) -> Table:
         """The chosen crystals: int64 [B'] or bool [B]."""
         chosen = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen
-        own = self.descriptions
+        own = self.representation
         orbits = ranges(own.first_orbit[chosen], own.n_orbits[chosen])
         return Table(own[chosen], self.allowed[orbits], self.ids[chosen.numpy()])
 
     def compositions(self) -> list[str]:
         """Names as `csp.training.splits.composition_name` gives them."""
-        own = self.descriptions
+        own = self.representation
         number, count, first = own.number.tolist(), own.count.tolist(), own.first_element.tolist()
         return [composition_name(number[a:b], count[a:b]) for a, b in pairwise(first)]
 
@@ -83,12 +84,17 @@ def build_table(
     *,
     shards: range | None = None,
     symprec: float = 0.05,
-    report: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Counter[str]:
     """Describe a library, shard by shard of 4,096 crystals; returns what became of the crystals.
 
-    shards: which of them; None: all. symprec: Å, of the symmetry analysis. Left out are crystals of more than
-    64 atoms in the primitive cell ("large") or 32 orbits ("many orbits"), and those without a description.
+    Left out are crystals of more than 64 atoms in the primitive cell ("large") or 32 orbits ("many orbits"),
+    and those without a description.
+
+    Args:
+        shards: Which of them; None: all.
+        symprec: Å, of the symmetry analysis.
+        log: Gets a line on each shard.
     """
     library = Library.open(structures)
     out.mkdir(parents=True, exist_ok=True)
@@ -105,7 +111,7 @@ def build_table(
             counts = Counter(json.loads(str(stored["counts"])))
         total += counts
         spent = time.process_time() - began
-        report(f"{path.name}: {dict(counts)}, {spent:.0f} s")
+        log(f"{path.name}: {dict(counts)}, {spent:.0f} s")
     return total
 
 
@@ -118,15 +124,14 @@ def read_table(*folders: Path) -> Table:
             raise MissingError(f"There is no table in {folder}; make one with `csp train space-group-data`.")
     tables = [_read(path) for path in paths]
     return Table(
-        Descriptions.cat([t.descriptions for t in tables]),
+        WyckoffRepresentation.cat([t.representation for t in tables]),
         torch.cat([t.allowed for t in tables]),
         np.concatenate([t.ids for t in tables]),
     )
 
 
-def letters_allowed(descriptions: Descriptions) -> Tensor:
+def letters_allowed(own: WyckoffRepresentation) -> Tensor:
     """int64 [K]: bits of the letters that could have come at each orbit; InputError if another one came."""
-    own = descriptions
     first = own.first_orbit.tolist()
     group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()
     letters = wyckoff_table().letter[own.position].tolist()
@@ -136,7 +141,7 @@ def letters_allowed(descriptions: Descriptions) -> Tensor:
         for letter in letters[first[b] : first[b + 1]]:
             bits.append(allowed(state))
             if not bits[-1] >> letter & 1:
-                raise InputError(f"crystal {b} of the batch is no skeleton in canonical order")
+                raise InputError(f"crystal {b} of the batch is no assignment in canonical order")
             state = step(state, letter)
     return torch.tensor(bits, dtype=torch.int64)
 
@@ -158,13 +163,10 @@ def described(crystals: Crystals, ids: NDArray[Any], symprec: float) -> tuple[Ta
 
 def write_shard(path: Path, table: Table, counts: Counter[str]) -> None:
     """Whole or not at all; counts: what became of the crystals that it was made from."""
-    columns = {f.name: getattr(table.descriptions, f.name).numpy() for f in fields(Descriptions)}
+    columns = {f.name: getattr(table.representation, f.name).numpy() for f in fields(WyckoffRepresentation)}
     columns = {name: values.astype(SMALL.get(name, values.dtype)) for name, values in columns.items()}
     columns |= {"allowed": table.allowed.numpy().astype(np.uint32), "ids": table.ids}
-    part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, counts=np.array(json.dumps(counts)), **columns)
-    os.replace(part, path)
+    write_arrays(path, counts=np.array(json.dumps(counts)), **columns)
 
 
 def _read(path: Path) -> Table:
@@ -175,17 +177,15 @@ def _read(path: Path) -> Table:
         values = raw[name]
         return torch.from_numpy(values if values.dtype == np.float32 else values.astype(np.int64))
 
-    descriptions = Descriptions(**{f.name: tensor(f.name) for f in fields(Descriptions)})
-    return Table(descriptions, tensor("allowed"), raw["ids"])
+    representation = WyckoffRepresentation(**{f.name: tensor(f.name) for f in fields(WyckoffRepresentation)})
+    return Table(representation, tensor("allowed"), raw["ids"])
 
 
 def origin_is(out: Path, origin: Mapping[str, object]) -> None:
     """One folder holds one table: note what it follows from; InputError if one is there of another origin."""
     path = out / "origin.json"
     if not path.exists():
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(origin), encoding="utf-8")
-        os.replace(part, path)
+        write_json(path, origin)
     elif json.loads(path.read_text(encoding="utf-8")) != origin:
         raise InputError(
             f"The table in {out} is of another library or other settings; choose another folder."
@@ -194,5 +194,5 @@ def origin_is(out: Path, origin: Mapping[str, object]) -> None:
 
 def origins(folder: Path) -> dict[str, Any]:
     """What a table follows from."""
-    told: dict[str, Any] = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
-    return told
+    found: dict[str, Any] = json.loads((folder / "origin.json").read_text(encoding="utf-8"))
+    return found

@@ -1,6 +1,6 @@
 """Expert iteration: the space-group model learns from its own crystals that turned out to be good.
 
-For compositions of the training folds the model draws, the surrogate relaxes the best, and those that end
+For compositions of the training folds the model draws, the surrogate relaxes the best, and those that are
 low and are no crystal of the library are described as the library's are. The result is a table to train on
 beside the library's, in shards of some compositions each; those that exist are not made again. (Anthony, Tian
 & Barber, arXiv:1705.08439: imitate what a search finds; here the search is screening and relaxation.)
@@ -29,7 +29,7 @@ from csp.target import Target
 from csp.training.splits import HELD_OUT, VALIDATION, composition_name, fold, hashed
 from generators.space_group.dataset import described, origin_is, write_shard
 
-__all__ = ["Expert", "build", "good"]
+__all__ = ["Expert", "build_expert_table", "good"]
 
 SHARD = 50  # compositions
 SYMPREC = 0.05  # Å, of the descriptions
@@ -39,12 +39,13 @@ SYMPREC = 0.05  # Å, of the descriptions
 class Expert:
     """How crystals to learn from are found.
 
-    drawn      candidates for a composition
-    relaxed    of them, the lowest by single points
-    max_steps  of a relaxation
-    window     eV/atom, over the lowest known or found crystal of the composition
-    max_atoms  in the primitive cell, of what is drawn; compositions whose known crystals are all larger are
-               left out
+    Attributes:
+        drawn: Candidates for a composition.
+        relaxed: Of them, the lowest by single points.
+        max_steps: Of a relaxation.
+        window: eV/atom, over the lowest known or found crystal of the composition.
+        max_atoms: In the primitive cell, of what is drawn; compositions whose known crystals are all larger
+            are left out.
     """
 
     drawn: int = 100
@@ -55,7 +56,7 @@ class Expert:
     seed: int = 0
 
 
-def build(
+def build_expert_table(
     library: Library,
     generator: Generator,
     model: EnergyModel,
@@ -65,13 +66,18 @@ def build(
     exclude: set[str],
     expert: Expert,
     origin: dict[str, object],
-    report: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Counter[str]:
     """Find crystals for as many compositions of the training folds, taken at random; returns what became of
     the candidates.
 
-    exclude: compositions, as `csp.training.splits.composition_name` writes them. origin: what else the table
-    follows from. Raises InputError where `out` holds a table of other origin.
+    Args:
+        exclude: Compositions, as `csp.training.splits.composition_name` writes them.
+        origin: What else the table follows from.
+        log: Gets a line on each shard.
+
+    Raises:
+        InputError: `out` holds a table of other origin.
     """
     out.mkdir(parents=True, exist_ok=True)
     origin_is(out, {**asdict(expert), "library": library.fingerprint, "model": str(model.label), **origin})
@@ -92,7 +98,7 @@ def build(
         table, made = described(Crystals.cat(crystals), np.array(ids, np.str_), SYMPREC)
         write_shard(path, table, made)
         total += counts + made
-        report(f"{path.name}: {dict(counts)}, {dict(made)}")
+        log(f"{path.name}: {dict(counts)}, {dict(made)}")
     return total
 
 
@@ -112,20 +118,20 @@ def good(
     drawn = generator.propose(target, expert.drawn, seed=expert.seed).crystals
     distinct = drawn[plausible(drawn, per_atom)]
     distinct = distinct[unique(distinct) == torch.arange(len(distinct))]
-    ends, energy = distinct, torch.zeros(0, dtype=torch.float64)
+    relaxed, energy = distinct, torch.zeros(0, dtype=torch.float64)
     if len(distinct):
         single = model.evaluate(distinct).energy.cpu() / distinct.n_atoms
-        ends, energy, _ = relax_symmetric(
+        relaxed, energy, _ = relax_symmetric(
             distinct[single.argsort()[: expert.relaxed]], model, expert.max_steps
         )
     references, level, _ = relax_symmetric(known, model, expert.max_steps)
-    energy, level = energy / ends.n_atoms, level / references.n_atoms
+    energy, level = energy / relaxed.n_atoms, level / references.n_atoms
     within = energy <= torch.cat([energy, level]).amin() + expert.window if len(energy) else energy > 0
-    low = ends[energy.argsort()[: int(within.sum())]]
+    low = relaxed[energy.argsort()[: int(within.sum())]]
     everything = Crystals.cat([references, low])
     first = Matcher.DEFAULT.group(everything) == torch.arange(len(everything))
     new = low[first[len(references) :]]
-    counts.update(compositions=1, drawn=len(drawn), relaxed=len(ends), low=len(low), new=len(new))
+    counts.update(compositions=1, drawn=len(drawn), relaxed=len(relaxed), low=len(low), new=len(new))
     return new
 
 

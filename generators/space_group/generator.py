@@ -27,17 +27,17 @@ from csp.training.cards import load_weights, shipped
 from generators.random_streams import Streams
 from generators.random_symmetric.generator import UNKNOWN_RADIUS, Plan, RandomGenerator
 from generators.random_symmetric.packing import PackingSettings, pack
-from generators.random_symmetric.space_group_prior import model_share
-from generators.space_group.geometries import Geometries, Soundness, as_skeletons
+from generators.random_symmetric.space_group_prior import model_weight
+from generators.space_group.geometries import Geometries, Soundness, as_assignments
 from generators.space_group.letters import LARGEST
-from generators.space_group.model import FREE_CELL, Architecture, SpaceGroupModel, site_freedom
-from generators.space_group.representation import Descriptions, build
-from generators.space_group.sampling import Drawn, draw_skeletons, joint
+from generators.space_group.model import FREE_CELL, SpaceGroupArchitecture, SpaceGroupModel, site_freedom
+from generators.space_group.representation import WyckoffRepresentation, build_crystals
+from generators.space_group.sampling import Drawn, draw_assignments, joint
 
-__all__ = ["Sampling", "SpaceGroupGenerator", "load_model"]
+__all__ = ["Sampling", "SpaceGroupGenerator", "load_space_group_model"]
 
 RANDOM_EVERY = 5
-BLOCK = 512  # candidates that are made together; distinct skeletons in a block are told apart
+BLOCK = 512  # candidates that are made together; distinct assignments in a block are told apart
 RANDOM_SCORE = -100.0  # below whatever the model says
 KEPT = 4  # blocks in memory
 
@@ -46,10 +46,11 @@ KEPT = 4  # blocks in memory
 class Sampling:
     """How the model is drawn from.
 
-    explore      share of candidates with a group drawn evenly from the `top` likeliest
-    temperature  of cells and coordinates; letters are drawn as they are
-    rounds       geometries begun for a candidate until one is sound; then random ones are
-    sound        what they must be
+    Attributes:
+        explore: Share of candidates with a group drawn evenly from the `top` likeliest.
+        temperature: Of cells and coordinates; letters are drawn as they are.
+        rounds: Geometries begun for a candidate until one is sound; then random ones are.
+        sound: What they must be.
     """
 
     explore: float = 0.5
@@ -78,10 +79,10 @@ class _Block:
     provenance: list[Provenance]
 
 
-def load_model(path: Path) -> SpaceGroupModel:
-    """The model in a weights file, on the CPU. Raises what `cards.load_weights` does."""
+def load_space_group_model(path: Path) -> SpaceGroupModel:
+    """The model in a weights file, on the CPU; see `csp.training.cards.load_weights`."""
     weights, card = load_weights(path)
-    model = SpaceGroupModel(Architecture(**card.architecture))
+    model = SpaceGroupModel(SpaceGroupArchitecture(**card.architecture))
     model.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return model.eval()
 
@@ -90,8 +91,8 @@ class SpaceGroupGenerator:
     """Crystals of exact composition in all space groups that the target allows, likely ones first.
 
     Candidates are made in blocks of 512: each draws a space group, a number of formula units and letters;
-    skeletons drawn more often than they have freedom to differ pass their turns on to others. `score` is
-    ln p of the skeleton, less ln 2 for each geometry it had before.
+    assignments drawn more often than they have freedom to differ pass their turns on to others. `score` is
+    ln p of the assignment, less ln 2 for each geometry it had before.
     """
 
     name = "space_group"
@@ -103,8 +104,12 @@ class SpaceGroupGenerator:
         weights: Path | None = None,
         sampling: Sampling | None = None,
     ) -> None:
-        """weights: a model of one's own; None: the one that ships."""
-        self.model = load_model(weights or shipped("space_group"))
+        """Read the model.
+
+        Args:
+            weights: A model of one's own; None: the one that ships.
+        """
+        self.model = load_space_group_model(weights or shipped("space_group"))
         self.sampling = sampling or Sampling()
         self._random = RandomGenerator(library, volume)
         self._plans: dict[Target, _Plan] = {}
@@ -143,7 +148,7 @@ class SpaceGroupGenerator:
         """Of a purely random crystal as one of this generator; `why` keeps saying that it is random."""
         return replace(provenance, generator=self.name, index=index, score=RANDOM_SCORE)
 
-    # -- skeletons --------------------------------------------------------------------------------
+    # -- assignments --------------------------------------------------------------------------------
 
     def _plan(self, target: Target) -> _Plan:
         if target not in self._plans:
@@ -154,7 +159,7 @@ class SpaceGroupGenerator:
             if possible.any():
                 learned = joint(self.model, target.numbers, target.counts, z, possible).exp()
                 frequency = torch.from_numpy(plan.p * possible)
-                share = float(model_share(target.n_atoms, len(self._random.library)))
+                share = float(model_weight(target.n_atoms, len(self._random.library)))
                 log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
             self._plans[target] = _Plan(z, log_p, plan)
         return self._plans[target]
@@ -171,15 +176,17 @@ class SpaceGroupGenerator:
         streams = Streams.of(seed, "learned", torch.arange(BLOCK) + number * BLOCK)
         group, z_index = self._groups(plan, streams.child(0))
         z = torch.from_numpy(plan.z)
-        drawn = draw_skeletons(self.model, target.numbers, target.counts, group, z[z_index], streams.child(1))
-        log_p = drawn.log_p + plan.log_p[drawn.skeletons.group, torch.searchsorted(z, drawn.skeletons.z)]
+        drawn = draw_assignments(
+            self.model, target.numbers, target.counts, group, z[z_index], streams.child(1)
+        )
+        log_p = drawn.log_p + plan.log_p[drawn.assignments.group, torch.searchsorted(z, drawn.assignments.z)]
         which, turn = shared_out(drawn, BLOCK)
-        crystals, built, random = self._geometries(target, plan, drawn.skeletons, which, streams.child(2))
+        crystals, built, random = self._geometries(target, plan, drawn.assignments, which, streams.child(2))
         score = log_p[which] - turn * np.log(2.0)
         return _Block(
             crystals,
             built.numpy(),
-            self._provenance(target, drawn.skeletons, which, score, built, random, seed, number),
+            self._provenance(target, drawn.assignments, which, score, built, random, seed, number),
         )
 
     def _groups(self, plan: _Plan, streams: Streams) -> tuple[Tensor, Tensor]:
@@ -197,16 +204,16 @@ class SpaceGroupGenerator:
     # -- geometries -------------------------------------------------------------------------------
 
     def _geometries(
-        self, target: Target, plan: _Plan, skeletons: Descriptions, which: Tensor, streams: Streams
+        self, target: Target, plan: _Plan, assignments: WyckoffRepresentation, which: Tensor, streams: Streams
     ) -> tuple[Crystals, Tensor, Tensor]:
         """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
         pending = torch.arange(len(which))
         volume = plan.random.volume
-        own_group, own_z = skeletons.group[which], skeletons.z[which]
+        own_group, own_z = assignments.group[which], assignments.z[which]
         lattice = plan.random.lattices(own_group, own_z, streams.child(self.sampling.rounds + 1))
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
-        geometries = Geometries(self.model, skeletons, radii)
+        geometries = Geometries(self.model, assignments, radii)
         done, crystals = [pending[:0]], [Crystals.empty()]
         for attempt in range(self.sampling.rounds):
             if not len(pending):
@@ -220,15 +227,15 @@ class SpaceGroupGenerator:
                 None if lattice is None else lattice[pending],
             )
             done.append(pending[kept])
-            crystals.append(build(described))
+            crystals.append(build_crystals(described))
             left = torch.ones(len(pending), dtype=torch.bool)
             left[kept] = False
             pending = pending[left]
         by_model = torch.cat(done)
         if len(pending):
-            own = skeletons[which[pending]]
+            own = assignments[which[pending]]
             packed, kept = pack(
-                as_skeletons(own),
+                as_assignments(own),
                 streams[pending].child(self.sampling.rounds),
                 numbers,
                 radii,
@@ -245,7 +252,7 @@ class SpaceGroupGenerator:
     def _provenance(
         self,
         target: Target,
-        skeletons: Descriptions,
+        assignments: WyckoffRepresentation,
         which: Tensor,
         score: Tensor,
         built: Tensor,
@@ -254,8 +261,12 @@ class SpaceGroupGenerator:
         number: int,
     ) -> list[Provenance]:
         texts: dict[int, str] = {}
-        first, letter = skeletons.first_orbit.tolist(), wyckoff_table().letter[skeletons.position].tolist()
-        element, group = skeletons.element.tolist(), skeletons.group.tolist()
+        first, letter = (
+            assignments.first_orbit.tolist(),
+            wyckoff_table().letter[assignments.position].tolist(),
+        )
+        element, group = assignments.element.tolist(), assignments.group.tolist()
+        z = assignments.z.tolist()
         rows = []
         for b, by_chance in zip(built.tolist(), random.tolist(), strict=True):
             own = int(which[b])
@@ -272,21 +283,21 @@ class SpaceGroupGenerator:
                     space_group=group[own],
                     wyckoff=texts[own],
                     score=round(float(score[b]), 6),
-                    why=f"learned, {int(skeletons.z[own])} formula units in group {group[own]}{coordinates}",
+                    why=f"learned, {z[own]} formula units in group {group[own]}{coordinates}",
                 )
             )
         return rows
 
 
 def shared_out(drawn: Drawn, n: int) -> tuple[Tensor, Tensor]:
-    """The skeleton of each of n candidates, int64 [n], and how many before it had the same, int64 [n].
+    """The assignment of each of n candidates, int64 [n], and how many before it had the same, int64 [n].
 
-    Each skeleton has as many as drew it, but no more than it has freedom for (two for each free coordinate
+    Each assignment has as many as drew it, but no more than it has freedom for (two for each free coordinate
     and parameter of the cell's shape); what that leaves goes round among all that have freedom left, then
     among all.
     """
-    times = torch.bincount(drawn.which, minlength=len(drawn.skeletons))
-    room = 1 + 2 * _freedom(drawn.skeletons)
+    times = torch.bincount(drawn.which, minlength=len(drawn.assignments))
+    room = 1 + 2 * _freedom(drawn.assignments)
     given = torch.minimum(times, room)
     for limit in (room, torch.full_like(room, n)):
         while (left := n - int(given.sum())) > 0 and bool((given < limit).any()):
@@ -298,12 +309,12 @@ def shared_out(drawn: Drawn, n: int) -> tuple[Tensor, Tensor]:
     return which[order], turn[order]
 
 
-def _freedom(skeletons: Descriptions) -> Tensor:
+def _freedom(assignments: WyckoffRepresentation) -> Tensor:
     """int64 [U]: free coordinates, and parameters of the cell's shape."""
-    crystal = torch.repeat_interleave(torch.arange(len(skeletons)), skeletons.n_orbits)
-    first = torch.arange(len(crystal)) == skeletons.first_orbit[crystal]
-    free = site_freedom(skeletons.group[crystal], skeletons.position, first).sum(1)
-    shape = FREE_CELL[skeletons.group].sum(1).long() - 1
+    crystal = torch.repeat_interleave(torch.arange(len(assignments)), assignments.n_orbits)
+    first = torch.arange(len(crystal)) == assignments.first_orbit[crystal]
+    free = site_freedom(assignments.group[crystal], assignments.position, first).sum(1)
+    shape = FREE_CELL[assignments.group].sum(1).long() - 1
     return shape.index_add(0, crystal, free)
 
 

@@ -1,4 +1,4 @@
-"""Drawing cells and coordinates from the space-group model for skeletons; atoms keep apart as they come.
+"""Drawing cells and coordinates from the space-group model for Wyckoff assignments; atoms keep apart.
 
 What is drawn is the model's distribution under the condition that atoms keep their distance: cells and the
 coordinates of each site are drawn several times at once, and the first that is sound is kept (rejection, cut
@@ -18,16 +18,15 @@ from csp.crystallography.neighbours import heights
 from generators.random_streams import Streams
 from generators.random_symmetric.overlaps import Layout, Sites, images_apart, lower_triangular
 from generators.random_symmetric.packing import primitive_cells
-from generators.random_symmetric.wyckoff_combinations import Skeletons
-from generators.space_group.dataset import Table
-from generators.space_group.loss import prefix, who_sees_whom
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments
+from generators.space_group.cell_values import lattice_of, values_of
 from generators.space_group.mixtures import VON_MISES_DRAWS
 from generators.space_group.model import FREE_CELL, N_CELL, SpaceGroupModel, site_freedom
-from generators.space_group.representation import Descriptions
+from generators.space_group.representation import WyckoffRepresentation
 from generators.space_group.sampling import AT_ONCE, joined
-from generators.space_group.tokens import Batch, lattice_of, values_of
+from generators.space_group.tokens import Batch, attention_mask, prefix
 
-__all__ = ["Geometries", "Soundness", "as_skeletons"]
+__all__ = ["Geometries", "Soundness", "as_assignments"]
 
 MIN_HEIGHT = 1.0  # Å, between the faces of a cell
 
@@ -36,9 +35,10 @@ MIN_HEIGHT = 1.0  # Å, between the faces of a cell
 class Soundness:
     """What a crystal must be.
 
-    min_distance  between atoms, as a share of the sum of two covalent radii
-    volume        largest factor between the volume and the expected one
-    trials        cells, and points of a site, that are drawn until one is sound
+    Attributes:
+        min_distance: Between atoms, as a share of the sum of two covalent radii.
+        volume: Largest factor between the volume and the expected one.
+        trials: Cells, and points of a site, that are drawn until one is sound.
     """
 
     min_distance: float = 0.7
@@ -47,26 +47,30 @@ class Soundness:
 
 
 class Geometries:
-    """Cells and coordinates for skeletons [U] of one composition, which the model reads once."""
+    """Cells and coordinates for assignments [U] of one composition, which the model reads once."""
 
     @torch.no_grad()
-    def __init__(self, model: SpaceGroupModel, skeletons: Descriptions, radii: Tensor) -> None:
-        """radii: covalent radii of the elements [E], Å, in the order of the composition."""
+    def __init__(self, model: SpaceGroupModel, assignments: WyckoffRepresentation, radii: Tensor) -> None:
+        """Have the model read the assignments.
+
+        Args:
+            radii: Covalent radii of the elements [E], Å, in the order of the composition.
+        """
         self._model = model
-        self._skeletons = skeletons
+        self._assignments = assignments
         self._radii = radii
-        self._sites = Sites.of(as_skeletons(skeletons))
+        self._sites = Sites.of(as_assignments(assignments))
         crystal = self._sites.crystal
-        first = torch.arange(len(crystal)) == skeletons.first_orbit[crystal]
-        self._moves = site_freedom(skeletons.group[crystal], skeletons.position, first).any(1)
-        self._batch = batch = skeletons_as_batch(skeletons)
+        first = torch.arange(len(crystal)) == assignments.first_orbit[crystal]
+        self._moves = site_freedom(assignments.group[crystal], assignments.position, first).any(1)
+        self._batch = batch = assignments_as_batch(assignments)
         tokens = prefix(model, batch)
         n_tokens, rows = tokens.shape[1], torch.arange(len(batch))
-        sees = who_sees_whom(batch)[:, :n_tokens, :n_tokens]
+        sees = attention_mask(batch)[:, :n_tokens, :n_tokens]
         parts = [model.trunk(tokens[part], sees[part]) for part in rows.split(AT_ONCE)]
         self._cache = joined([cache for _, cache in parts])
         n_elements = batch.number.shape[1]
-        self._last = torch.cat([out for out, _ in parts])[rows, n_elements + skeletons.n_orbits]
+        self._last = torch.cat([out for out, _ in parts])[rows, n_elements + assignments.n_orbits]
         one = torch.ones(len(batch), 1, dtype=torch.bool)
         self._real = torch.cat([batch.number > 0, one, batch.orbit_number > 0], 1)
 
@@ -79,11 +83,12 @@ class Geometries:
         sound: Soundness,
         temperature: float = 1.0,
         lattice: Tensor | None = None,
-    ) -> tuple[Descriptions, Tensor]:
-        """Sound geometries for as many of the skeletons `which` [B] as possible, and which of them: [B'].
+    ) -> tuple[WyckoffRepresentation, Tensor]:
+        """Sound geometries for as many of the assignments `which` [B] as possible, and which of them: [B'].
 
-        volume_per_atom: Å³, expected of the composition. lattice: conventional cells [B, 6] that they must
-        have, as in `Descriptions`; None: any.
+        Args:
+            volume_per_atom: Å³, expected of the composition.
+            lattice: Conventional cells [B, 6] that they must have, as in `WyckoffRepresentation`; None: any.
         """
         parts = [
             self._drawn(
@@ -98,7 +103,7 @@ class Geometries:
         ]
         begin = torch.arange(0, len(which), AT_ONCE).tolist()
         kept = torch.cat([rows + start for (_, rows), start in zip(parts, begin, strict=True)])
-        return Descriptions.cat([described for described, _ in parts]), kept
+        return WyckoffRepresentation.cat([described for described, _ in parts]), kept
 
     def _drawn(
         self,
@@ -108,14 +113,14 @@ class Geometries:
         sound: Soundness,
         temperature: float,
         given: Tensor | None,
-    ) -> tuple[Descriptions, Tensor]:
+    ) -> tuple[WyckoffRepresentation, Tensor]:
         if given is None:
             cells = self._cells(which, streams, volume_per_atom, sound, temperature)
         else:
             cells = self._given_cells(which, given, volume_per_atom, sound)
         values, lattice, cell, change, kept = cells
         which, streams = which[kept], streams[kept]
-        result = replace(self._skeletons[which], lattice=lattice)
+        result = replace(self._assignments[which], lattice=lattice)
         places = _Places.of(
             self._sites[which], self._moves_of(which), cell, change, self._radii, sound.min_distance
         )
@@ -125,7 +130,7 @@ class Geometries:
         return replace(result, point=places.points)[alive], kept[alive]
 
     def _moves_of(self, which: Tensor) -> Tensor:
-        """bool [K]: does the model place them? Of the orbits of skeletons `which`."""
+        """bool [K]: does the model place them? Of the orbits of assignments `which`."""
         return self._moves[self._sites.orbits(which)]
 
     def _cells(
@@ -136,9 +141,9 @@ class Geometries:
         n, trials = len(which), sound.trials
         row = torch.arange(n).repeat_interleave(trials)
         own = streams.child(0)[row].child(torch.arange(trials).repeat(n))
-        skeleton = which[row]
-        group, n_atoms = self._skeletons.group[skeleton], self._sites.n_atoms[skeleton]
-        values = self._model.cells(self._last[skeleton]).sample(own.uniform(1 + N_CELL), temperature)
+        assignment = which[row]
+        group, n_atoms = self._assignments.group[assignment], self._sites.n_atoms[assignment]
+        values = self._model.cells(self._last[assignment]).sample(own.uniform(1 + N_CELL), temperature)
         values = values * FREE_CELL[group]
         expected = torch.full((len(row),), volume_per_atom, dtype=torch.float64)
         lattice = lattice_of(values, group, n_atoms, expected).float()
@@ -155,7 +160,7 @@ class Geometries:
         self, which: Tensor, lattice: Tensor, volume_per_atom: float, sound: Soundness
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The same for given lattices [B, 6]: sound if the images of each atom keep apart."""
-        group, n_atoms = self._skeletons.group[which], self._sites.n_atoms[which]
+        group, n_atoms = self._assignments.group[which], self._sites.n_atoms[which]
         cell, change = minkowski_reduced(primitive_cells(group, lattice))
         kept = images_apart(cell, self._radii, sound.min_distance).nonzero().flatten()
         expected = torch.full((len(which),), volume_per_atom, dtype=torch.float64)
@@ -203,10 +208,11 @@ class Geometries:
 class _Places:
     """Where the atoms of B crystals are so far, first those that nothing moves, then site by site.
 
-    n_fixed  int64 [B]     orbits that nothing moves
-    points   float [K, 3]  coordinates u, in the order of the skeletons
-    placed   float [A, 3]  atoms, in the order of the layout
-    alive    bool [B]      do all atoms so far keep apart?
+    Attributes:
+        n_fixed: int64 [B], orbits that nothing moves.
+        points: float [K, 3], coordinates u, in the order of the assignments.
+        placed: float [A, 3], atoms, in the order of the layout.
+        alive: bool [B], do all atoms so far keep apart?
     """
 
     sites: Sites
@@ -258,14 +264,15 @@ def _points(model: SpaceGroupModel, h: Tensor, free: Tensor, streams: Streams, t
     return point
 
 
-def skeletons_as_batch(skeletons: Descriptions) -> Batch:
-    """Skeletons as what the model reads; their cells mean nothing."""
-    nothing = torch.zeros(len(skeletons.position), dtype=torch.int64)
-    ids = np.full(len(skeletons), "")
-    return Batch.of(Table(skeletons, nothing, ids), torch.ones(len(skeletons), dtype=torch.float64))
+def assignments_as_batch(assignments: WyckoffRepresentation) -> Batch:
+    """WyckoffAssignments as what the model reads; their cells mean nothing."""
+    nothing = torch.zeros(len(assignments.position), dtype=torch.int64)
+    return Batch.of(assignments, nothing, torch.ones(len(assignments), dtype=torch.float64))
 
 
-def as_skeletons(d: Descriptions) -> Skeletons:
+def as_assignments(d: WyckoffRepresentation) -> WyckoffAssignments:
     """The same orbits, without cells and points."""
     crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
-    return Skeletons(d.group.numpy(), d.z.numpy(), crystal.numpy(), d.position.numpy(), d.element.numpy())
+    return WyckoffAssignments(
+        d.group.numpy(), d.z.numpy(), crystal.numpy(), d.position.numpy(), d.element.numpy()
+    )

@@ -3,8 +3,8 @@
 Orbits are listed element by element with letters that do not descend; a position without freedom is taken
 at most once, by one element. What may follow depends on the element, the atoms of it still to place, the
 smallest letter allowed and the fixed positions already taken.
-`generators.random_symmetric.wyckoff_combinations` sums over the same skeletons; here they are walked through
-one letter at a time.
+`generators.random_symmetric.wyckoff_combinations` sums over the same assignments; here they are walked
+through one letter at a time.
 """
 
 from __future__ import annotations
@@ -27,11 +27,12 @@ MASK = (1 << (LARGEST + 1)) - 1
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A skeleton on its way, of one space group.
+    """A Wyckoff assignment on its way, of one space group.
 
-    left    atoms still to place: of the current element, then of those after it; () when complete
-    lowest  index of the smallest letter that may come next
-    used    bits of the letters without freedom that are taken
+    Attributes:
+        left: Atoms still to place: of the current element, then of those after it; () when complete.
+        lowest: Index of the smallest letter that may come next.
+        used: Bits of the letters without freedom that are taken.
     """
 
     group: int
@@ -99,18 +100,18 @@ def _completes(
 
 
 def possible(group: int, amounts: Iterable[int]) -> bool:
-    """Can any skeleton of the group hold these numbers of atoms (primitive cell) of each element?"""
+    """Can any assignment of the group hold these numbers of atoms (primitive cell) of each element?"""
     unused = _unused(group, 0, 0)
     return _completes(group, tuple(amounts), 0, unused, unused)
 
 
 def begin(group: int, amounts: Iterable[int]) -> State:
-    """The empty skeleton for these numbers of atoms (primitive cell) of each element, at most 1,024 each."""
+    """No orbits yet, for these numbers of atoms (primitive cell) of each element, at most 1,024 each."""
     return State(group, tuple(amounts))
 
 
 def step(state: State, letter: int) -> State:
-    """The skeleton with one more orbit of the current element."""
+    """The assignment with one more orbit of the current element."""
     own = _letters(state.group)
     fixed = own.kind[letter] >= 0
     used = state.used | (1 << letter if fixed else 0)
@@ -122,7 +123,7 @@ def step(state: State, letter: int) -> State:
 
 @cache
 def allowed(state: State) -> int:
-    """Bits of the letters that can come next in some complete skeleton."""
+    """Bits of the letters that can come next in some complete assignment."""
     own = _letters(state.group)
     bits = 0
     for letter in range(state.lowest, len(own.size)) if state.left else ():
@@ -138,9 +139,10 @@ def allowed(state: State) -> int:
 class Walks:
     """States by number, with what a model asks of them as arrays that grow; for one list of elements.
 
-    mask     bool [S, 27]  letters that may come next
-    element  int [S]       place of the current element
-    left     int [S]       atoms of it still to place, 0 in a complete skeleton
+    Attributes:
+        mask: bool [S, 27], letters that may come next.
+        element: int [S], place of the current element.
+        left: int [S], atoms of it still to place, 0 in a complete assignment.
     """
 
     def __init__(self, n_elements: int) -> None:
@@ -167,12 +169,12 @@ class Walks:
         return unpacked(np.array([self._bits[n] for n in numbers.tolist()], dtype=np.int64))
 
     def element(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int [N]: place of the element whose turn it is; of the last one in a complete skeleton."""
+        """int [N]: place of the element whose turn it is; of the last one in a complete assignment."""
         last = self._n_elements - 1
         return np.array([min(self._n_elements - len(self._states[n].left), last) for n in numbers.tolist()])
 
     def left(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """int [N]: atoms of that element still to place, 0 in a complete skeleton."""
+        """int [N]: atoms of that element still to place, 0 in a complete assignment."""
         return np.array([self._states[n].left[0] if self._states[n].left else 0 for n in numbers.tolist()])
 
 

@@ -27,7 +27,15 @@ from csp.crystallography.normalizers import POLAR, position
 from csp.crystallography.wyckoff import GRID, crystal_systems, wyckoff_table
 from generators.space_group.mixtures import GaussianMixture, VonMisesMixture
 
-__all__ = ["FREE_CELL", "MAX_Z", "Architecture", "Cache", "SpaceGroupModel", "coordinates", "site_freedom"]
+__all__ = [
+    "FREE_CELL",
+    "MAX_Z",
+    "Cache",
+    "SpaceGroupArchitecture",
+    "SpaceGroupModel",
+    "coordinates",
+    "site_freedom",
+]
 
 MAX_NUMBER = 118
 MAX_Z = 64  # numbers of formula units that are told apart; more count as this many
@@ -53,7 +61,7 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class SpaceGroupArchitecture:
     """width, layers and heads of the trunk; components of a mixture for a coordinate and for the cell."""
 
     width: int = 160
@@ -67,12 +75,13 @@ class SpaceGroupModel(nn.Module):
     """The network: what goes in (`elements`, `condition`, `orbit`, `cell`, `site` make tokens), the `trunk`,
     and what comes out (`composition` and `groups`, `formula_units`, `letters`, `cells`, `axis`).
 
-    dropout: share of what each half of a layer adds that is left out while it is trained.
+    Args:
+        dropout: Share of what each half of a layer adds that is left out while it is trained.
     """
 
     features: Tensor
 
-    def __init__(self, a: Architecture, dropout: float = 0.0) -> None:
+    def __init__(self, a: SpaceGroupArchitecture, dropout: float = 0.0) -> None:
         super().__init__()
         self.architecture = a
         d = a.width
@@ -164,7 +173,8 @@ class SpaceGroupModel(nn.Module):
     def trunk(self, x: Tensor, mask: Tensor | None = None, past: Cache | None = None) -> tuple[Tensor, Cache]:
         """Tokens [B, L, d] after T past ones: outputs [B, L, d] and the cache of all T + L.
 
-        mask: bool [B, L, T + L], who sees whom; None: everyone everything.
+        Args:
+            mask: bool [B, L, T + L], which token attends to which; None: each to all.
         """
         cache: Cache = []
         for k, layer in enumerate(self.layers):
@@ -184,7 +194,9 @@ class SpaceGroupModel(nn.Module):
     def groups(self, elements: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
         """ln p of the 231 space groups [B, 231] (0 is none), and what `formula_units` needs [B, d].
 
-        elements: outputs of the element tokens [B, E, d]; count int [B, E].
+        Args:
+            elements: Outputs of the element tokens [B, E, d].
+            count: int [B, E].
         """
         there = (count > 0).float()[..., None]
         whole = (elements * there).sum(1) / there.sum(1).clamp(min=1.0)

@@ -16,23 +16,24 @@ from csp.crystallography.lattice import cell_from_parameters, minkowski_reduced
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.crystals import Crystals, ranges
 
-__all__ = ["Descriptions", "build", "empty", "starts"]
+__all__ = ["WyckoffRepresentation", "build_crystals", "empty", "starts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Descriptions:
+class WyckoffRepresentation:
     """B crystals with N elements and K orbits in all; concatenated, no padding.
 
-    group          int64 [B]
-    z              int64 [B]      formula units in the primitive cell
-    lattice        float32 [B, 6] a, b, c in Å and cosines of α, β, γ of the conventional cell
-    first_element  int64 [B + 1]  crystal b has the elements first_element[b]:first_element[b + 1]
-    number         int64 [N]      atomic numbers, in the order of electronegativity
-    count          int64 [N]      atoms in a formula unit, coprime
-    first_orbit    int64 [B + 1]  crystal b has the orbits first_orbit[b]:first_orbit[b + 1]
-    element        int64 [K]      place among the crystal's elements; ascending
-    position       int64 [K]      row of the Wyckoff table; ascending within an element
-    point          float32 [K, 3] free coordinates u of the position, in [0, 1); 0 where not free
+    Attributes:
+        group: int64 [B].
+        z: int64 [B], formula units in the primitive cell.
+        lattice: float32 [B, 6] a, b, c in Å and cosines of α, β, γ of the conventional cell.
+        first_element: int64 [B + 1], crystal b has the elements first_element[b]:first_element[b + 1].
+        number: int64 [N], atomic numbers, in the order of electronegativity.
+        count: int64 [N], atoms in a formula unit, coprime.
+        first_orbit: int64 [B + 1], crystal b has the orbits first_orbit[b]:first_orbit[b + 1].
+        element: int64 [K], place among the crystal's elements; ascending.
+        position: int64 [K], row of the Wyckoff table; ascending within an element.
+        point: float32 [K, 3] free coordinates u of the position, in [0, 1); 0 where not free.
     """
 
     group: Tensor
@@ -66,12 +67,12 @@ class Descriptions:
         size = wyckoff_table().n_atoms[self.position]
         return torch.zeros(len(self), dtype=torch.int64).index_add_(0, crystal, size)
 
-    def __getitem__(self, chosen: Tensor) -> Descriptions:
+    def __getitem__(self, chosen: Tensor) -> WyckoffRepresentation:
         """The chosen crystals: int64 [B'] or bool [B]."""
         chosen = chosen.nonzero().flatten() if chosen.dtype == torch.bool else chosen
         elements = ranges(self.first_element[chosen], self.n_elements[chosen])
         orbits = ranges(self.first_orbit[chosen], self.n_orbits[chosen])
-        return Descriptions(
+        return WyckoffRepresentation(
             self.group[chosen],
             self.z[chosen],
             self.lattice[chosen],
@@ -85,7 +86,7 @@ class Descriptions:
         )
 
     @classmethod
-    def cat(cls, parts: list[Descriptions]) -> Descriptions:
+    def cat(cls, parts: list[WyckoffRepresentation]) -> WyckoffRepresentation:
         """All crystals of the parts, in order; there is at least one part."""
         columns = {f.name: torch.cat([getattr(p, f.name) for p in parts]) for f in fields(cls)}
         columns["first_element"] = starts(torch.cat([p.n_elements for p in parts]))
@@ -98,7 +99,7 @@ def starts(lengths: Tensor) -> Tensor:
     return torch.cat([lengths.new_zeros(1), torch.cumsum(lengths, 0)])
 
 
-def build(d: Descriptions) -> Crystals:
+def build_crystals(d: WyckoffRepresentation) -> Crystals:
     """The crystals described: primitive Minkowski-reduced cells, float64, atoms orbit by orbit.
 
     Cells that do not exist (cosines that cannot meet) have NaN in them.
@@ -124,10 +125,10 @@ def build(d: Descriptions) -> Crystals:
     return Crystals(reduced, frac, numbers, starts(d.n_atoms)).wrapped()
 
 
-def empty() -> Descriptions:
+def empty() -> WyckoffRepresentation:
     """No crystals."""
     integers, none = torch.zeros(0, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    return Descriptions(
+    return WyckoffRepresentation(
         integers,
         integers,
         torch.zeros(0, 6),

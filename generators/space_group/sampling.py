@@ -1,7 +1,7 @@
-"""Drawing skeletons from the space-group model: each candidate with random numbers of its own.
+"""Drawing Wyckoff assignments from the space-group model: each candidate with random numbers of its own.
 
 They are drawn as a tree: candidates that agree so far share one row of the batch and of the cache of keys
-and values, and the leaves are the distinct skeletons.
+and values, and the leaves are the distinct assignments.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from csp.crystallography.wyckoff import wyckoff_table
 from generators.random_streams import Streams
 from generators.space_group.letters import Walks, begin
 from generators.space_group.model import MAX_Z, Cache, SpaceGroupModel
-from generators.space_group.representation import Descriptions, starts
+from generators.space_group.representation import WyckoffRepresentation, starts
 
-__all__ = ["AT_ONCE", "Drawn", "draw_skeletons", "joined", "joint"]
+__all__ = ["AT_ONCE", "Drawn", "draw_assignments", "joined", "joint"]
 
 AT_ONCE = 512  # rows of a batch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """U distinct skeletons and the candidates [B] that drew them.
+    """U distinct assignments and the candidates [B] that drew them.
 
-    skeletons  with unit cells and all points at 0, in the order in which candidates first drew them
-    log_p      float64 [U]  ln of the probability of the letters, given group and Z
-    which      int64 [B]    the skeleton of each candidate
+    Attributes:
+        assignments: With unit cells and all points at 0, in the order in which candidates first drew them.
+        log_p: float64 [U], ln of the probability of the letters, given group and Z.
+        which: int64 [B], the assignment of each candidate.
     """
 
-    skeletons: Descriptions
+    assignments: WyckoffRepresentation
     log_p: Tensor
     which: Tensor
 
@@ -60,7 +61,7 @@ def joint(
 
 
 @torch.no_grad()
-def draw_skeletons(
+def draw_assignments(
     model: SpaceGroupModel,
     numbers: tuple[int, ...],
     counts: tuple[int, ...],
@@ -69,7 +70,7 @@ def draw_skeletons(
     streams: Streams,
     temperature: float = 1.0,
 ) -> Drawn:
-    """A skeleton for each candidate, of space group [B] and formula units [B] in which there is one."""
+    """An assignment for each candidate, of space group [B] and formula units [B] in which there is one."""
     walks, keys, table = Walks(len(numbers)), model.keys(), wyckoff_table()
     number = torch.tensor(numbers)
     _, prefix_cache = model.trunk(model.elements(number[None], torch.tensor([counts])))
@@ -120,7 +121,7 @@ def draw_skeletons(
         parent, root, history, log_p = parent[going], root[going], history[going], log_p[going]
         state = state[going.numpy()]
         depth += 1
-    return _in_order_of_appearance(_skeletons(roots, leaves, numbers, counts), leaves, which)
+    return _in_order_of_appearance(_assignments(roots, leaves, numbers, counts), leaves, which)
 
 
 def _extended(model: SpaceGroupModel, token: Tensor, cache: Cache, parent: Tensor) -> tuple[Tensor, Cache]:
@@ -140,18 +141,18 @@ def joined(caches: list[Cache]) -> Cache:
     return [(torch.cat([k for k, _ in parts]), torch.cat([v for _, v in parts])) for parts in layers]
 
 
-def _skeletons(
+def _assignments(
     roots: Tensor,
     leaves: list[tuple[Tensor, Tensor, Tensor]],
     numbers: tuple[int, ...],
     counts: tuple[int, ...],
-) -> Descriptions:
+) -> WyckoffRepresentation:
     """The leaves as descriptions with unit cells."""
     root = torch.cat([r for r, _, _ in leaves])
     orbits = torch.cat([h.reshape(-1, 2) for _, h, _ in leaves])
     n_orbits = torch.cat([torch.full((len(h),), h.shape[1]) for _, h, _ in leaves])
     u, e = len(root), len(numbers)
-    return Descriptions(
+    return WyckoffRepresentation(
         roots[root, 0],
         roots[root, 1],
         torch.tensor([1.0, 1, 1, 0, 0, 0]).expand(u, 6),
@@ -166,11 +167,11 @@ def _skeletons(
 
 
 def _in_order_of_appearance(
-    skeletons: Descriptions, leaves: list[tuple[Tensor, Tensor, Tensor]], which: Tensor
+    assignments: WyckoffRepresentation, leaves: list[tuple[Tensor, Tensor, Tensor]], which: Tensor
 ) -> Drawn:
-    first = torch.full((len(skeletons),), len(which))
+    first = torch.full((len(assignments),), len(which))
     first = first.scatter_reduce(0, which, torch.arange(len(which)), "amin")
     order = first.argsort()
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order))
-    return Drawn(skeletons[order], torch.cat([p for _, _, p in leaves])[order], place[which])
+    return Drawn(assignments[order], torch.cat([p for _, _, p in leaves])[order], place[which])

@@ -1,45 +1,43 @@
-"""Described crystals as padded tensors, and the parameters of cells as the model counts them."""
+"""Described crystals as padded tensors, and what the model makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from csp.crystallography.lattice import cell_from_parameters
-from csp.crystallography.wyckoff import crystal_systems, wyckoff_table
+from csp.crystallography.wyckoff import wyckoff_table
 from csp.library.volume import VolumePrior
-from generators.space_group.dataset import Table
+from generators.space_group.cell_values import values_of
 from generators.space_group.letters import unpacked
-from generators.space_group.model import FREE_CELL, site_freedom
-from generators.space_group.representation import Descriptions
+from generators.space_group.model import SpaceGroupModel, site_freedom
+from generators.space_group.representation import WyckoffRepresentation
 
-__all__ = ["Batch", "batches", "expected_volumes", "lattice_of", "lengths", "values_of"]
-
-SORTED_AT_ONCE = 64  # batches among which crystals of like length are gathered
-_SYSTEM = torch.from_numpy(crystal_systems(np.arange(231)))
-_COSINES = torch.tensor([[0.0, 0, 0]] * 4 + [[0, 0, -0.5]] * 2 + [[0, 0, 0]], dtype=torch.float64)[_SYSTEM]
-_CENTRING = torch.linalg.det(wyckoff_table().to_primitive).round()
+__all__ = ["Batch", "attention_mask", "expected_volumes", "forward", "lengths", "prefix"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """B crystals of up to E elements, K orbits and F sites (orbits with freedom); number 0 pads.
 
-    number, count              int64 [B, E]
-    group, z                   int64 [B]
-    orbit_number, orbit_row    int64 [B, K]
-    turn_number, turn_left     int64 [B, K + 1]  whose turn is before each orbit, and at the end; atoms left
-    letter                     int64 [B, K]
-    allowed                    bool [B, K, 27]
-    cell                       float32 [B, 6]    as `values_of` gives it
-    site_number, site_row      int64 [B, F]
-    site_point                 float32 [B, F, 3]
-    site_free                  bool [B, F, 3]
+    Attributes:
+        number: int64 [B, E].
+        count: int64 [B, E].
+        group: int64 [B].
+        z: int64 [B].
+        orbit_number: int64 [B, K].
+        orbit_row: int64 [B, K].
+        turn_number: int64 [B, K + 1], whose turn is before each orbit, and at the end.
+        turn_left: int64 [B, K + 1], atoms of it left to place.
+        letter: int64 [B, K].
+        allowed: bool [B, K, 27].
+        cell: float32 [B, 6], as `values_of` gives it.
+        site_number: int64 [B, F].
+        site_row: int64 [B, F].
+        site_point: float32 [B, F, 3].
+        site_free: bool [B, F, 3].
     """
 
     number: Tensor
@@ -65,9 +63,14 @@ class Batch:
         return Batch(*(getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)))
 
     @classmethod
-    def of(cls, table: Table, expected: Tensor) -> Batch:
-        """expected: Å³ per atom [B], as `expected_volumes` gives them."""
-        d = table.descriptions
+    def of(cls, d: WyckoffRepresentation, allowed: Tensor, expected: Tensor) -> Batch:
+        """Crystals as the model reads them.
+
+        Args:
+            allowed: Letters that could have come at each orbit, as bits, int64 [K]
+                (`generators.space_group.letters`).
+            expected: Å³ per atom [B], as `expected_volumes` gives them.
+        """
 
         def padded(values: Tensor, row: Tensor, place: Tensor) -> Tensor:
             return _padded(values, row, place, len(d))
@@ -98,7 +101,7 @@ class Batch:
             pad(orbit_number, (0, 1)),
             turn_left,
             padded(wyckoff_table().letter[d.position], crystal, k),
-            padded(torch.from_numpy(unpacked(table.allowed.numpy())), crystal, k),
+            padded(torch.from_numpy(unpacked(allowed.numpy())), crystal, k),
             values_of(d.lattice.double(), d.group, d.n_atoms, expected).float(),
             padded(d.number[of_element][site], *at),
             padded(d.position[site], *at),
@@ -122,7 +125,7 @@ def _padded(values: Tensor, row: Tensor, place: Tensor, rows: int) -> Tensor:
     return result
 
 
-def lengths(d: Descriptions) -> Tensor:
+def lengths(d: WyckoffRepresentation) -> Tensor:
     """int64 [B]: tokens of each crystal, one for each element, orbit and site, and two."""
     crystal, k = _places(d.first_orbit)
     free = site_freedom(d.group[crystal], d.position, k == 0).any(1)
@@ -130,52 +133,55 @@ def lengths(d: Descriptions) -> Tensor:
     return d.n_elements + d.n_orbits + sites + 2
 
 
-def batches(length: Tensor, tokens: int, seed: int, epoch: int) -> Iterator[Tensor]:
-    """The crystals [b] of each batch of an epoch: every crystal once, those of like length together, at most
-    `tokens` tokens with the padding. A function of its arguments alone."""
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(length))
-    chosen = []
-    several = max(1, SORTED_AT_ONCE * tokens // max(1, int(length.double().mean())))
-    for begin in range(0, len(order), several):
-        part = order[begin : begin + several]
-        part = part[np.argsort(length.numpy()[part], kind="stable")]
-        own: list[int] = []
-        for k in part.tolist():
-            if own and (len(own) + 1) * int(length[k]) > tokens:
-                chosen.append(own)
-                own = []
-            own.append(k)
-        chosen.append(own)
-    for k in rng.permutation(len(chosen)).tolist():
-        yield torch.tensor(chosen[k])
-
-
-def expected_volumes(d: Descriptions, prior: VolumePrior) -> Tensor:
+def expected_volumes(d: WyckoffRepresentation, prior: VolumePrior) -> Tensor:
     """float64 [B]: Å³ per atom that the compositions make one expect."""
     at = _places(d.first_element)
     count = _padded(d.count, *at, len(d))
     return prior.volumes(_padded(d.number, *at, len(d)), count) / count.sum(1)
 
 
-def values_of(lattice: Tensor, group: Tensor, n_atoms: Tensor, expected: Tensor) -> Tensor:
-    """[B, 6]: ln of the volume per atom relative to the expected one, ln b/a, ln c/a, cosines of α, β, γ.
+def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Outputs of the element tokens [B, E, d], and of the others [B, 1 + K + F, d]: the token of the group,
+    the orbits, the cell and all sites but the last. The one before an orbit or a site predicts it."""
+    tokens = [prefix(model, batch)]
+    n_sites = batch.site_number.shape[1]
+    if n_sites:
+        tokens.append(
+            model.cell(batch.group, batch.cell, batch.site_number[:, 0], batch.site_row[:, 0])[:, None]
+        )
+        here, after = slice(0, n_sites - 1), slice(1, n_sites)
+        tokens.append(
+            model.site(
+                batch.site_number[:, here],
+                batch.site_row[:, here],
+                batch.site_point[:, here],
+                batch.site_number[:, after],
+                batch.site_row[:, after],
+            )
+        )
+    n_elements = batch.number.shape[1]
+    out, _ = model.trunk(torch.cat(tokens, 1), attention_mask(batch))
+    return out[:, :n_elements], out[:, n_elements:]
 
-    lattice: [B, 6], a, b, c in Å and the cosines, of the conventional cell; n_atoms [B] of the primitive one.
-    """
-    cell = cell_from_parameters(lattice[:, :3], lattice[:, 3:])
-    volume = torch.linalg.det(cell) / (_CENTRING[group] * n_atoms)
-    ratios = (lattice[:, 1:3] / lattice[:, :1]).log()
-    return torch.cat([(volume / expected).log()[:, None], ratios, lattice[:, 3:]], 1)
+
+def prefix(model: SpaceGroupModel, batch: Batch) -> Tensor:
+    """[B, E + 1 + K, d]: the tokens of the elements, the group and the orbits."""
+    turn, left = batch.turn_number, batch.turn_left
+    condition = model.condition(batch.group, batch.z, turn[:, 0], left[:, 0])
+    orbits = model.orbit(batch.orbit_number, batch.orbit_row, turn[:, 1:], left[:, 1:])
+    return torch.cat([model.elements(batch.number, batch.count), condition[:, None], orbits], 1)
 
 
-def lattice_of(values: Tensor, group: Tensor, n_atoms: Tensor, expected: Tensor) -> Tensor:
-    """[B, 6]: the reverse of `values_of`; what the group fixes is set. NaN where no such cell exists."""
-    free = FREE_CELL[group].bool()
-    values = values.double()
-    ratios = torch.where(free[:, 1:3], values[:, 1:3], 0.0).exp()
-    ratios = torch.cat([torch.ones_like(ratios[:, :1]), ratios], 1)
-    cosines = torch.where(free[:, 3:], values[:, 3:], _COSINES[group])
-    volume = values[:, 0].exp() * expected * n_atoms * _CENTRING[group]
-    unit = torch.linalg.det(cell_from_parameters(ratios, cosines))
-    return torch.cat([ratios * (volume / unit).pow(1 / 3)[:, None], cosines], 1)
+def attention_mask(batch: Batch) -> Tensor:
+    """bool [B, L, L]: elements see elements, everything else what is before it, nobody padding but itself."""
+    one = torch.ones(len(batch), 1, dtype=torch.bool, device=batch.group.device)
+    sites = batch.site_number > 0
+    there = [batch.number > 0, one, batch.orbit_number > 0]
+    if sites.shape[1]:
+        there += [one, sites[:, :-1]]
+    real = torch.cat(there, 1)
+    n, n_elements = real.shape[1], batch.number.shape[1]
+    before = torch.ones(n, n, dtype=torch.bool, device=real.device).tril()
+    before[:n_elements, :n_elements] = True
+    itself = torch.eye(n, dtype=torch.bool, device=real.device)
+    return (before & real[:, None, :]) | itself

@@ -24,9 +24,10 @@ Floats = NDArray[np.float64]
 class Assignments:
     """The ways to put a target's elements on places with ascending amounts.
 
-    elements  int [k]     the target's atomic numbers, sorted by (amount, atomic number)
-    orders    int [P, k]  which of them is in each place
-    complete  bool        False if there are more than `MAX_ASSIGNMENTS`
+    Attributes:
+        elements: int [k], the target's atomic numbers, sorted by (amount, atomic number).
+        orders: int [P, k], which of them is in each place.
+        complete: bool, False if there are more than `MAX_ASSIGNMENTS`.
     """
 
     elements: Ints
@@ -47,11 +48,12 @@ class Assignments:
 class Candidate:
     """A library entry with the target's elements in its places.
 
-    row        of the library: of the entries that are this prototype the one that says most for it
-    numbers    the target's atomic numbers by the places of the prototype, which take the place of …
-    replaced   … the entry's
-    n_entries  of the prototype
-    score      ln of the probability of this structure, of all that the library has
+    Attributes:
+        row: Of the library: of the entries that are this prototype the one with the largest weight.
+        numbers: The target's atomic numbers by the places of the prototype, which take the place of …
+        replaced: … the entry's.
+        n_entries: Of the prototype.
+        score: ln of the probability of this structure, of all that the library has.
     """
 
     row: int
@@ -61,19 +63,21 @@ class Candidate:
     score: float
 
 
-def candidates(prototypes: Prototypes, assignments: Assignments, evidence: Floats) -> Iterator[Candidate]:
+def candidates(prototypes: Prototypes, assignments: Assignments, similarity: Floats) -> Iterator[Candidate]:
     """All distinct structures, the most probable first.
 
-    evidence [n, P] is the logarithm of what each entry says for itself with each assignment. That for a
-    structure is the sum over the entries of its prototype and over the assignments that its symmetry makes
-    the same. Ties come in the order of the library.
+    The weight of a structure is the sum over the entries of its prototype and over the assignments that its
+    symmetry makes the same. Ties come in the order of the library.
+
+    Args:
+        similarity: ln of the weight of each entry with each assignment, [n, P].
     """
     n_prototypes = len(prototypes)
     if n_prototypes == 0:
         return
     members = np.argsort(prototypes.number, kind="stable")
     bounds = np.searchsorted(prototypes.number[members], np.arange(n_prototypes + 1))
-    total = np.logaddexp.reduceat(evidence[members], bounds[:-1], axis=0)  # [m, P]
+    total = np.logaddexp.reduceat(similarity[members], bounds[:-1], axis=0)  # [m, P]
     equivalent = _Equivalent(assignments.orders)
     distinct = np.ones(total.shape, bool)
     summed = total.copy()
@@ -91,7 +95,7 @@ def candidates(prototypes: Prototypes, assignments: Assignments, evidence: Float
         p, a = divmod(place, total.shape[1])
         same = np.unique(equivalent.under(prototypes.symmetry[p])[:, a])
         entries = members[bounds[p] : bounds[p + 1]]
-        best, way = np.unravel_index(evidence[np.ix_(entries, same)].argmax(), (len(entries), len(same)))
+        best, way = np.unravel_index(similarity[np.ix_(entries, same)].argmax(), (len(entries), len(same)))
         yield Candidate(
             row=int(prototypes.rows[entries[best]]),
             numbers=tuple(assignments.elements[assignments.orders[same[way]]].tolist()),

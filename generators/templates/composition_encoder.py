@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from csp.training.cards import ModelCard, load_weights
 from generators.templates.pettifor import pettifor_scale
 
-__all__ = ["Architecture", "CompositionEncoder"]
+__all__ = ["CompositionEncoder", "EncoderArchitecture"]
 
 MAX_Z = 118
 N_FEATURES = 5  # of an entry, see `generators.templates.entry_features`
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
-    """width, layers and heads of the attention; with no layers the places know nothing of each other.
+class EncoderArchitecture:
+    """Sizes of the encoder; with no layers the places know nothing of each other.
 
-    whole, place  sizes of the vectors of a composition and of each of its places
+    Attributes:
+        width: Of the attention.
+        layers: Of the attention.
+        heads: Of the attention.
+        whole: Size of the vector of a composition.
+        place: Size of the vectors of its places.
     """
 
     width: int = 96
@@ -42,7 +49,7 @@ class CompositionEncoder(nn.Module):
     so that a far entry still counts a little, and many far ones are the frequency of their structure.
     """
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: EncoderArchitecture) -> None:
         super().__init__()
         self.architecture = a
         self.element = nn.Embedding(MAX_Z + 1, a.width)
@@ -92,6 +99,14 @@ class CompositionEncoder(nn.Module):
         squared = f[:, None] + g.clamp(min=0.0)
         tail = self.log_tail.exp()
         return -tail * torch.log1p(squared / tail)
+
+
+def load_encoder(path: Path) -> tuple[CompositionEncoder, ModelCard]:
+    """The metric in a weights file, on the CPU; see `csp.training.cards.load_weights`."""
+    weights, card = load_weights(path)
+    encoder = CompositionEncoder(EncoderArchitecture(**card.architecture))
+    encoder.load_state_dict(weights)
+    return encoder.eval(), card
 
 
 def _near_on_the_scale(width: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""How much the structure of a library entry says, whatever its chemistry.
+"""How much the structure of a library entry counts, whatever its chemistry.
 
 Many entries are metastable: one of twenty polymorphs, of unusual density, in a huge cell. A library need
-not tell which; these features of an entry do, and their weights are learned with the metric.
+not mark which; these features of an entry do, and their weights are learned with the metric.
 """
 
 from __future__ import annotations

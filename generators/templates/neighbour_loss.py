@@ -23,15 +23,16 @@ __all__ = ["Ratio", "anonymous_compositions", "neighbour_loss", "ratios"]
 class Ratio:
     """The n entries of one anonymous composition as training takes them.
 
-    elements     int [n, k]    atomic numbers by the places of the prototype
-    counts       int [k]
-    prototype    int [n]
-    orders       int [P, k]    exchanges of equal places
-    symmetric    bool [m, P]   the orders that leave a prototype as it is
-    composition  int [n]       number of the composition in `names`
-    names        list          see `csp.training.splits.composition_name`
-    answer       float [n]     how sure this entry is the answer for its composition, 0 … 1
-    features     float [n, F]  see `generators.templates.entry_features`
+    Attributes:
+        elements: int [n, k], atomic numbers by the places of the prototype.
+        counts: int [k].
+        prototype: int [n].
+        orders: int [P, k], exchanges of equal places.
+        symmetric: bool [m, P], the orders that leave a prototype as it is.
+        composition: int [n], number of the composition in `names`.
+        names: list, see `csp.training.splits.composition_name`.
+        ground_truth: float [n], probability that this entry is the ground truth of its composition.
+        features: float [n, F], see `generators.templates.entry_features`.
     """
 
     elements: Tensor
@@ -41,7 +42,7 @@ class Ratio:
     symmetric: Tensor
     composition: Tensor
     names: list[str]
-    answer: Tensor
+    ground_truth: Tensor
     features: Tensor
 
     def __len__(self) -> int:
@@ -57,7 +58,7 @@ class Ratio:
             self.symmetric,
             self.composition[rows],
             self.names,
-            self.answer[rows],
+            self.ground_truth[rows],
             self.features[rows],
         )
 
@@ -70,7 +71,7 @@ class Ratio:
             self.symmetric.to(device),
             self.composition.to(device),
             self.names,
-            self.answer.to(device),
+            self.ground_truth.to(device),
             self.features.to(device),
         )
 
@@ -92,8 +93,11 @@ def ratios(
 ) -> Iterator[Ratio]:
     """The anonymous compositions with at least two compositions, ready for training.
 
-    energies: eV/atom of entries by id. Of a composition with known energies the lowest is the answer,
-    of one without each entry is it with the same probability.
+    Of a composition with known energies the lowest is the ground truth, of one without each entry is it with
+    the same probability.
+
+    Args:
+        energies: eV/atom of entries by id.
     """
     for ratio in anonymous:
         prototypes = index.of(ratio)
@@ -110,7 +114,7 @@ def ratios(
             torch.from_numpy(_symmetric(prototypes, orders)),
             torch.from_numpy(composition.reshape(-1)),
             names.tolist(),
-            torch.from_numpy(_answers(composition.reshape(-1), energy)),
+            torch.from_numpy(_ground_truth(composition.reshape(-1), energy)),
             features(library, prototypes, ratio, volume),
         )
 
@@ -125,7 +129,8 @@ def neighbour_loss(
     of another composition, in each order of its places, is a neighbour with a probability proportional to
     e^s; the probability of a prototype is the sum over its entries and over its symmetry.
 
-    vectors: the encoder's, of the queries and of the entries.
+    Args:
+        vectors: The encoder's, of the queries and of the entries.
     """
     s = encoder.compare(vectors[0], vectors[1], entries.orders) + entries.features @ encoder.evidence
     own = queries.composition[:, None] == entries.composition  # [Q, N]
@@ -147,8 +152,8 @@ def _symmetric(prototypes: Prototypes, orders: np.ndarray) -> np.ndarray:
     return found
 
 
-def _answers(composition: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """float32 [n]: the share of each entry in being the answer for its composition."""
+def _ground_truth(composition: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """float32 [n]: the probability that each entry is the ground truth of its composition."""
     n = int(composition.max()) + 1
     lowest = np.full(n, np.inf)
     np.minimum.at(lowest, composition, energy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 __all__ = ["pettifor_scale"]
@@ -13,12 +14,6 @@ Am Cm Bk Cf Es Fm Md No Lr Sc Zr Hf Ti Ta Nb V Cr Mo W Re Tc Os Ru Ir Rh Pt Pd A
 Hg Be Al Ga In Tl Pb Sn Ge Si B C N P As Sb Bi Po Te Se S O At I Br Cl F H
 """
 
-ATOMIC_NUMBERS = """
-H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr Rb Sr Y Zr
-Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Hf Ta W Re Os Ir
-Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr
-"""
-
 
 def pettifor_scale() -> NDArray[np.float64]:
     """float64 [119]: place of each atomic number on the modified Pettifor scale.
@@ -27,9 +22,8 @@ def pettifor_scale() -> NDArray[np.float64]:
     neighbours replace each other most often in known crystals. The scale ends at Lr; what is beyond
     takes the place of its lighter congener, 32 places back in the periodic table.
     """
-    atomic_number = {symbol: z for z, symbol in enumerate(ATOMIC_NUMBERS.split(), start=1)}
     places = np.full(119, np.nan)
     for place, symbol in enumerate(MODIFIED_PETTIFOR.split()):
-        places[atomic_number[symbol]] = place
+        places[atomic_numbers[symbol]] = place
     places[104:] = places[72:87]
     return places

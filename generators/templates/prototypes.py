@@ -22,7 +22,7 @@ from csp.crystals import Crystals
 from csp.files import keep_arrays
 from csp.library.library import Library
 
-__all__ = ["PrototypeIndex", "Prototypes", "clustered", "equal_places", "shells"]
+__all__ = ["PrototypeIndex", "Prototypes", "clustered", "equal_places", "radial_counts"]
 
 VERSION = 1  # of the fingerprint and the clustering; clusters in the cache are of one version
 RADII = torch.linspace(0.6, 1.35, 8, dtype=torch.float64)  # (V/N)^(1/3)
@@ -35,10 +35,10 @@ MAX_PERMUTATIONS = 120  # of places with equal amounts; more than five keep the 
 CRYSTALS_AT_ONCE = 256
 
 Ints = NDArray[np.int64]
-Shells = NDArray[np.float32]
+RadialCounts = NDArray[np.float32]
 
 
-def shells(crystals: Crystals, n_places: int) -> Tensor:
+def radial_counts(crystals: Crystals, n_places: int) -> Tensor:
     """float [B, k, k, R]: neighbours of one kind that an atom of another has within `RADII`, on average.
 
     The "atomic number" of an atom is here the number of its kind, 0 … n_places − 1. Lengths are in
@@ -61,10 +61,11 @@ def shells(crystals: Crystals, n_places: int) -> Tensor:
 class Prototypes:
     """The n entries of one anonymous composition, and the m structures that they are.
 
-    rows      int [n]           of the library
-    elements  int [n, k]        atomic numbers, by the places of the prototype; amounts ascend
-    number    int [n]           prototype of each entry, 0 … m − 1
-    symmetry  m × int [g, k]    the orders of the places that leave a prototype as it is
+    Attributes:
+        rows: int [n], of the library.
+        elements: int [n, k], atomic numbers, by the places of the prototype; amounts ascend.
+        number: int [n], prototype of each entry, 0 … m − 1.
+        symmetry: m × int [g, k], the orders of the places that leave a prototype as it is.
     """
 
     rows: Ints
@@ -94,7 +95,11 @@ class PrototypeIndex:
     """
 
     def __init__(self, library: Library, cache: Path | None = None) -> None:
-        """cache: the folder to keep clusters in; None: the user's cache folder."""
+        """Nothing is clustered before it is asked for.
+
+        Args:
+            cache: The folder to keep clusters in; None: the user's cache folder.
+        """
         from platformdirs import user_cache_path
 
         self._library, self._whole = library, library.whole
@@ -154,24 +159,24 @@ class _Leaders:
     """The first entries of the prototypes of one space group."""
 
     def __init__(self) -> None:
-        self._shells: Shells = np.zeros((0, 0, 0, 0), np.float32)
+        self._counts: RadialCounts = np.zeros((0, 0, 0, 0), np.float32)
         self._numbers: list[int] = []
 
-    def add(self, own: Shells, number: int) -> None:
+    def add(self, own: RadialCounts, number: int) -> None:
         n = len(self._numbers)
-        if n == len(self._shells):
+        if n == len(self._counts):
             grown = np.zeros((max(8, 2 * n), *own.shape), np.float32)
-            grown[:n] = self._shells[:n] if n else 0.0
-            self._shells = grown
-        self._shells[n] = own
+            grown[:n] = self._counts[:n] if n else 0.0
+            self._counts = grown
+        self._counts[n] = own
         self._numbers.append(number)
 
-    def first_like(self, ways: Shells) -> tuple[int, int] | None:
+    def first_like(self, ways: RadialCounts) -> tuple[int, int] | None:
         """The first prototype that an entry is in one of the orders [P, k, k, R] of its places, and the
         order; the nearest order of that prototype."""
         if not self._numbers:
             return None
-        known = self._shells[: len(self._numbers)]
+        known = self._counts[: len(self._numbers)]
         differences = np.stack([_differences(known, way) for way in ways], 1)  # [L, P]
         like = (differences < SAME_PROTOTYPE).any(1)
         if not like.any():
@@ -180,7 +185,7 @@ class _Leaders:
         return self._numbers[leader], int(differences[leader].argmin())
 
 
-def _differences(known: Shells, own: Shells) -> NDArray[np.float32]:
+def _differences(known: RadialCounts, own: RadialCounts) -> NDArray[np.float32]:
     """[L]: over the pairs of kinds, the largest mean difference of the shells [L, k, k, R] and [k, k, R],
     relative to their mean (plus one half, for pairs that are nowhere near)."""
     difference = np.abs(known - own).mean(-1)
@@ -188,13 +193,13 @@ def _differences(known: Shells, own: Shells) -> NDArray[np.float32]:
     return (difference / (mean + 0.5)).max((1, 2))
 
 
-def _parts(library: Library, rows: Ints, elements: Ints) -> Iterator[tuple[int, Shells]]:
+def _parts(library: Library, rows: Ints, elements: Ints) -> Iterator[tuple[int, RadialCounts]]:
     """Runs of rows with their shells, the elements in their order being the kinds."""
     for start in range(0, len(rows), CRYSTALS_AT_ONCE):
         part = slice(start, start + CRYSTALS_AT_ONCE)
         crystals = library.crystals(rows[part]).to(dtype=torch.float32)
         kind = (crystals.numbers[:, None] == torch.from_numpy(elements[part])[crystals.batch]).int().argmax(1)
-        yield start, shells(replace(crystals, numbers=kind), elements.shape[1]).numpy()
+        yield start, radial_counts(replace(crystals, numbers=kind), elements.shape[1]).numpy()
 
 
 def _write(path: Path, found: Prototypes) -> None:

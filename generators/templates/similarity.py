@@ -1,4 +1,4 @@
-"""What library entries say for themselves under a learned metric."""
+"""How alike library entries and a target are under a learned metric."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
-from csp.training.cards import load_encoder
 from generators.templates.assignments import Assignments
+from generators.templates.composition_encoder import load_encoder
 from generators.templates.entry_features import features
 from generators.templates.pettifor import pettifor_scale
 from generators.templates.prototypes import Prototypes
 
-__all__ = ["LearnedEvidence"]
+__all__ = ["LearnedSimilarity"]
 
 ENTRIES_AT_ONCE = 4096
 
 
-class LearnedEvidence:
+class LearnedSimilarity:
     """The kernel of the metric between the target and each entry, and the entry's own features.
 
     Elements that the metric never met, of the target or of entries, are taken as the nearest on the
@@ -46,12 +46,12 @@ class LearnedEvidence:
             return np.zeros((0, len(assignments.orders)))
         query = self._vectors(assignments.elements[None], target.anonymous)
         entries = self._vectors(prototypes.elements, target.anonymous)
-        said = self._encoder.compare(query, entries, torch.from_numpy(assignments.orders))[0]  # [P, n]
+        kernel = self._encoder.compare(query, entries, torch.from_numpy(assignments.orders))[0]  # [P, n]
         own = features(self._library, prototypes, target.anonymous, self._volume) @ self._encoder.evidence
-        return (said + own).T.double().numpy()
+        return (kernel + own).T.double().numpy()
 
     def remark(self, target: Target) -> str:
-        """What to say of elements that the metric does not know; "" if it knows all."""
+        """A note on elements that the metric does not know; "" if it knows all."""
         symbol, other = chemical_symbols, self._stand_in
         return "".join(
             f"; {symbol[z]} is not known to the metric, taken as {symbol[other[z]]}"

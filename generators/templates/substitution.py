@@ -20,30 +20,30 @@ from csp.target import Target
 from generators.templates.assignments import MAX_ASSIGNMENTS, Assignments, Candidate, candidates
 from generators.templates.prototypes import PrototypeIndex, Prototypes
 
-__all__ = ["Evidence", "Substitution"]
+__all__ = ["Similarity", "Substitution"]
 
 SYMPREC = 0.05  # Å, as in the libraries' own space groups
 
-Evidence = Callable[[Target, Prototypes, Assignments], NDArray[np.float64]]
-"""What the entries of the target's anonymous composition say for themselves with each assignment, [n, P]."""
+Similarity = Callable[[Target, Prototypes, Assignments], NDArray[np.float64]]
+"""ln of the weight of each entry of the target's anonymous composition with each assignment, [n, P]."""
 
 
 class Substitution:
     """Proposes the entries of the target's anonymous composition with its elements in their places.
 
-    Ranked by `evidence`, each structure once. The primitive cell of an entry, made exactly symmetric, is
+    Ranked by `similarity`, each structure once. The primitive cell of an entry, made exactly symmetric, is
     scaled by the ratio of the volumes that the prior predicts for the two compositions; that of an entry whose
     elements stand in for others gets the volume predicted. Deterministic: the seed plays no role.
     """
 
     def __init__(
-        self, name: str, library: Library, index: PrototypeIndex, volume: VolumePrior, evidence: Evidence
+        self, name: str, library: Library, index: PrototypeIndex, volume: VolumePrior, similarity: Similarity
     ) -> None:
         self._name = name
         self._library = library
         self._index = index
         self._volume = volume
-        self._evidence = evidence
+        self._similarity = similarity
         self._rankings: dict[Target, _Ranking] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0, remark: str = "") -> Proposals:
@@ -74,9 +74,9 @@ class Substitution:
             return _Ranking(iter(()), "no_library_entry_of_this_ratio")
         assignments = Assignments.of(target)
         prototypes = prototypes.among(self._allowed(target, prototypes.rows))
-        evidence = self._evidence(target, prototypes, assignments)
+        similarity = self._similarity(target, prototypes, assignments)
         end = "exhausted" if assignments.complete else f"more_than_{MAX_ASSIGNMENTS}_assignments"
-        return _Ranking(candidates(prototypes, assignments, evidence), end)
+        return _Ranking(candidates(prototypes, assignments, similarity), end)
 
     def _allowed(self, target: Target, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool: entries with a space group and a primitive cell that the target allows."""

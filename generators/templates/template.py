@@ -15,7 +15,7 @@ from csp.training.cards import shipped
 from generators.templates.assignments import Assignments
 from generators.templates.charge_balance import like_charges
 from generators.templates.prototypes import PrototypeIndex, Prototypes
-from generators.templates.similarity import LearnedEvidence
+from generators.templates.similarity import LearnedSimilarity
 from generators.templates.substitution import Substitution
 
 __all__ = ["TemplateGenerator"]
@@ -23,7 +23,7 @@ __all__ = ["TemplateGenerator"]
 LIKE_CHARGES = 0.5
 """Added to ln p of an entry whose elements and those that replace them balance with like charges. Of 0, 1/4,
 1/2, 1 and 2 the likeliest on 600 held-out compositions, by 0.02 of the mean ln p against none: a substitution
-that was mined seldom changes the charge, and the answers' places hardly move."""
+that was mined seldom changes the charge, and the ground truths' places hardly move."""
 
 
 class TemplateGenerator:
@@ -38,16 +38,22 @@ class TemplateGenerator:
     name = "template"
 
     def __init__(self, library: Library, volume: VolumePrior, weights: Path | None = None) -> None:
-        """weights: substitutions mined elsewhere; None: those that ship."""
-        self._substitutions = LearnedEvidence(library, volume, weights or shipped(self.name))
-        self._substitution = Substitution(self.name, library, PrototypeIndex(library), volume, self._evidence)
+        """Read what was mined.
+
+        Args:
+            weights: Substitutions mined elsewhere; None: those that ship.
+        """
+        self._substitutions = LearnedSimilarity(library, volume, weights or shipped(self.name))
+        self._substitution = Substitution(
+            self.name, library, PrototypeIndex(library), volume, self._similarity
+        )
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         """See `csp.protocols.Generator`. `score` is ln p; `why` says which elements were never mined."""
         remark = self._substitutions.remark(target)
         return self._substitution.propose(target, n, seed=seed, start=start, remark=remark)
 
-    def _evidence(
+    def _similarity(
         self, target: Target, prototypes: Prototypes, assignments: Assignments
     ) -> NDArray[np.float64]:
         placed = assignments.elements[assignments.orders]

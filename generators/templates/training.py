@@ -1,53 +1,49 @@
 """Training of the metric between compositions: resumable to the step, on one CPU core or a GPU.
 
-Imports torch, numpy and pyarrow only.
+Imports torch, numpy, pyarrow and ASE only.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
 from csp.errors import InputError
+from csp.library.energies import read_energies
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.report.record import versions
 from csp.training import checkpoints
-from csp.training.cards import Card, export
-from csp.training.schedule import learning_rate
+from csp.training.cards import ModelCard, code_version, write_model
+from csp.training.loop import Row, TrainingRecipe, run
 from csp.training.splits import FOLDS, HELD_OUT, VALIDATION, composition_name, fold, hashed
-from generators.templates.composition_encoder import Architecture, CompositionEncoder
+from generators.templates.composition_encoder import CompositionEncoder, EncoderArchitecture
 from generators.templates.neighbour_loss import Ratio, anonymous_compositions, neighbour_loss, ratios
 from generators.templates.prototypes import PrototypeIndex
 
-__all__ = ["ARCHITECTURES", "Recipe", "mean_loss", "train", "train_on_library"]
+__all__ = ["ARCHITECTURES", "MetricRecipe", "mean_loss", "train_encoder", "train_on_library"]
 
 ARCHITECTURES = {
-    "metric_learning": Architecture(width=64, layers=2),
-    "template": Architecture(width=64, layers=0),  # substitutions, whatever else is in the composition
+    "metric_learning": EncoderArchitecture(width=64, layers=2),
+    "template": EncoderArchitecture(width=64, layers=0),  # substitutions, whatever else is in the composition
 }
 MIN_ENTRIES = 34  # of an anonymous composition that is trained on; 85 % of the library have more
 PAIRS_AT_ONCE = 6_000_000  # query × order × entry
 
 
-@dataclass(frozen=True, slots=True)
-class Recipe:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricRecipe(TrainingRecipe):
     """Everything that decides the course of a training beside its data; saved with what it made.
 
-    entries  of a step, from as many anonymous compositions as it takes
-    spread   an anonymous composition of n entries is drawn with a probability proportional to n^spread
-    decay    fraction of the steps over which the learning rate falls to zero, as a cosine
-    ema      decay per step of the averaged weights, which are the ones shipped
+    Attributes:
+        entries: Of a step, from as many anonymous compositions as it takes.
+        spread: An anonymous composition of n entries is drawn with a probability proportional to n^spread.
     """
 
     steps: int = 1000
@@ -58,11 +54,7 @@ class Recipe:
     decay: float = 0.5
     weight_decay: float = 0.01
     ema: float = 0.995
-    seed: int = 0
-    architecture: Architecture = ARCHITECTURES["metric_learning"]
-
-    def learning_rate(self, step: int) -> float:
-        return learning_rate(step, steps=self.steps, peak=self.lr, warmup=self.warmup, decay=self.decay)
+    architecture: EncoderArchitecture = ARCHITECTURES["metric_learning"]
 
 
 def train_on_library(
@@ -72,15 +64,20 @@ def train_on_library(
     out: Path,
     *,
     exclude: set[str],
-    recipe: Recipe,
+    recipe: MetricRecipe,
     device: torch.device,
     stop_after_minutes: float = math.inf,
-) -> Card:
+    log: Callable[[Row], None] = lambda row: None,
+) -> ModelCard:
     """Train on a library file, or go on, and export what there is to `out`/`name`.safetensors.
 
-    energies: Parquet table (material_id, formation_energy in eV/atom). exclude: compositions, as
-    `csp.training.splits.composition_name` writes them, of which nothing is used. Nor is anything used of the
-    held-out fold; the validation fold is only validated on, each composition of it among all others.
+    Nothing is used of the held-out fold; the validation fold is only validated on, each composition of it
+    among all others.
+
+    Args:
+        energies: Parquet table (material_id, formation_energy in eV/atom).
+        exclude: Compositions, as `csp.training.splits.composition_name` writes them, that are not used.
+        log: Gets each line of `log.jsonl`.
     """
     library = Library.open(structures)
     rows = library.all_rows()
@@ -88,7 +85,7 @@ def train_on_library(
     names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
     hidden = np.array([name in exclude or fold(name) == HELD_OUT for name in names])
     library = library.hiding(rows[hidden])
-    known = _energies(energies) if energies is not None else {}
+    known = read_energies(energies) if energies is not None else {}
     anonymous = anonymous_compositions(library, MIN_ENTRIES)
     data = list(ratios(library, PrototypeIndex(library), known, anonymous, VolumePrior.load()))
     validation, training = [], []
@@ -97,15 +94,20 @@ def train_on_library(
         validation.append(ratio.take(chosen.nonzero().flatten()))
         training.append(ratio.take((~chosen).nonzero().flatten()))
     sizeable = [ratio for ratio in training if len(ratio) > 1]
-    encoder, step = train(recipe, sizeable, out, device=device, stop_after_minutes=stop_after_minutes)
+    encoder, step = train_encoder(
+        recipe, sizeable, out, device=device, stop_after_minutes=stop_after_minutes, log=log
+    )
     seen = {hashed(ratio.names[c]) for ratio in sizeable for c in ratio.composition.unique().tolist()}
     elements = {z for ratio in sizeable for z in ratio.elements.unique().tolist()}
-    return export(
-        encoder.cpu(),
+    encoder = encoder.cpu()
+    return write_model(
         out / f"{name}.safetensors",
+        ModelCard,
+        encoder.state_dict(),
+        architecture=asdict(encoder.architecture),
         property="nearness of compositions that crystallise alike",
         seen=seen,
-        elements=elements,
+        elements=sorted(elements),
         recipe=asdict(recipe) | {"done": step},
         metrics={"validation_log_loss": round(mean_loss(encoder, validation, training), 4)},
         data=[
@@ -114,78 +116,56 @@ def train_on_library(
         ],
         split=f"fold {HELD_OUT} of {FOLDS} held out, fold {VALIDATION} for validation (csp.training.splits)",
         licence="Weights Apache-2.0; data of the Materials Project, CC BY 4.0",
-        code_version=versions().get("csp-engine", ""),
+        code_version=code_version(),
     )
 
 
-def _energies(path: Path) -> dict[str, float]:
-    """eV/atom of formation by id."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path, columns=["material_id", "formation_energy"])
-    return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))
-
-
-def train(
-    recipe: Recipe,
+def train_encoder(
+    recipe: MetricRecipe,
     data: Sequence[Ratio],
     out: Path,
     *,
     device: torch.device,
     minutes_between_checkpoints: float = 2.0,
     stop_after_minutes: float = math.inf,
+    log: Callable[[Row], None] = lambda row: None,
 ) -> tuple[CompositionEncoder, int]:
-    """Train to the end of the recipe, or until told to stop; returns the averaged encoder and the steps done.
+    """Train to the end of the recipe, or for a time; returns the averaged encoder and the steps done.
 
     Goes on from the checkpoint in `out` as if never interrupted. Each entry of a step is a query, with
-    the weight of its being the answer, among the others of its anonymous composition.
+    the probability that it is the ground truth as its weight, among the others of its anonymous composition.
     """
     torch.manual_seed(recipe.seed)
     model = CompositionEncoder(recipe.architecture).to(device)
     average = copy.deepcopy(model)
     optimiser = torch.optim.AdamW(model.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay)
-    weights = checkpoints.Weights(model, average, optimiser)
-    step = _resumed(out, weights, recipe)
-    out.mkdir(parents=True, exist_ok=True)
-    started = saved = time.monotonic()
-    running = math.nan
-    with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-        while step < recipe.steps and time.monotonic() - started < 60.0 * stop_after_minutes:
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate(step)
-            loss = _batch_loss(model, _batch(recipe, data, step))
-            optimiser.zero_grad()
-            loss.backward()
-            clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
-            step += 1
-            weights.follow(min(recipe.ema, step / (step + 10.0)))
-            value = float(loss.detach())
-            running = value if math.isnan(running) else 0.98 * running + 0.02 * value
-            if step % 50 == 0 or step == recipe.steps:
-                log.write(json.dumps({"step": step, "loss": round(running, 4)}) + "\n")
-                log.flush()
-            if time.monotonic() - saved > 60.0 * minutes_between_checkpoints:
-                checkpoints.save(out, weights, step, {"recipe": asdict(recipe)})
-                saved = time.monotonic()
-    checkpoints.save(out, weights, step, {"recipe": asdict(recipe)})
-    return average.eval(), step
-
-
-def _resumed(out: Path, weights: checkpoints.Weights, recipe: Recipe) -> int:
-    """The step to go on from, the newest checkpoint put into the weights. InputError for another recipe."""
+    state = checkpoints.TrainingState(model, average, optimiser)
     about = checkpoints.read(out)
-    if about is None:
-        return 0
-    if about["recipe"] != json.loads(json.dumps(asdict(recipe))):
-        raise InputError(f"The training in {out} has another recipe; choose another folder.")
-    checkpoints.restore(out, weights)
-    return int(about["step"])
+    if about is not None:
+        if checkpoints.differs(about["recipe"], asdict(recipe)):
+            raise InputError(f"The training in {out} has another recipe; choose another folder.")
+        checkpoints.restore(out, state)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        found = _batch_loss(model, _batch(recipe, data, step))
+        return found, {"loss": found}
+
+    run(
+        state,
+        recipe,
+        loss,
+        out,
+        about=lambda: {"recipe": asdict(recipe)},
+        minutes_between_checkpoints=minutes_between_checkpoints,
+        stop_after_minutes=stop_after_minutes,
+        log=log,
+    )
+    return average.eval(), state.step
 
 
 @torch.no_grad()
 def mean_loss(encoder: CompositionEncoder, queries: Sequence[Ratio], entries: Sequence[Ratio]) -> float:
-    """Mean −ln p of the answers among all entries of their ratio, over those with any neighbour."""
+    """Mean −ln p of the ground truths among all entries of their ratio, over those with any neighbour."""
     total = weight = 0.0
     for asked, known in zip(queries, entries, strict=True):
         if len(asked) == 0 or len(known) == 0:
@@ -197,12 +177,12 @@ def mean_loss(encoder: CompositionEncoder, queries: Sequence[Ratio], entries: Se
             own = encoder(some.elements, some.counts.expand_as(some.elements))
             loss = neighbour_loss(encoder, some, known, (own, vectors))
             found = loss.isfinite()
-            total += float((loss * some.answer)[found].sum())
-            weight += float(some.answer[found].sum())
+            total += float((loss * some.ground_truth)[found].sum())
+            weight += float(some.ground_truth[found].sum())
     return total / max(weight, 1e-9)
 
 
-def _batch(recipe: Recipe, data: Sequence[Ratio], step: int) -> list[Ratio]:
+def _batch(recipe: MetricRecipe, data: Sequence[Ratio], step: int) -> list[Ratio]:
     """Entries of some anonymous compositions, a function of the step alone."""
     random = np.random.default_rng((recipe.seed, step))
     sizes = np.array([len(ratio) for ratio in data], np.float64)
@@ -235,6 +215,6 @@ def _batch_loss(model: CompositionEncoder, batch: Sequence[Ratio]) -> Tensor:
         vectors = (whole[part], place[part, :k])
         each = neighbour_loss(model, there, there, (vectors, vectors))
         found = each.isfinite()
-        loss = loss + (each * there.answer)[found].sum()
-        weight = weight + there.answer[found].sum()
+        loss = loss + (each * there.ground_truth)[found].sum()
+        weight = weight + there.ground_truth[found].sum()
     return loss / weight.clamp(min=1.0)

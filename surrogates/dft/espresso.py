@@ -24,12 +24,14 @@ SECTION = "espresso"  # of ASE's configuration file
 class EspressoSettings:
     """Settings of pw.x.
 
-    cutoff, density_cutoff  Ry, of waves and of the density: the highest that SSSP asks for
-    kspacing                Å⁻¹, with the 2π
-    width                   Ry, of the cold smearing (Marzari et al., PRL 82, 3296, 1999), whose energy is
-                            that of zero width to the third order
-    time_limit              s for each try
-    max_atoms               largest cell to choose for a label
+    Attributes:
+        cutoff: Ry, of waves: the highest that SSSP asks for.
+        density_cutoff: Ry, of the density: the highest that SSSP asks for.
+        kspacing: Å⁻¹, with the 2π.
+        width: Ry, of the cold smearing (Marzari et al., PRL 82, 3296, 1999), whose energy is that of zero
+            width to the third order.
+        time_limit: s for each try.
+        max_atoms: Largest cell to choose for a label.
     """
 
     cutoff: float = 90.0
@@ -44,7 +46,9 @@ class Espresso(External):
     """Plane-wave single points by pw.x (Giannozzi et al., J. Phys.: Condens. Matter 29, 465901, 2017).
 
     The functional is the one that the pseudopotentials were made for, PBE for SSSP's. Without spin.
-    Raises MissingError where ASE's configuration has no section of it, or what that names is not there.
+
+    Raises:
+        MissingError: ASE's configuration has no section of it, or what that names is not there.
     """
 
     name = "espresso"
@@ -130,8 +134,8 @@ def read_output(path: Path, why: str) -> str:
         return "failed: there is no total energy"
     results = read(path, format="espresso-out").calc.results
     version = re.search(r"Program PWSCF\s*v\.(\S+)", text)
-    told = version.group(1) if version else ""
-    write_result(path.parent, float(results["energy"]), results["forces"].tolist(), told)
+    named = version.group(1) if version else ""
+    write_result(path.parent, float(results["energy"]), results["forces"].tolist(), named)
     return DONE
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from csp.crystals import Crystals
+from csp.files import write_text
 from csp.protocols import DONE, Label, Labels
 
 __all__ = ["NOT_CONVERGED", "External", "last_line", "run", "write_result"]
@@ -29,7 +30,8 @@ INPUT, RESULT = "input.json", "result.json"
 class External(ABC):
     """A `csp.protocols.Labeller` over a program.
 
-    datasets  what an element needs, for people: "PAW dataset"
+    Attributes:
+        datasets: What an element needs, for people: "PAW dataset".
     """
 
     name: str
@@ -61,7 +63,7 @@ class External(ABC):
         result, before = folder / RESULT, folder / INPUT
         if not (result.exists() and before.exists() and before.read_text() == given):
             result.unlink(missing_ok=True)
-            before.write_text(given)
+            write_text(before, given)
             why = self.attempt(crystal, folder, safer=False)
             if why == NOT_CONVERGED:
                 why = self.attempt(crystal, folder, safer=True)
@@ -72,9 +74,7 @@ class External(ABC):
 
 def write_result(folder: Path, energy: float, forces: Any, version: str) -> None:
     """Energy in eV per cell, forces [A, 3] in eV/Å; whole or not at all."""
-    part = folder / f"{RESULT}.part"
-    part.write_text(json.dumps({"version": version, "energy": energy, "forces": forces}))
-    os.replace(part, folder / RESULT)
+    write_text(folder / RESULT, json.dumps({"version": version, "energy": energy, "forces": forces}))
 
 
 def run(command: Sequence[str], folder: Path, time_limit: float, *, stdout: str = os.devnull) -> str:

@@ -38,12 +38,13 @@ print(json.dumps({"version": gpaw.__version__, "elements": sorted(numbers)}))
 class GpawSettings:
     """Settings of a plane-wave PBE calculation.
 
-    cutoff      eV
-    kspacing    Å⁻¹, with the 2π; a Γ-centred mesh at least this fine
-    width       eV, of the Fermi-Dirac smearing; energies are extrapolated to zero width
-    time_limit  s for each try
-    max_atoms   largest cell to choose for a label
-    processes   of MPI
+    Attributes:
+        cutoff: eV.
+        kspacing: Å⁻¹, with the 2π; a Γ-centred mesh at least this fine.
+        width: eV, of the Fermi-Dirac smearing; energies are extrapolated to zero width.
+        time_limit: s for each try.
+        max_atoms: Largest cell to choose for a label.
+        processes: Of MPI.
     """
 
     cutoff: float = 520.0
@@ -59,7 +60,8 @@ class GpawSettings:
 class Gpaw(External):
     """PBE single points by GPAW (Enkovaara et al., J. Phys.: Condens. Matter 22, 253202, 2010).
 
-    Raises MissingError where the program `gpaw` is not installed or does not start.
+    Raises:
+        MissingError: The program `gpaw` is not installed or does not start.
     """
 
     name = "gpaw"
@@ -79,13 +81,13 @@ class Gpaw(External):
 
     @cached_property
     def _about(self) -> dict[str, Any]:
-        """Version and elements with a PAW dataset, as GPAW's own Python tells them."""
-        told = subprocess.run(
+        """Version and elements with a PAW dataset, from GPAW's own Python."""
+        probed = subprocess.run(
             [self._program, "python", "-c", PROBE], capture_output=True, text=True, check=False
         )
-        if told.returncode:
-            raise MissingError(f"GPAW does not start: {last_line(told.stderr)}.")
-        about: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
+        if probed.returncode:
+            raise MissingError(f"GPAW does not start: {last_line(probed.stderr)}.")
+        about: dict[str, Any] = json.loads(probed.stdout.splitlines()[-1])
         return about
 
     def given(self, crystal: Crystals) -> dict[str, Any]:
@@ -112,7 +114,9 @@ class Gpaw(External):
         command = [self._program, "-P", str(self.settings.processes), "python", str(SCRIPT), mixing]
         why = run(command, folder, self.settings.time_limit)
         if why == DONE:
-            os.replace(folder / f"{RESULT}.part", folder / RESULT)
+            os.replace(
+                folder / f"{RESULT}.part", folder / RESULT
+            )  # written by gpaw_run.py, without this project
         elif "KohnShamConvergenceError" in (folder / "stderr.txt").read_text(errors="replace"):
             return NOT_CONVERGED
         return why

@@ -30,9 +30,10 @@ SAFER = {"ALGO": "All", "NELM": 300}  # all bands at once, without mixing
 class VaspSettings:
     """Settings of a calculation.
 
-    inputs      pymatgen's set: MatPESStaticSet (PBE) or MPStaticSet (PBE+U, the Materials Project's)
-    time_limit  s for each try
-    max_atoms   largest cell to choose for a label
+    Attributes:
+        inputs: pymatgen's set: MatPESStaticSet (PBE) or MPStaticSet (PBE+U, the Materials Project's).
+        time_limit: s for each try.
+        max_atoms: Largest cell to choose for a label.
     """
 
     inputs: str = "MatPESStaticSet"
@@ -43,7 +44,8 @@ class VaspSettings:
 class Vasp(External):
     """PAW single points by VASP (Kresse, Furthmüller, Phys. Rev. B 54, 11169, 1996).
 
-    Raises MissingError where no command is configured or starts, or no POTCARs are.
+    Raises:
+        MissingError: No command is configured or starts, or no POTCARs are.
     """
 
     name = "vasp"
@@ -96,7 +98,7 @@ class Vasp(External):
 def read_vasprun(folder: Path) -> str:
     """The result of vasprun.xml, its energy extrapolated to zero smearing; the outcome.
 
-    pymatgen tells whether it has converged, ASE which of its energies are right.
+    Whether it has converged is read by pymatgen, which of its energies are right by ASE.
     """
     from ase.io import read
     from pymatgen.io.vasp.outputs import Vasprun

@@ -17,8 +17,9 @@ __all__ = ["Bonds", "undirected_bonds"]
 class Bonds:
     """N undirected bonds of a batch of crystals.
 
-    ends    int64 [2, N]  the two atoms of each
-    vector  float [N, 3]  from the first end to the second, Å
+    Attributes:
+        ends: int64 [2, N], the two atoms of each.
+        vector: float [N, 3], from the first end to the second, Å.
     """
 
     ends: Tensor

@@ -38,12 +38,13 @@ NORM_EPSILON = 1e-5  # torch.nn.LayerNorm
 class Graph:
     """The bonds and angles of a chunk of crystals; U bonds, of them S in the bond graph, H angles.
 
-    ends      int64 [2, U]   the two atoms of each undirected bond
-    vector    float [U, 3]   from the first end to the second, Å
-    short     int64 [S]      bonds within the bond graph's cutoff
-    vertex    int64 [H]      the atom at the vertex of each unordered angle
-    sides     int64 [2, H]   its two bonds, as positions in `short`
-    facing    float [H]      +1 where both bonds point away from the vertex or both to it, else −1
+    Attributes:
+        ends: int64 [2, U], the two atoms of each undirected bond.
+        vector: float [U, 3], from the first end to the second, Å.
+        short: int64 [S], bonds within the bond graph's cutoff.
+        vertex: int64 [H], the atom at the vertex of each unordered angle.
+        sides: int64 [2, H], its two bonds, as positions in `short`.
+        facing: float [H], +1 where both bonds point away from the vertex or both to it, else −1.
     """
 
     ends: Tensor
@@ -184,8 +185,9 @@ def _rows(ends: Tensor) -> tuple[Tensor, Tensor]:
 class CHGNet:
     """Energies of graphs from the state dict of CHGNet 0.3.0 (no biases after the convolutions).
 
-    weights   the state dict; float32 tensors
-    dtype     precision of the network
+    Args:
+        weights: The state dict; float32 tensors.
+        dtype: Precision of the network.
     """
 
     # Directed bonds that go through at once. On a CPU the features of a chunk should stay in the caches;

@@ -39,10 +39,13 @@ ARCHITECTURE = {
 class TensorNet:
     """Atomic energies of a matgl TensorNet potential.
 
-    weights  the state dict of `matgl.apps.pes.Potential`
-    options  the arguments of `matgl.models.TensorNet`; ValueError unless they are as in ARCHITECTURE
+    Args:
+        weights: The state dict of `matgl.apps.pes.Potential`.
+        options: The arguments of `matgl.models.TensorNet`.
 
-    Raises KeyError if a weight is missing.
+    Raises:
+        ValueError: The options are not as in ARCHITECTURE.
+        KeyError: A weight is missing.
     """
 
     bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_500, "cuda": 200_000}

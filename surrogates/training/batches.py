@@ -25,7 +25,8 @@ WINDOW = 64  # batches whose crystals are sorted by their number of neighbours
 class NeighbourCache:
     """The neighbours of many crystals, found once and kept where the crystals are (16 bytes each).
 
-    skin   Å beyond the cutoff, so that slightly displaced atoms miss no neighbour
+    Args:
+        skin: Å beyond the cutoff, so that slightly displaced atoms miss no neighbour.
     """
 
     def __init__(self, crystals: Crystals, cutoff: float, skin: float = 0.0) -> None:
@@ -60,7 +61,8 @@ class NeighbourCache:
 class Source:
     """Labelled crystals of one kind with their neighbours, ready to be drawn from.
 
-    share   of the steps that draw from this source
+    Args:
+        share: Of the steps that draw from this source.
     """
 
     def __init__(

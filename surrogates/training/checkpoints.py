@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +15,34 @@ from csp.training import checkpoints
 from surrogates.training.batches import Stream
 from surrogates.transformer.network import CrystalTransformer
 
-__all__ = ["State", "adopt", "parents", "restore", "save", "seen_by"]
+__all__ = ["State", "adopt", "parents", "restore", "seen_by", "stream_places"]
 
 
 @dataclass(slots=True)
-class State(checkpoints.Weights):
+class State(checkpoints.TrainingState):
     """All that changes while a training runs; random numbers are made from the step alone.
 
-    streams   where each source of batches stands
+    Attributes:
+        streams: Where each source of batches stands.
     """
 
     model: CrystalTransformer
     average: CrystalTransformer
-    streams: list[Stream]
-    step: int = 0
+    streams: list[Stream] = field(default_factory=list)
 
 
-def save(out: Path, state: State, about: dict[str, Any]) -> None:
-    """about: what else belongs to the training: recipe, architecture, data."""
-    streams = [[s.epoch, s.position, len(s.rows)] for s in state.streams]
-    checkpoints.save(out, state, state.step, {**about, "streams": streams})
+def stream_places(state: State) -> list[list[int]]:
+    """Epoch, position and crystals of each stream, for the checkpoint."""
+    return [[s.epoch, s.position, len(s.rows)] for s in state.streams]
 
 
 def restore(out: Path, state: State) -> None:
     """Put the newest checkpoint, if there is one, into the state of the same training.
 
-    A source that has grown since begins a new epoch. Raises InputError if the checkpoint is of
-    another training.
+    A source that has grown since begins a new epoch.
+
+    Raises:
+        InputError: The checkpoint is of another training.
     """
     about = checkpoints.read(out)
     if about is None:
@@ -54,15 +55,15 @@ def restore(out: Path, state: State) -> None:
             stream.seek(epoch, position)
         else:
             stream.seek(epoch + 1, 0)
-    state.step = int(about["step"])
 
 
 def adopt(model: CrystalTransformer, path: Path, trained: set[int]) -> None:
     """Begin with the averaged weights and references of another training.
 
-    path: a checkpoint, or the weights file of a model with the same heads.
-    trained: heads (columns) that this training has labels for; those that the other one had none for
-    begin as its first head, with the references fitted here.
+    Args:
+        path: A checkpoint, or the weights file of a model with the same heads.
+        trained: Heads (columns) that this training has labels for; those that the other one had none for
+            begin as its first head, with the references fitted here.
     """
     weights = _weights(path)
     fitted = model.reference.clone()

@@ -24,12 +24,16 @@ NAMED = ("functional", "correction", "code")  # what a frame may say of its ener
 def read_labels(paths: Sequence[Path], **given: str | None) -> tuple[Labelled, Label]:
     """The crystals of all frames with their energies, eV per cell, and the one label of them all.
 
-    given: functional, correction and code for frames that do not name their own (`functional=PBE` in the
-    comment line). The energy is the frame's `energy`: extrapolated to zero smearing, where there is some.
+    The energy is the frame's `energy`: extrapolated to zero smearing, where there is some.
 
-    Raises MissingError for a file that is not there; InputError for a frame without energy, cell or
-    periodicity, for energies whose functional nobody names, and for those of two functionals, corrections
-    or codes, which cannot be learned together.
+    Args:
+        given: Functional, correction and code for frames that do not name their own (`functional=PBE` in the
+            comment line).
+
+    Raises:
+        MissingError: A file is not there.
+        InputError: A frame is without energy, cell or periodicity, nobody names the functional of an energy,
+            or energies are of two functionals, corrections or codes, which cannot be learned together.
     """
     atoms, energies, ids = [], [], []
     labels: dict[Label, str] = {}

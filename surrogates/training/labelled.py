@@ -6,7 +6,6 @@ integers as small as they go. Reading needs numpy, torch and pyarrow only.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,7 +18,9 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals, ranges
-from csp.errors import InputError
+from csp.errors import InputError, MissingError
+from csp.files import write_arrays
+from csp.library.energies import read_energies
 from csp.training.splits import hashed
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "hashed",
     "read_formation_energies",
     "read_shard",
+    "read_shards",
     "read_structures",
     "write_shard",
 ]
@@ -37,10 +39,11 @@ __all__ = [
 class Labelled:
     """B crystals with energies of one kind.
 
-    ids      name of each crystal: the library's id, or how it was made
-    energy   float64 [B]       eV per cell
-    forces   float32 [A, 3]    eV/Å, or None
-    stress   float32 [B, 3, 3] eV/Å³, positive = tension, or None
+    Attributes:
+        ids: Name of each crystal: the library's id, or how it was made.
+        energy: float64 [B], eV per cell.
+        forces: float32 [A, 3], eV/Å, or None.
+        stress: float32 [B, 3, 3] eV/Å³, positive = tension, or None.
     """
 
     crystals: Crystals
@@ -106,11 +109,17 @@ def compositions(crystals: Crystals) -> list[str]:
 # -- the library's tables ---------------------------------------------------------------------------
 
 
-def read_structures(path: Path, keep: Iterable[str] | None = None) -> tuple[Crystals, list[str]]:
+def read_structures(path: Path, only: Iterable[str] | None = None) -> tuple[Crystals, list[str]]:
     """Crystals and their ids from a Parquet table (material_id, cell, numbers, frac_coords).
 
-    `keep`: only these ids, in the table's order.
+    Args:
+        only: These ids, in the table's order; None: all.
+
+    Raises:
+        MissingError: There is no such table.
     """
+    if not path.is_file():
+        raise MissingError(f"There is no table of crystals at {path}.")
     table = pq.read_table(path, columns=["material_id", "cell", "numbers", "frac_coords"])
     table = table.combine_chunks()
     ids = table["material_id"].to_pylist()
@@ -124,8 +133,8 @@ def read_structures(path: Path, keep: Iterable[str] | None = None) -> tuple[Crys
         torch.from_numpy(numbers.flatten().to_numpy().astype(np.int64)),
         torch.from_numpy(offsets - offsets[0]),
     )
-    if keep is not None:
-        wanted = set(keep)
+    if only is not None:
+        wanted = set(only)
         rows = [row for row, name in enumerate(ids) if name in wanted]
         crystals, ids = crystals[rows], [ids[row] for row in rows]
     return crystals, ids
@@ -136,11 +145,10 @@ def read_formation_energies(
 ) -> Labelled:
     """The crystals of a split (train, val, test) with their DFT formation energies.
 
-    exclude: compositions, as `compositions` writes them, of which no entry is returned.
+    Args:
+        exclude: Compositions, as `compositions` writes them, of which no entry is returned.
     """
-    table = pq.read_table(energies, columns=["material_id", "formation_energy", "split"])
-    columns = (table[name].to_pylist() for name in ("material_id", "formation_energy", "split"))
-    per_atom = {name: energy for name, energy, part in zip(*columns, strict=True) if part == split}
+    per_atom = read_energies(energies, split)
     crystals, ids = read_structures(structures, per_atom)
     energy = torch.tensor([per_atom[name] for name in ids], dtype=torch.float64) * crystals.n_atoms
     excluded = set(exclude)
@@ -165,11 +173,15 @@ def write_shard(path: Path, labelled: Labelled) -> None:
     if labelled.forces is not None and labelled.stress is not None:
         arrays["forces"] = labelled.forces.numpy().astype(np.float32)
         arrays["stress"] = labelled.stress.numpy().astype(np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    os.replace(part, path)
+    write_arrays(path, **arrays)
+
+
+def read_shards(folder: Path, split: str) -> Labelled:
+    """All shards of a split in a folder, joined; MissingError where there are none."""
+    found = sorted(folder.glob(f"{split}-*.npz"))
+    if not found:
+        raise MissingError(f"There are no shards {split}-*.npz in {folder}.")
+    return Labelled.cat([read_shard(path) for path in found])
 
 
 def read_shard(path: Path) -> Labelled:

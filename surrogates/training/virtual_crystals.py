@@ -5,8 +5,8 @@
 For a composition with a DFT formation energy (its anchor, the lowest of its crystals), virtual
 crystals are made by rattling, straining, compressing and expanding its crystals, by putting its
 elements into the prototypes of other compositions, and at random in a space group; some of the latter
-two walk downhill for a few steps, or where a model to be trained on relaxes them to, so that the teacher
-tells it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
+two walk downhill for a few steps, or where a model to be trained on relaxes them to, in some shards under
+pressure, so that the teacher shows it what it is wrong about (Ross, Gordon and Bagnell, AISTATS 2011).
 The label of crystal x is
 
     E(x) = E_DFT(anchor) + [T(x) − T(anchor)],   T the teacher,
@@ -33,6 +33,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import distance_ratio
 from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
+from csp.library.compression import compression
 from csp.protocols import EnergyModel, Generator
 from csp.relaxation.relax import Status, relax
 from csp.target import Target
@@ -44,23 +45,30 @@ from surrogates.training.labelled import (
     write_shard,
 )
 
-__all__ = ["Anchors", "Prototypes", "VirtualRecipe", "label", "make_shard", "propose"]
+__all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "propose"]
 
 
 @dataclass(frozen=True, slots=True)
 class VirtualRecipe:
     """How virtual crystals are made.
 
-    rattle …       shares of the five ways; where no prototype is known, nothing is substituted
-    max_atoms      largest cell
-    per_anchor     virtual crystals of a composition in one shard
-    groups         compositions in a shard
-    walk           steps of every second substituted or random crystal, its start with them; each is a crystal
-    volume_spread  σ of ln(volume) about the anchor's, for substituted crystals
-    max_force      eV/Å, and max_above eV/atom over the anchor: others are dropped
-    anchor_force   eV/Å: the teacher must find the anchor this well relaxed
-    anchored       False: the labels are T(x) instead of E(x)
-    relaxing       steps of a walker, which relaxes all of them: where it is after so many more is a crystal
+    Attributes:
+        max_atoms: Largest cell.
+        per_anchor: Virtual crystals of a composition in one shard.
+        groups: Compositions in a shard.
+        rattle: Share of this way, as `volume`, `compress`, `strain`, `substitute` and `random` are of theirs;
+            where no prototype is known, nothing is substituted.
+        walk: Steps of every second substituted or random crystal, its start with them; each is a crystal.
+        volume_spread: σ of ln(volume) about the anchor's, for substituted crystals.
+        min_distance: Of atoms, as a share of the sum of two covalent radii; others are dropped.
+        max_force: eV/Å; others are dropped.
+        max_above: eV/atom over the anchor; others are dropped.
+        anchor_force: eV/Å: the teacher must find the anchor this well relaxed.
+        anchored: False: the labels are T(x) instead of E(x).
+        relaxing: Steps of a walker, which relaxes all of them: where it is after so many more is a crystal.
+        pressed: Share of the shards whose walker relaxes under pressure.
+        pressures: GPa, of which one is drawn for each such shard, log-uniform between these.
+        max_above_pressed: As `max_above`, in such shards.
     """
 
     max_atoms: int = 12
@@ -68,6 +76,7 @@ class VirtualRecipe:
     groups: int = 64
     rattle: float = 0.12
     volume: float = 0.10
+    compress: float = 0.10
     strain: float = 0.10
     substitute: float = 0.34
     random: float = 0.34
@@ -79,15 +88,20 @@ class VirtualRecipe:
     anchor_force: float = 0.3
     anchored: bool = True
     relaxing: tuple[int, ...] = (8, 24, 64)
+    pressed: float = 0.3
+    pressures: tuple[float, float] = (5.0, 400.0)
+    max_above_pressed: float = 6.0
     seed: int = 0
 
     @classmethod
     def on_policy(cls, **changes: Any) -> VirtualRecipe:
         """For crystals that a model relaxes: hardly any but those that walk."""
-        return cls(rattle=0.04, volume=0.03, strain=0.03, substitute=0.45, random=0.45, **changes)
+        return cls(
+            rattle=0.04, volume=0.03, compress=0.08, strain=0.03, substitute=0.41, random=0.41, **changes
+        )
 
 
-class Prototypes:
+class KnownCells:
     """Known cells by anonymous composition ((1, 1, 3) for any ABC3), to put other elements into."""
 
     def __init__(self, crystals: Crystals, max_atoms: int) -> None:
@@ -147,6 +161,13 @@ def _amounts(composition: str) -> dict[int, int]:
     return {int(z): int(n) for z, n in pairs}
 
 
+def _formula(composition: str) -> str:
+    """A composition ("8:3 22:1") as a formula ("O3Ti")."""
+    from ase.data import chemical_symbols
+
+    return "".join(f"{chemical_symbols[z]}{n}" for z, n in _amounts(composition).items())
+
+
 def _anonymous(composition: str) -> tuple[int, ...]:
     return tuple(sorted(_amounts(composition).values()))
 
@@ -167,6 +188,13 @@ def swollen(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     return crystal.scaled_to(crystal.volumes * rng.uniform(0.85, 1.25))
 
 
+def compressed(crystal: Crystals, rng: np.random.Generator) -> Crystals:
+    """Volume from 60 to 90 %, and a rattle of 0.03 Å."""
+    scaled = crystal.scaled_to(crystal.volumes * rng.uniform(0.6, 0.9))
+    moves = torch.from_numpy(rng.normal(0.0, 0.03, tuple(crystal.frac.shape)))
+    return scaled.with_geometry(scaled.cell, scaled.frac + moves @ torch.linalg.inv(scaled.cell[0]))
+
+
 def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     """A symmetric strain of at most 8 % in each component, and a rattle of 0.03 Å."""
     strain = torch.from_numpy(rng.uniform(-0.08, 0.08, (3, 3)))
@@ -175,7 +203,7 @@ def strained(crystal: Crystals, rng: np.random.Generator) -> Crystals:
     return crystal.with_geometry(cell, crystal.frac + moves @ torch.linalg.inv(cell[0]))
 
 
-def relax_symmetric(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
+def step_downhill(crystals: Crystals, forces: Tensor, stress: Tensor) -> Crystals:
     """One cautious step along forces and stress: at most 0.15 Å an atom and 5 % of strain."""
     step = 0.03 * forces
     step = step * (0.15 / step.norm(dim=1, keepdim=True).clamp(min=0.15))
@@ -189,6 +217,7 @@ def relax_symmetric(crystals: Crystals, forces: Tensor, stress: Tensor) -> Cryst
 WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
     "rattle": rattled,
     "volume": swollen,
+    "compress": compressed,
     "strain": strained,
 }
 
@@ -199,7 +228,7 @@ WAYS: dict[str, Callable[[Crystals, np.random.Generator], Crystals]] = {
 def propose(
     name: str,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     recipe: VirtualRecipe,
     rng: np.random.Generator,
@@ -208,7 +237,7 @@ def propose(
     rows = anchors.rows[name]
     known, ids = anchors.labelled.crystals, anchors.labelled.ids
     per_atom = float(known[rows[0]].volumes) / int(known[rows[0]].n_atoms)
-    ways = ("rattle", "volume", "strain", "substitute", "random")
+    ways = ("rattle", "volume", "compress", "strain", "substitute", "random")
     shares = np.array([getattr(recipe, way) for way in ways])
     shares[ways.index("substitute")] *= prototypes.knows(name)
     crystals, names = [], []
@@ -225,8 +254,7 @@ def propose(
             row = rows[rng.integers(len(rows))]
             crystals.append(WAYS[way](known[row], rng))
             names.append(f"{way}({ids[row]})")
-    numbers, counts = zip(*_amounts(name).items(), strict=True)
-    target = Target(name, numbers, counts, max_atoms=recipe.max_atoms)
+    target = Target.parse(_formula(name), max_atoms=recipe.max_atoms)
     random = symmetric.propose(target, n_random, seed=int(rng.integers(2**31))).crystals
     crystals += [random[b] for b in range(len(random))]
     names += [f"random({name.replace(' ', ',')})"] * len(random)
@@ -236,7 +264,7 @@ def propose(
 def make_shard(
     index: int,
     anchors: Anchors,
-    prototypes: Prototypes,
+    prototypes: KnownCells,
     symmetric: Generator,
     teacher: EnergyModel,
     recipe: VirtualRecipe,
@@ -244,9 +272,12 @@ def make_shard(
 ) -> tuple[Labelled, Counter[str]]:
     """Shard `index`: labelled crystals, and how many were dropped for what reason.
 
-    walker: relaxes what walks; None: the teacher takes cautious steps downhill.
+    Args:
+        walker: Relaxes what walks; None: the teacher takes cautious steps downhill.
     """
     rng = np.random.default_rng([recipe.seed, index])
+    pressed = walker is not None and rng.random() < recipe.pressed
+    pressure = float(np.exp(rng.uniform(*np.log(recipe.pressures)))) if pressed else 0.0
     dropped: Counter[str] = Counter()
     chosen = rng.choice(len(anchors), size=min(recipe.groups, len(anchors)), replace=False)
     supported = [k for k in chosen if set(anchors.elements(k)) <= teacher.elements]
@@ -274,14 +305,15 @@ def make_shard(
     if walker is None:
         walked = _steps_down(made[walk[::2]], teacher, recipe)
     else:
-        walked = _relaxed(made[walk], teacher, walker, recipe)
+        walked = _relaxed(made[walk], teacher, walker, recipe, pressure)
 
     labelled = Labelled.cat([at_rest[relaxed], made, *walked])
     place = {name: k for k, name in enumerate(names)}
     owner = torch.tensor([place[name] for name in compositions(labelled.crystals)])
     per_atom = labelled.energy / labelled.crystals.n_atoms
     weak = _largest_force(labelled) <= recipe.max_force
-    low = per_atom - torch.tensor(lowest_teacher, dtype=torch.float64)[owner] <= recipe.max_above
+    highest = recipe.max_above_pressed if pressed else recipe.max_above
+    low = per_atom - torch.tensor(lowest_teacher, dtype=torch.float64)[owner] <= highest
     dropped["force too large"] = int((~weak).sum())
     dropped["energy too high"] = int((weak & ~low).sum())
     if recipe.anchored:
@@ -297,27 +329,38 @@ def _steps_down(walkers: Labelled, teacher: EnergyModel, recipe: VirtualRecipe) 
         last = rounds[-1]
         assert last.forces is not None
         assert last.stress is not None
-        moved = relax_symmetric(last.crystals, last.forces.double(), last.stress.double())
+        moved = step_downhill(last.crystals, last.forces.double(), last.stress.double())
         rounds.append(_evaluated(moved, [f"walk{step}:{how}" for how in walkers.ids], teacher))
     return rounds[1:]
 
 
 def _relaxed(
-    walkers: Labelled, teacher: EnergyModel, walker: EnergyModel, recipe: VirtualRecipe
+    walkers: Labelled, teacher: EnergyModel, walker: EnergyModel, recipe: VirtualRecipe, pressure: float
 ) -> list[Labelled]:
-    """What the walker makes of them, keeping their symmetry as a search does, after so many steps each;
-    those that end early are there once."""
-    crystals, ids, rounds = walkers.crystals, walkers.ids, []
+    """What the walker makes of them under a pressure (GPa), keeping their symmetry as a search does, after so
+    many steps each; those that are relaxed early are there once."""
+    ids, rounds = walkers.ids, []
+    crystals = _under(walkers.crystals, pressure)
     symmetry = operations(crystals)
     for max_steps in recipe.relaxing:
         if not ids:
             break
-        ends = relax(crystals, walker, max_steps=max_steps, symmetry=symmetry)
-        good = [k for k, status in enumerate(ends.status) if status.has_energy]
-        rounds.append(_evaluated(ends.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
-        on = torch.tensor([status is Status.MAX_STEPS for status in ends.status]).nonzero().flatten()
-        crystals, ids, symmetry = ends.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
+        relaxed = relax(crystals, walker, max_steps=max_steps, pressure=pressure, symmetry=symmetry)
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
+        rounds.append(_evaluated(relaxed.crystals[good], [f"{walker.name}:{ids[k]}" for k in good], teacher))
+        on = torch.tensor([status is Status.MAX_STEPS for status in relaxed.status]).nonzero().flatten()
+        crystals, ids, symmetry = relaxed.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
     return rounds
+
+
+def _under(crystals: Crystals, pressure: float) -> Crystals:
+    """The crystals at the volumes that a pressure, GPa, is expected to leave them."""
+    factors: list[float] = []
+    for _, _, numbers in crystals.arrays():
+        z, n = np.unique(numbers, return_counts=True)
+        per_atom = float(crystals.volumes[len(factors)]) / len(numbers)
+        factors.append(compression(z.tolist(), n.tolist(), per_atom, pressure))
+    return crystals.scaled_to(crystals.volumes * torch.tensor(factors, dtype=torch.float64))
 
 
 def _evaluated(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
@@ -346,6 +389,7 @@ def label(
     teacher: EnergyModel,
     recipe: VirtualRecipe | None = None,
     walker: EnergyModel | None = None,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Make the shards that are not yet in `out`, of the compositions of one split (train, val, test).
 
@@ -362,8 +406,8 @@ def label(
     anchors = Anchors(splits[split], held_out, recipe.max_atoms)
     crystals, ids = read_structures(structures)
     unseen = {name for part in ("val", "test") for name in splits[part].ids}
-    prototypes = Prototypes(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
-    print(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes", flush=True)
+    prototypes = KnownCells(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    log(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes")
     for index in shards:
         path = out / f"{split}-{index:05d}.npz"
         if path.exists():
@@ -373,4 +417,4 @@ def label(
         write_shard(path, shard)
         reasons = ", ".join(f"{n} {reason}" for reason, n in dropped.items() if n)
         seconds = time.monotonic() - started
-        print(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}", flush=True)
+        log(f"{path.name}: {len(shard)} crystals in {seconds:.0f} s; dropped: {reasons}")

@@ -26,8 +26,9 @@ from csp.protocols import Label
 from surrogates.training.batches import KINDS, Source
 from surrogates.training.labelled import Labelled, compositions, hashed
 from surrogates.transfer.finetune import FROZEN, FULL, FineTuning, fine_tune
-from surrogates.transfer.fit_correction import HEADS, Head, fit_head
+from surrogates.transfer.fit_correction import LAST_LAYER, fit_correction
 from surrogates.transfer.regression import Floats
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
@@ -36,14 +37,14 @@ __all__ = ["KIND", "STRATEGIES", "Adapted", "adapt", "best", "candidates", "near
 
 KIND = "tuned"  # the only head of an adapted surrogate
 TUNINGS = {"frozen": FROZEN, "full": FULL}
-STRATEGIES = (*HEADS, *TUNINGS)
+STRATEGIES = (*LAST_LAYER, *TUNINGS)
 ALIKE = 0.15  # distance of fingerprints, volume aside: about a displacement of 0.1 Å
 # labels of one composition from which on the default tries a strategy; frozen was nowhere better than full,
 # which is good after ten labels at random and bad after ten that were chosen among the low
 TRIED_FROM = {"shift": 1, "affine": 2, "bayesian": 8, "affine_model": 20, "full": 20}
 # On n labels the left-out error of new weights counts 1 + 20/n times less than a new last layer's: it is one
 # of networks that learned three quarters of the labels. With 20 GPAW labels each of Si, GaAs and MgO it was
-# 1.8, 1.3 and 1.7 times the last layer's, and the network that learned all was 10 to 25 % better when judged.
+# 1.8, 1.3 and 1.7 times the last layer's, and the network that learned all was 10 to 25 % better on others.
 FORGIVEN = 20.0
 
 
@@ -51,13 +52,14 @@ FORGIVEN = 20.0
 class Adapted:
     """What transfer learning gave.
 
-    surrogate  with the new head; its label is the one of the labels it learned
-    strategy   the one that was taken
-    errors     strategy → mean absolute left-out error, eV/atom, of those that were tried; NaN where all
-               labels are near-duplicates of each other and nothing can be left out
-    n          labels
-    groups     of near-duplicates among them
-    asked      the strategy was asked for, not chosen
+    Attributes:
+        surrogate: With the new head; its label is the one of the labels it learned.
+        strategy: The one that was taken.
+        errors: strategy → mean absolute left-out error, eV/atom, of those that were tried; NaN where all
+            labels are near-duplicates of each other and nothing can be left out.
+        n: Labels.
+        groups: Of near-duplicates among them.
+        asked: The strategy was asked for, not chosen.
     """
 
     surrogate: Surrogate
@@ -91,27 +93,29 @@ def adapt(
 ) -> Adapted:
     """The surrogate adapted to labels.
 
-    energy    float64 [N]  eV per cell, all under `label`
-    groups    [N]  labels of one group are left out together; None: near-duplicates are
-    strategy  one of `STRATEGIES`, or "auto": of those that so many labels allow, the one with the smallest
-              left-out error
-    replay    crystals that the surrogate's head was trained on, for frozen and full to keep learning from
+    Args:
+        energy: float64 [N], eV per cell, all under `label`.
+        groups: [N], labels of one group are left out together; None: near-duplicates are.
+        strategy: One of `STRATEGIES`, or "auto": of those that so many labels allow, the one with the
+            smallest left-out error.
+        replay: Crystals that the surrogate's head was trained on, for frozen and full to keep learning from.
 
-    Raises InputError for no labels, a label that is not finite, elements that the surrogate does not know,
-    crystals of several compositions with a strategy for one, or a strategy that does not exist.
+    Raises:
+        InputError: There are no labels or one that is not finite, elements that the surrogate does not know,
+            crystals of several compositions with a strategy for one, or no such strategy.
     """
     _check(surrogate, crystals, energy, strategy)
     several = len(set(compositions(crystals))) > 1
-    if several and strategy in HEADS:
+    if several and strategy in LAST_LAYER:
         raise InputError(
             f"The labels are of several compositions; {strategy} learns one, frozen and full all."
         )
     group = near_duplicates(crystals) if groups is None else np.asarray(groups)
     names = candidates(len(crystals), several=several) if strategy == "auto" else [strategy]
     found: dict[str, tuple[Surrogate, Floats]] = {}
-    if not several:  # what a shift leaves is told beside what was asked for
-        heads = dict.fromkeys(("shift", *(name for name in names if name in HEADS)))
-        found |= _new_heads(surrogate, crystals, energy, label, group, list(heads))
+    if not several:  # what a shift leaves is reported beside what was asked for
+        last_layers = dict.fromkeys(("shift", *(name for name in names if name in LAST_LAYER)))
+        found |= _new_last_layers(surrogate, crystals, energy, label, group, list(last_layers))
     source = None if replay is None else _source(surrogate, replay)
     for name in names:
         if name in TUNINGS:
@@ -160,7 +164,7 @@ def _check(surrogate: Surrogate, crystals: Crystals, energy: Tensor, strategy: s
         )
 
 
-def _new_heads(
+def _new_last_layers(
     surrogate: Surrogate,
     crystals: Crystals,
     energy: Tensor,
@@ -175,19 +179,21 @@ def _new_heads(
     old = surrogate.network.energy.weight[surrogate.column].double().cpu()
     found = {}
     for name in names:
-        head, left_out = fit_head(name, features, change, old, group)
+        correction, left_out = fit_correction(name, features, change, old, group)
         if len(np.unique(group)) < 2:
             left_out = np.full(len(group), np.nan)
-        found[name] = _with_head(surrogate, head, label, crystals), left_out
+        found[name] = _with_correction(surrogate, correction, label, crystals), left_out
     return found
 
 
-def _with_head(surrogate: Surrogate, head: Head, label: Label, crystals: Crystals) -> Surrogate:
+def _with_correction(
+    surrogate: Surrogate, correction: LastLayerCorrection, label: Label, crystals: Crystals
+) -> Surrogate:
     """A linear change goes into the weights, another one on top."""
     network = surrogate.network.with_heads((surrogate.column,), (KIND,))
-    if not head.is_linear:
-        return _adapted(surrogate, network, label, crystals, correction=head)
-    change, factor = head.as_linear()
+    if not correction.is_linear:
+        return _adapted(surrogate, network, label, crystals, correction=correction)
+    change, factor = correction.as_linear()
     with torch.no_grad():
         network.energy.weight[0] += change[:-1].to(network.energy.weight)
         network.reference[0] += float(change[-1])
@@ -222,7 +228,7 @@ def _adapted(
     label: Label,
     crystals: Crystals,
     rigidity: Rigidity | None = None,
-    correction: Head | None = None,
+    correction: LastLayerCorrection | None = None,
 ) -> Surrogate:
     return Surrogate(
         network,

@@ -4,7 +4,7 @@ Adam on the mean absolute error of the energy per atom, for a number of steps th
 while the learning rate falls to zero; if asked, with weights pulled back to where they started (L2-SP: Li,
 Grandvalet, Davoine, ICML 2018; decoupled from the gradient as in AdamW), or with crystals of the first
 training replayed, step by step, on their own head. The elements' reference energies are refitted first. There
-is no early stopping: a few labels held out do not tell when to stop. Labels are held out in turn to tell the
+is no early stopping: a few labels held out do not show when to stop. Labels are held out in turn to find the
 error of networks that have not learned them; the last network learns all.
 """
 
@@ -34,12 +34,13 @@ __all__ = ["FROZEN", "FULL", "FineTuned", "FineTuning", "Task", "fine_tune"]
 class FineTuning:
     """How a network is tuned; saved with what it made.
 
-    head_lr   peak learning rate of the last layers (readout and energy)
-    trunk_lr  of all others; 0 freezes them
-    pull      of the distance to the start, the share undone in a step is lr · pull; 0 with replay
-    batch     labels in a step, and replayed crystals beside them
-    steps     at least, and `epochs` over the labels at least
-    folds     in how many parts the labels are held out in turn
+    Attributes:
+        head_lr: Peak learning rate of the last layers (readout and energy).
+        trunk_lr: Of all others; 0 freezes them.
+        pull: Of the distance to the start, the share undone in a step is lr · pull; 0 with replay.
+        batch: Labels in a step, and replayed crystals beside them.
+        steps: At least, and `epochs` over the labels at least.
+        folds: In how many parts the labels are held out in turn.
     """
 
     head_lr: float = 1e-3
@@ -63,8 +64,11 @@ WARMUP = 10  # steps
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FineTuned:
-    """network   with the tuned head as its only one
-    left_out  float64 [N]  predicted minus label, eV/atom, by networks that had not learned the label
+    """What fine-tuning gave.
+
+    Attributes:
+        network: With the tuned head as its only one.
+        left_out: float64 [N], predicted minus label, eV/atom, by networks that had not learned the label.
     """
 
     network: CrystalTransformer
@@ -83,8 +87,9 @@ def fine_tune(
 ) -> FineTuned:
     """Tune the head `column` of a network to labels, of one composition or several.
 
-    groups  [N]  labels of one group are held out together
-    replay  crystals of the first training, whose head keeps learning from them
+    Args:
+        groups: [N], labels of one group are held out together.
+        replay: Crystals of the first training, whose head keeps learning from them.
     """
     task = Task(network, column, labelled, settings, replay=replay, seed=seed)
     left_out = torch.zeros(len(labelled), dtype=torch.float64)
@@ -99,7 +104,8 @@ def fine_tune(
 class Task:
     """Labels with their neighbours, and how the head `column` of a network learns them.
 
-    start  the network with a copy of that head as its last, "tuned", which is the one that learns
+    Attributes:
+        start: The network with a copy of that head as its last, "tuned", which is the one that learns.
     """
 
     def __init__(

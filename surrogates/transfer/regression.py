@@ -27,7 +27,9 @@ SMALLEST, LARGEST = 1e-5, 10.0  # of widths and noise
 class Block:
     """Columns [N, p] of a design whose weights share one prior width; it is sought from `width` on.
 
-    width: None leaves the weights free.
+    Attributes:
+        columns: [N, p].
+        width: None leaves the weights free.
     """
 
     columns: Floats
@@ -38,11 +40,12 @@ class Block:
 class Linear:
     """y ≈ Φ w with Gaussian uncertainty of w.
 
-    weights     [P]
-    covariance  [P, P]
-    noise       one standard deviation of what Φ w leaves unexplained
-    left_out    [N]  residuals y − Φ w of each label when its group was not fitted
-    freedom     labels less free weights: what the common scale of noise and widths is told from
+    Attributes:
+        weights: [P].
+        covariance: [P, P].
+        noise: One standard deviation of what Φ w leaves unexplained.
+        left_out: [N], residuals y − Φ w of each label when its group was not fitted.
+        freedom: Labels less free weights: what the common scale of noise and widths is found from.
     """
 
     weights: Floats

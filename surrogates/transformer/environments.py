@@ -17,12 +17,13 @@ __all__ = ["Environments", "environments", "pad"]
 class Environments:
     """The atoms of B crystals, each with up to K neighbours (periodic images count singly).
 
-    numbers    int64 [A]        atomic numbers
-    crystal    int64 [A]        the crystal of each atom
-    n_crystals B
-    neighbour  int64 [A, K]     atom of the batch; unused slots point to the atom itself
-    vector     float [A, K, 3]  from the atom to the neighbour, Å; unused slots lie at the cutoff,
-                                where every weight vanishes with its first two derivatives
+    Attributes:
+        numbers: int64 [A], atomic numbers.
+        crystal: int64 [A], the crystal of each atom.
+        n_crystals: B.
+        neighbour: int64 [A, K], atom of the batch; unused slots point to the atom itself.
+        vector: float [A, K, 3], from the atom to the neighbour, Å; unused slots lie at the cutoff, where
+            every weight vanishes with its first two derivatives.
     """
 
     numbers: Tensor
@@ -63,8 +64,12 @@ def pad(
 ) -> Environments:
     """From neighbours sorted by atom to a dense block.
 
-    numbers, crystal, counts int64 [A]: atoms, their crystals, their numbers of neighbours;
-    j int64 [E], vector float [E, 3].
+    Args:
+        numbers: int64 [A], of the atoms.
+        crystal: int64 [A], their crystals.
+        counts: int64 [A], their numbers of neighbours.
+        j: int64 [E].
+        vector: float [E, 3].
     """
     atoms = torch.arange(len(numbers), device=numbers.device)
     width = int(counts.max()) if len(counts) else 0

@@ -27,7 +27,7 @@ from torch.nn import functional
 from csp.crystallography.neighbours import COVALENT_RADII
 from surrogates.transformer.environments import Environments
 
-__all__ = ["MAX_Z", "SIZES", "Architecture", "CrystalTransformer", "repulsion"]
+__all__ = ["MAX_Z", "SIZES", "CrystalTransformer", "SurrogateArchitecture", "repulsion"]
 
 MAX_Z = 118
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86, 118)
@@ -35,7 +35,7 @@ REPULSION_SWITCH = (0.5, 0.65)  # of the sum of covalent radii; short real bonds
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class SurrogateArchitecture:
     """Sizes of the network; `kinds` names its energy heads, one per kind of label."""
 
     kinds: tuple[str, ...]
@@ -71,14 +71,15 @@ class _Geometry:
 class CrystalTransformer(nn.Module):
     """Energies of crystals, one column per kind of label.
 
-    reference  float64 [kinds, MAX_Z + 1]: energy per element, eV, set by ridge regression before
-    training and constant after it.
+    Attributes:
+        reference: float64 [kinds, MAX_Z + 1], energy per element, eV, set by ridge regression before training
+            and constant after it.
     """
 
     reference: Tensor
     radii: Tensor
 
-    def __init__(self, architecture: Architecture) -> None:
+    def __init__(self, architecture: SurrogateArchitecture) -> None:
         super().__init__()
         a = self.architecture = architecture
         self.elements = ElementEmbedding(a.width)
@@ -183,7 +184,7 @@ class PairGeometry(nn.Module):
     quadratic: Tensor
     harmonic: Tensor
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: SurrogateArchitecture) -> None:
         super().__init__()
         self.cutoff, self.heads = a.cutoff, a.heads
         self.n_radial, self.n_angular = a.radial, a.angular
@@ -265,7 +266,7 @@ def spherical_harmonics(unit: Tensor) -> Tensor:
 class Block(nn.Module):
     """Attention over the neighbours, then a gated feed-forward, both pre-normed and residual."""
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: SurrogateArchitecture) -> None:
         super().__init__()
         self.norm = nn.RMSNorm(a.width)
         self.attention = NeighbourAttention(a)
@@ -285,7 +286,7 @@ class NeighbourAttention(nn.Module):
     s_ij = q_i·k_j/√d + bias_ij,   α_ij = f_c exp(s_ij) / (exp(s_null) + Σ_j f_c exp(s_ij)).
     """
 
-    def __init__(self, a: Architecture) -> None:
+    def __init__(self, a: SurrogateArchitecture) -> None:
         super().__init__()
         self.heads, self.key, self.value, self.angular = a.heads, a.key, a.value, a.angular
         self.sections = [a.radial, 3 * a.angular, 5 * a.angular] if a.angular else [a.radial]

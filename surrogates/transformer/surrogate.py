@@ -8,7 +8,7 @@ from torch import Tensor
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
-from surrogates.transfer.fit_correction import Head
+from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.environments import Environments, environments
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.uncertainty import Rigidity
@@ -21,11 +21,12 @@ NEIGHBOURS_AT_ONCE = {"cpu": 1 << 14, "cuda": 1 << 21}  # CPU: what stays in the
 class Surrogate:
     """An `EnergyModel` over one head of a trained transformer.
 
-    network     in evaluation mode; its precision is that of the computation
-    kind        name of the head, one of `network.architecture.kinds`
-    rigidity    of that head; None: it gives no σ
-    correction  that transfer learning has put on that head and that its weights cannot hold; σ is its
-    seen        hashes of the compositions that it was trained on
+    Args:
+        network: In evaluation mode; its precision is that of the computation.
+        kind: Name of the head, one of `network.architecture.kinds`.
+        rigidity: Of that head; None: it gives no σ.
+        correction: That transfer learning has put on that head and that its weights cannot hold; σ is its.
+        seen: Hashes of the compositions that it was trained on.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Surrogate:
         label: Label,
         elements: frozenset[int],
         rigidity: Rigidity | None = None,
-        correction: Head | None = None,
+        correction: LastLayerCorrection | None = None,
         seen: frozenset[int] = frozenset(),
     ) -> None:
         if kind not in network.architecture.kinds:
@@ -52,7 +53,7 @@ class Surrogate:
         self.column = network.architecture.kinds.index(kind)
 
     def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
-        """See `EnergyModel`. Raises InputError for elements that the network was not trained on."""
+        """See `EnergyModel`; InputError for elements that the network was not trained on."""
         unknown = set(crystals.numbers.unique().tolist()) - self.elements
         if unknown:
             numbers = ", ".join(str(z) for z in sorted(unknown))

@@ -22,7 +22,8 @@ ROUNDING = 1e-4  # of a q, which is at most 1; where one is as close to that, it
 class Rigidity:
     """σ(x) = |φ(x) L|, φ the mean features of a crystal's atoms and a 1.
 
-    factor  float64 [W + 1, W + 1]: L, a Cholesky factor of the covariance of the last weights, eV/atom
+    Attributes:
+        factor: float64 [W + 1, W + 1]: L, a Cholesky factor of the covariance of the last weights, eV/atom.
     """
 
     factor: Tensor
@@ -60,7 +61,7 @@ class Rigidity:
 
 
 def widening(freedom: int) -> float:
-    """By how much to widen a σ that was told from so many degrees of freedom, so that ±σ holds as much as of
+    """By how much to widen a σ that was found from so many degrees of freedom, so that ±σ holds as much as of
     a normal distribution, 68 %: by Student's. None is taken for one."""
     from scipy.stats import norm, t  # trainings, which import this, run where there is no SciPy
 

@@ -12,7 +12,7 @@ from csp.search.prediction import Prediction
 from csp.search.search import Search
 from csp.settings import SearchSettings
 from csp.store.store import Store
-from surrogates.active_learning import WINDOW, TransferLearner, choose, farthest
+from surrogates.active_learning import WINDOW, ActiveLearner, choose, farthest
 from surrogates.labellers import Potential
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.zoo import load_surrogate, read_card
@@ -38,7 +38,7 @@ SETTINGS = SearchSettings.read(
 def search(folder: Path, model: LennardJones, *, resume: bool = False) -> Search:
     values = SETTINGS.model_dump(mode="json")
     store = Store.begin(folder, values, formula="NaCl", versions={}, resume=resume)
-    learner = TransferLearner(Potential(model), folder / "labels")
+    learner = ActiveLearner(Potential(model), folder / "labels")
     target = SETTINGS.target()
     return Search(SETTINGS, target, [Strained()], [surrogate()], 16.0, store, learner=learner)
 
@@ -77,13 +77,13 @@ def test_labels_without_a_surrogate_are_refused() -> None:
 
 
 def test_only_our_surrogates_can_be_adapted(tmp_path: Path) -> None:
-    learner = TransferLearner(Potential(LennardJones()), tmp_path / "labels")
+    learner = ActiveLearner(Potential(LennardJones()), tmp_path / "labels")
     with pytest.raises(InputError, match="cannot be adapted"):
         learner.adapt(LennardJones(), salts(2), torch.zeros(2, dtype=torch.float64))
 
 
 def test_the_adapted_model_is_kept_and_can_begin_another_search(tmp_path: Path) -> None:
-    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(12)
+    learner, crystals = ActiveLearner(Potential(LennardJones()), tmp_path / "labels"), salts(12)
     model = surrogate()
     energy = planted(model, crystals, slope=0.9, spread=0.1, noise=0.01)
     adapted, how = learner.adapt(model, crystals, energy)
@@ -99,13 +99,13 @@ def test_the_adapted_model_is_kept_and_can_begin_another_search(tmp_path: Path) 
 
 def test_a_model_that_cannot_be_kept_costs_the_search_nothing(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("no folder")
-    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(3)
+    learner, crystals = ActiveLearner(Potential(LennardJones()), tmp_path / "labels"), salts(3)
     _, how = learner.adapt(surrogate(), crystals, torch.zeros(3, dtype=torch.float64))
     assert how.endswith("it could not be saved (File exists)")
 
 
 def test_later_labels_go_where_they_decide(tmp_path: Path) -> None:
-    learner, crystals = TransferLearner(Potential(LennardJones()), tmp_path / "labels"), salts(60)
+    learner, crystals = ActiveLearner(Potential(LennardJones()), tmp_path / "labels"), salts(60)
     model = surrogate()
     energy = planted(model, crystals, slope=0.9, spread=0.1, noise=0.01)
     adapted, _ = learner.adapt(model, crystals[:10], energy[:10])
@@ -134,7 +134,7 @@ def test_nothing_far_above_the_lowest_is_labelled_while_there_is_something_lower
 def test_cells_too_large_for_the_labeller_are_not_chosen(tmp_path: Path) -> None:
     labeller = Potential(LennardJones())
     labeller.max_atoms = 3
-    learner, crystals = TransferLearner(labeller, tmp_path / "labels"), salts(5)
+    learner, crystals = ActiveLearner(labeller, tmp_path / "labels"), salts(5)
     assert learner.choose(surrogate(), crystals, torch.zeros(5, dtype=torch.float64), [], 3, 0) == []
 
 

@@ -10,7 +10,7 @@ from benchmarks.baselines import space_group_classifier as plain_network
 from benchmarks.generation.space_group import by_frequency, by_model, held_out_answers, mixed, tops
 from csp.library.library import Library
 from csp.training.splits import HELD_OUT, composition_name, fold
-from generators.space_group.model import Architecture, SpaceGroupModel
+from generators.space_group.model import SpaceGroupArchitecture, SpaceGroupModel
 
 
 def test_tops_by_hand():
@@ -44,7 +44,7 @@ def test_answers_are_of_the_held_out_fold_and_not_in_the_rest():
 
 def test_the_model_sees_padded_compositions_as_they_are():
     torch.manual_seed(0)
-    model = SpaceGroupModel(Architecture(width=32, layers=2, heads=2))
+    model = SpaceGroupModel(SpaceGroupArchitecture(width=32, layers=2, heads=2))
     _, answers = held_out_answers(Library.open(), {})
     scores = by_model(model, answers)
     np.testing.assert_allclose(scores[:, 1:].sum(1), 1.0, atol=1e-4)
@@ -74,7 +74,7 @@ def test_the_plain_network_learns_what_the_composition_tells():
     number = np.stack([random.choice([8, 16], 600), random.integers(20, 40, 600)], 1)
     count = random.integers(1, 4, (600, 2))
     group = np.where(number[:, 0] == 8, 225, 194)
-    log_p = plain_network.train(
+    log_p = plain_network.train_classifier(
         (number[:400], count[:400]), group[:400], (number[400:500], count[400:500]), group[400:500], seed=0
     )((number[500:], count[500:]))
     np.testing.assert_allclose(np.exp(log_p).sum(1), 1.0, atol=1e-5)

@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from ase.io import write as write_atoms
 
 from benchmarks.baselines import cspml
-from benchmarks.baselines.cspml import train
+from benchmarks.baselines.cspml import train_cspml
 from benchmarks.baselines.descriptors import TABULATED, _valence, descriptors, element_properties
 from benchmarks.pairs import pairs as of_pairs
 from benchmarks.pairs.benchmark import area_under_curve, summary
@@ -22,11 +22,12 @@ from csp.library.importing import import_structures
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
-from csp.training.cards import load_encoder, shipped
+from csp.training.cards import shipped
 from csp.training.splits import composition_name, fold
 from generators.templates.assignments import Assignments
+from generators.templates.composition_encoder import load_encoder
 from generators.templates.prototypes import PrototypeIndex
-from generators.templates.similarity import LearnedEvidence
+from generators.templates.similarity import LearnedSimilarity
 
 KINDS = {
     "rocksalt": "NaCl LiF KBr RbI MgO CaS SrSe BaTe",
@@ -183,7 +184,7 @@ def test_the_reference_learns_what_there_is_to_learn_and_no_more(monkeypatch: py
         (near, others_near, asked_near, 0.85, 1.0),
         (chance, others_chance, asked_chance, 0.44, 0.56),
     ):
-        log_odds = train(pairs, y, others, y_validation, seed=0, device=torch.device("cpu"))
+        log_odds = train_cspml(pairs, y, others, y_validation, seed=0, device=torch.device("cpu"))
         assert low <= ((log_odds(asked) > 0) == truth).mean() <= high
 
 
@@ -200,7 +201,7 @@ def test_the_scores_are_those_of_the_generator(library: Library, index: Prototyp
     rows = np.array([hidden, [hidden[0], rows_of(library, "LiF")[0]]])
     found = Nearness(view, seen, weights).scores(rows)
 
-    evidence = LearnedEvidence(view, VolumePrior.load(), weights)
+    evidence = LearnedSimilarity(view, VolumePrior.load(), weights)
     prototypes = seen.of((1, 1))
 
     def shares(formula: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import benchmarks.surrogate.ablations
 from benchmarks.surrogate.ablations import VARIANTS, Ablations
 from csp.errors import InputError
 from surrogates.training.labelled import Labelled, read_formation_energies, write_shard
-from surrogates.training.train import Recipe
+from surrogates.training.train import SurrogateRecipe
 from surrogates.transformer.network import CrystalTransformer
 from tests.benchmarks.surrogate.test_benchmark import HELD_OUT, tables  # noqa: F401
 from tests.lennard_jones import LennardJones
@@ -20,7 +20,10 @@ from tests.lennard_jones import LennardJones
 
 def test_the_variants_are_equally_large() -> None:
     sizes = [
-        sum(p.numel() for p in CrystalTransformer(Recipe(changes=one.changes).architecture()).parameters())
+        sum(
+            p.numel()
+            for p in CrystalTransformer(SurrogateRecipe(changes=one.changes).architecture()).parameters()
+        )
         for one in VARIANTS.values()
     ]
     assert max(sizes) < 1.01 * min(sizes)
@@ -63,10 +66,10 @@ def test_networks_are_trained_once_and_told_apart(
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
     assert "| relaxed_only |" in (tmp_path / "out" / "table.md").read_text()
 
-    def train(*_: object, **__: object) -> None:
+    def train_network(*_: object, **__: object) -> None:
         raise AssertionError("what is measured is not trained again")
 
-    monkeypatch.setattr(benchmarks.surrogate.ablations, "train", train)
+    monkeypatch.setattr(benchmarks.surrogate.ablations, "train_network", train_network)
     assert begun().run() == summary
     with pytest.raises(InputError, match="another steps"):
         begun(steps=3)

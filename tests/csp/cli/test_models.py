@@ -31,7 +31,7 @@ def models(*arguments: str) -> int:
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The library is one untrained model, matgl's cache is empty."""
     folder = tmp_path / "weights"
-    zoo.export(
+    zoo.model_from_checkpoint(
         checkpoint(tmp_path / "run"),
         "tiny",
         folder,

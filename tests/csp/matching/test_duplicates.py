@@ -1,9 +1,10 @@
-"""Which of several near-equal ends stands for them."""
+"""Which of several near-equal crystals stands for them."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from csp.crystallography.symmetry import primitive
@@ -12,19 +13,39 @@ from csp.matching.duplicates import group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique
 
 
-def test_the_smallest_cell_stands_for_what_is_alike_and_as_low() -> None:
-    """Three groups: of near-equal energies, with a small cell that is too high, and of one alone."""
-    group = torch.tensor([1, 1, 1, 3, 3, 5, 1])
-    n_atoms = torch.tensor([72, 12, 12, 24, 2, 7, 4])
-    per_atom = torch.tensor([0.0, 0.0006, 0.0003, -1.0, -0.9, 2.0, 0.002], dtype=torch.float64)
-    assert prefer_smallest_cell(group, n_atoms, per_atom).tolist() == [2, 2, 2, 3, 3, 5, 2]
+def rock_salt(*cells: tuple[int, float]) -> Crystals:
+    """NaCl in cells of 2 n atoms, every atom off its place by at most d, Å, for each (n, d)."""
+    rng = np.random.default_rng(0)
+    atoms = []
+    for n, d in cells:
+        one = bulk("NaCl", "rocksalt", a=5.64).repeat((n, 1, 1))
+        one.positions += d * rng.uniform(-1, 1, one.positions.shape)
+        atoms.append(one)
+    return Crystals.from_atoms(atoms)
+
+
+def test_the_smallest_and_most_symmetric_cell_stands_for_what_is_alike_and_as_low() -> None:
+    """Three groups: a distorted cell is lowest by less than two relaxations differ; a small cell that is too
+    high; and one alone."""
+    crystals = rock_salt((4, 0.2), (1, 0.0), (2, 0.2), (4, 0.2), (1, 0.0), (3, 0.0), (1, 0.1))
+    group = torch.tensor([0, 0, 0, 3, 3, 5, 0])
+    per_atom = torch.tensor([0.0, 0.0006, 0.0003, -1.0, -0.9, 2.0, 0.0001], dtype=torch.float64)
+    assert prefer_smallest_cell(group, crystals, per_atom).tolist() == [1, 1, 1, 3, 3, 5, 1]
+
+
+def test_a_supercell_is_known_for_the_small_cell_that_it_is() -> None:
+    """Both are rock salt, whatever cell a relaxation kept: the one in the smaller cell is shown."""
+    crystals = rock_salt((2, 0.0), (1, 0.0))
+    equal = torch.zeros(2, dtype=torch.float64)
+    assert prefer_smallest_cell(torch.tensor([0, 0]), crystals, equal).tolist() == [1, 1]
 
 
 def test_of_equal_cells_the_lowest_stands_for_all_and_nothing_for_nothing() -> None:
-    group = torch.tensor([0, 0, 0])
+    group = torch.tensor([1, 1, 1])
     energy = torch.tensor([-1.0, -1.0005, -0.5], dtype=torch.float64)
-    assert prefer_smallest_cell(group, torch.tensor([4, 4, 4]), energy).tolist() == [1, 1, 1]
-    assert prefer_smallest_cell(group[:0], group[:0], energy[:0]).tolist() == []
+    crystals = rock_salt((1, 0.0), (1, 0.0), (1, 0.0))
+    assert prefer_smallest_cell(group, crystals, energy).tolist() == [1, 1, 1]
+    assert prefer_smallest_cell(group[:0], crystals[[]], energy[:0]).tolist() == []
 
 
 LAYERS = {"A": (0.0, 0.0), "B": (1 / 3, 2 / 3), "C": (2 / 3, 1 / 3)}

@@ -9,6 +9,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
+from csp.crystallography.neighbours import crowding
 from csp.crystallography.symmetry import operations, space_groups
 from csp.crystals import Crystals
 from csp.protocols import Evaluation
@@ -166,3 +167,32 @@ def test_rattled_crystals_leave_the_saddle() -> None:
     freed = relax(starts, MODEL, max_steps=400, max_force=0.01)
     per_atom = freed.energy / freed.crystals.n_atoms
     assert float(per_atom.min()) < float(kept.energy[0]) / 2 - 0.02
+
+
+def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
+    """The bound by hand: Na-Na may come to half the sum of radii (1.66 Å), Na-Cl to 0.6 (1.61 Å)."""
+    sodium = bulk("Na", "sc", a=1.0)
+
+    def near(atoms: Atoms, distance: float) -> float:
+        scaled = atoms.copy()
+        scaled.set_cell(distance * np.asarray(atoms.cell), scale_atoms=True)
+        return float(crowding(Crystals.from_atoms([scaled])))
+
+    assert near(sodium, 1.7) == 1.0
+    assert near(sodium, 1.577) == pytest.approx(1.577 / (0.5 * 3.32), rel=1e-3)
+    salt = bulk("NaCl", "rocksalt", a=2.0)  # Na-Cl at 1
+    assert near(salt, 1.7) == 1.0
+    assert near(salt, 1.5) == pytest.approx(1.5 / (0.6 * 2.68), rel=1e-3)
+
+
+def test_a_collapsing_relaxation_stops_early_and_says_so() -> None:
+    class Attracting(LennardJones):
+        def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+            pull = torch.eye(3, dtype=torch.float64).repeat(len(crystals), 1, 1)
+            return Evaluation(self.label, crystals.volumes, torch.zeros_like(crystals.frac), pull)
+
+    crystals = Crystals.from_atoms([bulk("NaCl", "rocksalt", a=a) for a in (4.2, 5.64)])
+    found = relax(crystals, Attracting(), max_steps=500)
+    assert found.status[0] == Status.COLLAPSED
+    assert not any(status.has_energy for status in found.status)
+    assert int(found.steps.max()) < 100

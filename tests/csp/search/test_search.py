@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk
 
 from csp.contracts import check_generator
@@ -274,8 +275,10 @@ def test_the_answer_probability_is_by_probability_or_by_energy_as_asked(tmp_path
     above = [r.above_lowest_ev_per_atom for r in results]
     np.testing.assert_allclose(above, [r.energy_ev_per_atom - energies[0] for r in results], atol=1e-9)
     one = replace(run, settings=run.settings.model_copy(update={"top": 1})).conclude()
-    assert one.results[0].id != by_energy[0].id  # the lowest is not told, what lies above it is
+    assert one.results[0].id == results[0].id != by_energy[0].id
     assert one.results[0].above_lowest_ev_per_atom == above[0] > 0
+    assert [r.id for r in one.results[1:]] == [by_energy[0].id]  # the lowest is shown, however improbable
+    assert (one.results[1].rank, one.results[1].rank_energy) == (2, 1)
 
 
 @pytest.mark.parametrize("evaluations", [1, 5, 10])
@@ -288,6 +291,35 @@ def test_interrupted_between_two_models(tmp_path: Path, evaluations: int) -> Non
         run(tmp_path / "cut", Interrupting(evaluations))
     search(tmp_path / "cut", resume=True, surrogate=Softer()).conclude()
     assert run(tmp_path / "cut", LennardJones(), resume=True) == undisturbed_like(whole)
+
+
+class Imploding(LennardJones):
+    """Attracts without end: every crystal falls into itself."""
+
+    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        stress = torch.eye(3, dtype=torch.float64).repeat(len(crystals), 1, 1)
+        return Evaluation(
+            self.label,
+            crystals.volumes,
+            torch.zeros_like(crystals.frac) if forces else None,
+            stress if forces else None,
+        )
+
+
+def test_what_collapsed_is_not_ranked_and_the_reason_is_said(tmp_path: Path) -> None:
+    prediction = search(tmp_path, Imploding()).run()
+    assert prediction.results == []
+    assert prediction.mostly_failed
+    (why, *_) = prediction.warnings
+    assert "Of 9 crystals" in why or "no candidate was left" in why
+    lost = prediction.failed["pre_relax"]
+    assert set(lost) <= {"collapsed", "exploded"}
+    assert sum(lost.values()) == prediction.funnel["pre_relaxed"] == 9
+
+
+def test_a_search_that_went_well_says_so(undisturbed: Prediction) -> None:
+    assert not undisturbed.mostly_failed
+    assert undisturbed.failed == {}
 
 
 def test_elements_that_the_model_lacks_are_refused(tmp_path: Path) -> None:

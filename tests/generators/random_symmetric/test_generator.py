@@ -20,7 +20,7 @@ from csp.target import Target
 from generators.random_streams import Streams
 from generators.random_symmetric.generator import RandomGenerator
 from generators.random_symmetric.packing import PackingSettings, pack
-from generators.random_symmetric.wyckoff_combinations import Skeletons
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments
 
 # these tests call spglib without choosing between its old and new ways of telling errors
 pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING:DeprecationWarning")
@@ -101,7 +101,7 @@ def test_every_group_is_found_again():
     """Two general orbits in each of the 230 groups: spglib finds the group in ≥ 80 %, or a supergroup."""
     group = np.repeat(np.arange(1, 231), 2)
     general = TABLE.first.numpy()[group + 1] - 1
-    skeletons = Skeletons(
+    assignments = WyckoffAssignments(
         group,
         np.ones_like(group),
         np.repeat(np.arange(len(group)), 2),
@@ -109,7 +109,7 @@ def test_every_group_is_found_again():
         np.tile([0, 1], len(group)),
     )
     crystals, built = pack(
-        skeletons,
+        assignments,
         Streams.of(0, "test", torch.arange(len(group))),
         torch.tensor([3, 9]),
         torch.tensor([0.6, 0.5]).double(),
@@ -124,7 +124,7 @@ def test_every_group_is_found_again():
     assert (n_operations % ORDER[group] == 0).all()  # the order of a subgroup divides that of the group
 
 
-def test_drawn_skeletons_have_their_symmetry(generator):
+def test_drawn_assignments_have_their_symmetry(generator):
     """Wyckoff text and group of a mixed bag, analysed again."""
     proposals = generator.propose(Target.parse("Al2O3", max_atoms=20), 60, seed=1)
     group = np.array([p.space_group for p in proposals.provenance])

@@ -13,12 +13,12 @@ import torch
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.target import Target
 from generators.random_streams import Streams
-from generators.random_symmetric.wyckoff_combinations import SITE_WEIGHT, SkeletonSpace
+from generators.random_symmetric.wyckoff_combinations import SITE_WEIGHT, WyckoffCombinations
 
 TABLE = wyckoff_table()
 
 
-def every_skeleton(group: int, counts: tuple[int, ...]) -> set[tuple[tuple[int, int], ...]]:
+def every_assignment(group: int, counts: tuple[int, ...]) -> set[tuple[tuple[int, int], ...]]:
     """All ways to put the elements on positions of the group, as sorted (element, position)."""
     positions = list(TABLE.positions(group))
     size = {p: int(TABLE.n_atoms[p]) for p in positions}
@@ -55,8 +55,8 @@ def every_skeleton(group: int, counts: tuple[int, ...]) -> set[tuple[tuple[int, 
 )
 def test_partition_function_and_draws(formula, group, z):
     target = Target.parse(formula, z=z)
-    space = SkeletonSpace(target)
-    expected = every_skeleton(group, tuple(c * z for c in target.counts))
+    space = WyckoffCombinations(target)
+    expected = every_assignment(group, tuple(c * z for c in target.counts))
     assert space.weight[group, 0] == pytest.approx(sum(SITE_WEIGHT ** len(s) for s in expected))
     n = 4000
     drawn = space.draw(np.full(n, group), np.zeros(n, dtype=int), Streams.of(0, "test", torch.arange(n)))
@@ -66,23 +66,23 @@ def test_partition_function_and_draws(formula, group, z):
         for a, b in itertools.pairwise(first)
     )
     assert set(seen) <= expected
-    for skeleton in expected:  # five standard deviations of a Poisson count
-        mean = n * SITE_WEIGHT ** len(skeleton) / space.weight[group, 0]
-        assert abs(seen[skeleton] - mean) < 5 * mean**0.5 + 5, skeleton
+    for assignment in expected:  # five standard deviations of a Poisson count
+        mean = n * SITE_WEIGHT ** len(assignment) / space.weight[group, 0]
+        assert abs(seen[assignment] - mean) < 5 * mean**0.5 + 5, assignment
 
 
 def test_what_cannot_be_is_zero():
-    space = SkeletonSpace(Target.parse("CaCO3", z=1))
+    space = WyckoffCombinations(Target.parse("CaCO3", z=1))
     assert space.weight[225, 0] == 0  # three oxygens need a multiple of ... no position of 3 atoms
     assert space.weight[221, 0] > 0
     assert space.weight[0].sum() == 0
-    only = SkeletonSpace(Target.parse("CaCO3", z=1, space_groups=frozenset({1, 221})))
+    only = WyckoffCombinations(Target.parse("CaCO3", z=1, space_groups=frozenset({1, 221})))
     assert np.flatnonzero(only.weight.sum(axis=1)).tolist() == [1, 221]
 
 
 def test_composition_is_exact_in_all_groups():
     target = Target.parse("La2CuO4", max_atoms=56)
-    space = SkeletonSpace(target)
+    space = WyckoffCombinations(target)
     group, z_index = np.nonzero(space.weight > 0)
     assert len(np.unique(group)) > 150
     drawn = space.draw(group, z_index, Streams.of(0, "test", torch.arange(len(group))))
@@ -96,7 +96,7 @@ def test_composition_is_exact_in_all_groups():
 @pytest.mark.parametrize("formula", ["Ca14MnSb11", "Si", "LiNaKRbMgCaO3F2"])
 def test_large_targets_are_quick(formula):
     began = time.process_time()
-    space = SkeletonSpace(Target.parse(formula, max_atoms=200))
+    space = WyckoffCombinations(Target.parse(formula, max_atoms=200))
     group, z_index = np.nonzero(space.weight > 0)
     space.draw(group, z_index, Streams.of(0, "test", torch.arange(len(group))))
     assert time.process_time() - began < 20

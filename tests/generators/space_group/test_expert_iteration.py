@@ -19,7 +19,7 @@ from csp.relaxation.relax import relax_symmetric
 from csp.training.splits import HELD_OUT, VALIDATION, fold
 from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group.dataset import origins, read_table
-from generators.space_group.expert_iteration import Expert, build, good
+from generators.space_group.expert_iteration import Expert, build_expert_table, good
 from tests.lennard_jones import LennardJones
 
 EXPERT = Expert(drawn=40, relaxed=10, max_steps=30, window=0.5, max_atoms=4)
@@ -57,7 +57,7 @@ def test_a_table_is_of_the_training_folds_and_goes_on(
     library: Library, generator: RandomGenerator, tmp_path: Path
 ) -> None:
     def made(out: str, exclude: set[str], n: int = 3, window: float = 0.5) -> list[str]:
-        build(
+        build_expert_table(
             library,
             generator,
             LennardJones(),
@@ -66,7 +66,7 @@ def test_a_table_is_of_the_training_folds_and_goes_on(
             exclude=exclude,
             expert=replace(EXPERT, drawn=20, relaxed=5, window=window),
             origin={"drawn by": "chance"},
-            report=lambda text: None,
+            log=lambda text: None,
         )
         return read_table(tmp_path / out).compositions()
 

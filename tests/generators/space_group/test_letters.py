@@ -7,14 +7,14 @@ import pytest
 
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.target import Target
-from generators.random_symmetric.wyckoff_combinations import SITE_WEIGHT, SkeletonSpace
+from generators.random_symmetric.wyckoff_combinations import SITE_WEIGHT, WyckoffCombinations
 from generators.space_group.letters import State, Walks, allowed, begin, possible, step
 
 TABLE = wyckoff_table()
 
 
 def leaves(state: State) -> int:
-    """Complete skeletons that can be reached, weighted as the partition function weights them."""
+    """Complete assignments that can be reached, weighted as the partition function weights them."""
     if not state.left:
         return 1
     bits = allowed(state)
@@ -36,18 +36,18 @@ def leaves(state: State) -> int:
         ("Cu2O", 129, 2),
     ],
 )
-def test_every_skeleton_is_drawn_and_no_other(formula, group, z):
-    """The partition function is checked against enumeration in test_skeletons; here every walk that the mask
-    allows ends, and what they end in sums up to it."""
+def test_every_assignment_is_drawn_and_no_other(formula, group, z):
+    """The partition function is checked against enumeration in test_wyckoff_combinations; here every walk
+    that the mask allows ends, and what they end in sums up to it."""
     target = Target.parse(formula, z=z)
-    total = SkeletonSpace(target).weight[group, 0]
+    total = WyckoffCombinations(target).weight[group, 0]
     assert total > 0
     assert leaves(begin(group, [c * z for c in target.counts])) == pytest.approx(total)
 
 
 def test_possible_where_the_partition_function_is_positive():
     target = Target.parse("LiNbO3", max_atoms=30)
-    space = SkeletonSpace(target)
+    space = WyckoffCombinations(target)
     for group in range(1, 231, 3):
         for k, z in enumerate(space.z.tolist()):
             amounts = [c * z for c in target.counts]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,32 @@ from csp.errors import InputError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
-from csp.training.cards import export, seen_compositions, shipped
+from csp.training.cards import ModelCard, seen_compositions, shipped, write_model
 from csp.training.splits import HELD_OUT, composition_name, fold, hashed
 from generators.random_streams import Streams
 from generators.random_symmetric.generator import RandomGenerator
-from generators.random_symmetric.space_group_prior import model_share
+from generators.random_symmetric.space_group_prior import model_weight
+from generators.space_group.cell_values import lattice_of, values_of
 from generators.space_group.dataset import Table, letters_allowed
 from generators.space_group.generator import Sampling, SpaceGroupGenerator, shared_out
 from generators.space_group.geometries import Geometries, Soundness
-from generators.space_group.loss import forward, negative_log_likelihood
-from generators.space_group.model import Architecture, SpaceGroupModel, site_freedom
-from generators.space_group.representation import build
-from generators.space_group.sampling import draw_skeletons, joint
-from generators.space_group.tokens import Batch, batches, lattice_of, lengths, values_of
-from generators.space_group.training import Recipe, Trainable, train, validate
+from generators.space_group.loss import negative_log_likelihood
+from generators.space_group.model import SpaceGroupArchitecture, SpaceGroupModel, site_freedom
+from generators.space_group.representation import build_crystals
+from generators.space_group.sampling import draw_assignments, joint
+from generators.space_group.tokens import Batch, forward, lengths
+from generators.space_group.training import (
+    SpaceGroupRecipe,
+    Trainable,
+    batches,
+    train_space_group_model,
+    validate,
+)
 from tests.places import ROOT
 
 ANYTHING = Soundness(min_distance=0.0, volume=float("inf"), trials=1)
 COMPOSITIONS = ROOT / "benchmarks" / "compositions35.txt"
-TINY = Architecture(width=32, layers=2, heads=2, components=3, cells=2)
+TINY = SpaceGroupArchitecture(width=32, layers=2, heads=2, components=3, cells=2)
 NUMBERS, COUNTS = (22, 8), (1, 2)
 RADII = COVALENT_RADII[list(NUMBERS)]
 
@@ -59,8 +67,8 @@ def streams(n: int, start: int = 0) -> Streams:
 
 
 def test_letters_have_the_probability_of_the_full_forward(model, groups):
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d = drawn.skeletons
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    d = drawn.assignments
     assert (d.group[drawn.which] == groups[0]).all()
     assert (d.z[drawn.which] == groups[1]).all()
     kinds = {
@@ -71,42 +79,42 @@ def test_letters_have_the_probability_of_the_full_forward(model, groups):
         )
         for b in range(len(d))
     }
-    assert len(kinds) == len(d)  # each skeleton once
+    assert len(kinds) == len(d)  # each assignment once
     assert (d.n_atoms == 3 * d.z).all()
     table = Table(d, letters_allowed(d), np.full(len(d), ""))
-    batch = Batch.of(table, torch.ones(len(d), dtype=torch.float64))
+    batch = Batch.of(table.representation, table.allowed, torch.ones(len(d), dtype=torch.float64))
     parts = negative_log_likelihood(model, batch)
     torch.testing.assert_close(-parts["letters"].double(), drawn.log_p, rtol=1e-4, atol=1e-4)
 
 
-def test_probabilities_of_all_skeletons_add_up_to_one(model):
-    n = 200  # NaCl in Fm-3m and P1: two skeletons, and one
+def test_probabilities_of_all_assignments_add_up_to_one(model):
+    n = 200  # NaCl in Fm-3m and P1: two assignments, and one
     group = torch.tensor([225, 1]).repeat(n)
-    drawn = draw_skeletons(model, (11, 17), (1, 1), group, torch.ones_like(group), streams(2 * n))
-    assert len(drawn.skeletons) == 3
+    drawn = draw_assignments(model, (11, 17), (1, 1), group, torch.ones_like(group), streams(2 * n))
+    assert len(drawn.assignments) == 3
     for g in (225, 1):
-        assert float(drawn.log_p[drawn.skeletons.group == g].exp().sum()) == pytest.approx(1.0, abs=1e-6)
+        assert float(drawn.log_p[drawn.assignments.group == g].exp().sum()) == pytest.approx(1.0, abs=1e-6)
     share = torch.bincount(drawn.which, minlength=3) / n
     assert (share - drawn.log_p.exp()).abs().max() < 0.15
 
 
-def test_skeletons_depend_on_their_stream_alone(model, groups):
-    whole = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    part = draw_skeletons(model, NUMBERS, COUNTS, groups[0][10:20], groups[1][10:20], streams(10, 10))
+def test_assignments_depend_on_their_stream_alone(model, groups):
+    whole = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    part = draw_assignments(model, NUMBERS, COUNTS, groups[0][10:20], groups[1][10:20], streams(10, 10))
     for a, b in zip(whole.which[10:20].tolist(), part.which.tolist(), strict=True):
-        one, other = whole.skeletons[torch.tensor([a])], part.skeletons[torch.tensor([b])]
+        one, other = whole.assignments[torch.tensor([a])], part.assignments[torch.tensor([b])]
         assert torch.equal(one.position, other.position)
         assert torch.equal(one.element, other.element)
 
 
 def test_cached_geometries_are_the_full_forward(model, groups):
     """Nearly without temperature a draw is the mean of the likeliest component."""
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d, _ = Geometries(model, drawn.skeletons, RADII).draw(
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    d, _ = Geometries(model, drawn.assignments, RADII).draw(
         drawn.which, streams(40), 12.0, ANYTHING, temperature=1e-9
     )
     table = Table(d, letters_allowed(d), np.full(len(d), ""))
-    batch = Batch.of(table, torch.full((len(d),), 12.0, dtype=torch.float64))
+    batch = Batch.of(table.representation, table.allowed, torch.full((len(d),), 12.0, dtype=torch.float64))
     with torch.no_grad():
         _, rest = forward(model, batch)
         n_orbits = batch.orbit_number.shape[1]
@@ -126,13 +134,13 @@ def test_cached_geometries_are_the_full_forward(model, groups):
 
 
 def test_what_is_not_free_stays(model, groups):
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d, kept = Geometries(model, drawn.skeletons, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
-    assert torch.equal(d.group, drawn.skeletons.group[drawn.which[kept]])
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    d, kept = Geometries(model, drawn.assignments, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
+    assert torch.equal(d.group, drawn.assignments.group[drawn.which[kept]])
     crystal = torch.repeat_interleave(torch.arange(len(d)), d.n_orbits)
     first = torch.arange(len(crystal)) == d.first_orbit[crystal]
     assert (d.point[~site_freedom(d.group[crystal], d.position, first)] == 0).all()
-    built = build(d)
+    built = build_crystals(d)
     assert (built.n_atoms % 3 == 0).all()
     volume = values_of(d.lattice.double(), d.group, d.n_atoms, torch.full((len(d),), 12.0).double())
     again = lattice_of(volume, d.group, d.n_atoms, torch.full((len(d),), 12.0).double())
@@ -142,11 +150,11 @@ def test_what_is_not_free_stays(model, groups):
 def test_sound_is_what_a_search_over_all_pairs_finds_sound(model, groups):
     """With one trial each, what is kept is what would have been drawn anyhow and keeps its atoms apart."""
     several = torch.cat([groups[0]] * 5), torch.cat([groups[1]] * 5)
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *several, streams(200))
-    geometries = Geometries(model, drawn.skeletons, RADII)
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *several, streams(200))
+    geometries = Geometries(model, drawn.assignments, RADII)
     every, rows = geometries.draw(drawn.which, streams(200), 12.0, ANYTHING)
     sound, kept = geometries.draw(drawn.which, streams(200), 12.0, Soundness(0.3, 4.0, trials=1))
-    crystals = build(every)
+    crystals = build_crystals(every)
     factor = (crystals.volumes / crystals.n_atoms / 12.0).log().abs()
     expected = (distance_ratio(crystals, limit=1.0) >= 0.3) & (factor < np.log(4.0))
     assert torch.equal(kept, rows[expected])
@@ -155,13 +163,13 @@ def test_sound_is_what_a_search_over_all_pairs_finds_sound(model, groups):
 
 
 def test_more_trials_keep_more_and_a_batch_decides_nothing(model, groups):
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    geometries = Geometries(model, drawn.skeletons, RADII)
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    geometries = Geometries(model, drawn.assignments, RADII)
     strict = Soundness(min_distance=0.7, volume=1.6, trials=8)
     whole, kept = geometries.draw(drawn.which, streams(40), 12.0, strict)
     one_trial = geometries.draw(drawn.which, streams(40), 12.0, replace(strict, trials=1))[1]
     assert len(kept) > len(one_trial)
-    assert distance_ratio(build(whole), limit=1.0).min() >= 0.7
+    assert distance_ratio(build_crystals(whole), limit=1.0).min() >= 0.7
     part, some = geometries.draw(drawn.which[10:20], streams(10, 10), 12.0, strict)
     mine = (kept >= 10) & (kept < 20)
     assert torch.equal(kept[mine], some + 10)
@@ -186,11 +194,13 @@ def test_groups_and_sizes_are_a_probability(model):
 @pytest.fixture(scope="module")
 def weights(model, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "space_group.safetensors"
-    export(
-        model,
+    write_model(
         path,
+        ModelCard,
+        model.state_dict(),
+        architecture=asdict(model.architecture),
         seen=set(),
-        elements={8, 22},
+        elements=[8, 22],
         recipe={},
         metrics={},
         property="",
@@ -230,7 +240,7 @@ def test_groups_are_drawn_from_model_and_library(model, generator, weights):
     target = Target.parse("TiO2", max_atoms=12)
     plan, random = generator._plan(target), RandomGenerator(Library.open(), VolumePrior.load()).plan(target)
     learned = joint(model, target.numbers, target.counts, plan.z, random.space.weight > 0).exp()
-    share = float(model_share(3, len(Library.open())))
+    share = float(model_weight(3, len(Library.open())))
     assert 0 < share < 1
     torch.testing.assert_close(
         plan.log_p.exp(), share * learned + (1 - share) * torch.from_numpy(random.p), rtol=1e-9, atol=0
@@ -244,7 +254,7 @@ def test_groups_are_drawn_from_model_and_library(model, generator, weights):
 
 def test_turns_are_shared_out():
     """One that has no freedom gives its turns to one that has."""
-    drawn = draw_skeletons(
+    drawn = draw_assignments(
         SpaceGroupModel(TINY),
         (11, 17),
         (1, 1),
@@ -253,8 +263,8 @@ def test_turns_are_shared_out():
         streams(8),
     )
     which, turn = shared_out(drawn, 8)
-    times = torch.bincount(which, minlength=len(drawn.skeletons))
-    assert (times[drawn.skeletons.group == 225] == 1).all()
+    times = torch.bincount(which, minlength=len(drawn.assignments))
+    assert (times[drawn.assignments.group == 225] == 1).all()
     assert int(times.sum()) == 8
     assert turn.tolist() == sorted(turn.tolist())
 
@@ -264,13 +274,13 @@ def test_turns_are_shared_out():
 
 @pytest.fixture(scope="module")
 def data(model, groups) -> Trainable:
-    drawn = draw_skeletons(model, NUMBERS, COUNTS, *groups, streams(40))
-    d, _ = Geometries(model, drawn.skeletons, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
+    drawn = draw_assignments(model, NUMBERS, COUNTS, *groups, streams(40))
+    d, _ = Geometries(model, drawn.assignments, RADII).draw(drawn.which, streams(40), 12.0, ANYTHING)
     return Trainable.of(Table(d, letters_allowed(d), np.array([f"c{k}" for k in range(len(d))])), 0.5)
 
 
 def test_batches_hold_everything_once(data):
-    length = lengths(data.table.descriptions)
+    length = lengths(data.table.representation)
     chosen = list(batches(length, 150, seed=0, epoch=3))
     assert sorted(torch.cat(chosen).tolist()) == list(range(len(data)))
     assert all(len(rows) * int(length[rows].max()) <= 150 for rows in chosen if len(rows) > 1)
@@ -285,41 +295,51 @@ def test_padding_does_not_count(model, data):
         torch.testing.assert_close(together[name][4], part[0], rtol=1e-4, atol=1e-4)
 
 
-def test_training_learns_and_goes_on_exactly(data, tmp_path, capsys):
-    recipe = Recipe(steps=12, tokens=300, lr=3e-3, warmup=2, dropout=0.1, architecture=TINY)
+def test_training_learns_and_goes_on_exactly(data, tmp_path):
+    recipe = SpaceGroupRecipe(steps=12, tokens=300, lr=3e-3, warmup=2, dropout=0.1, architecture=TINY)
     cpu = torch.device("cpu")
     before = validate(
-        train(replace(recipe, steps=1), data, data, tmp_path / "one", device=cpu)[0], data, recipe
+        train_space_group_model(replace(recipe, steps=1), data, data, tmp_path / "one", device=cpu)[0],
+        data,
+        recipe,
     )
-    whole, steps = train(recipe, data, data, tmp_path / "whole", device=cpu)
+    rows = []
+    whole, steps = train_space_group_model(
+        recipe, data, data, tmp_path / "whole", device=cpu, log=rows.append
+    )
     assert steps == 12
     after = validate(whole, data, recipe)
     assert sum(after[k] for k in ("group", "letters", "cell")) < sum(
         before[k] for k in ("group", "letters", "cell")
     )
-    interrupted, done = train(recipe, data, data, tmp_path / "parts", device=cpu, stop_after_minutes=0.0)
+    interrupted, done = train_space_group_model(
+        recipe, data, data, tmp_path / "parts", device=cpu, stop_after_minutes=0.0
+    )
     for _ in range(20):
         if done == 12:
             break
-        interrupted, done = train(recipe, data, data, tmp_path / "parts", device=cpu, stop_after_minutes=0.0)
+        interrupted, done = train_space_group_model(
+            recipe, data, data, tmp_path / "parts", device=cpu, stop_after_minutes=0.0
+        )
     for a, b in zip(whole.state_dict().values(), interrupted.state_dict().values(), strict=True):
         assert torch.equal(a, b)
     with pytest.raises(InputError, match="another recipe"):
-        train(replace(recipe, lr=1.0), data, data, tmp_path / "whole", device=cpu)
-    assert "letters" in capsys.readouterr().out
+        train_space_group_model(replace(recipe, lr=1.0), data, data, tmp_path / "whole", device=cpu)
+    assert [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()] == rows
+    assert {"letters", "val_letters"} <= rows[-1].keys()
 
 
-def test_training_begins_with_another_model(model, weights, data, tmp_path, capsys):
-    recipe = Recipe(steps=1, tokens=300, lr=1e-6, warmup=1, architecture=TINY)
+def test_training_begins_with_another_model(model, weights, data, tmp_path):
+    recipe = SpaceGroupRecipe(steps=1, tokens=300, lr=1e-6, warmup=1, architecture=TINY)
     cpu = torch.device("cpu")
-    begun, _ = train(recipe, data, data, tmp_path / "begun", device=cpu, start_from=weights)
+    begun, _ = train_space_group_model(recipe, data, data, tmp_path / "begun", device=cpu, start_from=weights)
     for name, own in begun.state_dict().items():
         torch.testing.assert_close(own, model.state_dict()[name], rtol=0.0, atol=1e-4)
     with pytest.raises(InputError, match="another recipe"):
-        train(recipe, data, data, tmp_path / "begun", device=cpu)
+        train_space_group_model(recipe, data, data, tmp_path / "begun", device=cpu)
     wider = replace(recipe, architecture=replace(TINY, width=48))
     with pytest.raises(InputError, match="another architecture"):
-        train(wider, data, data, tmp_path / "wider", device=cpu, start_from=weights)
+        train_space_group_model(wider, data, data, tmp_path / "wider", device=cpu, start_from=weights)
 
 
 # -- what ships -----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from generators.space_group.canonical import describe
 from generators.space_group.dataset import build_table, letters_allowed, read_table
-from generators.space_group.representation import Descriptions, build
+from generators.space_group.representation import WyckoffRepresentation, build_crystals
 from tests.places import SHARED, needs
 
 STRUCTURES = SHARED / "data" / "mp_structures.parquet"
@@ -35,7 +35,7 @@ def sample(n: int, seed: int) -> Crystals:
 
 
 @pytest.fixture(scope="module")
-def described() -> tuple[Crystals, Descriptions]:
+def described() -> tuple[Crystals, WyckoffRepresentation]:
     crystals = sample(40, seed=0)
     found, kept, failed = describe(crystals)
     assert not failed
@@ -63,7 +63,7 @@ def disguised(crystals: Crystals, rng: np.random.Generator) -> Crystals:
 
 def test_round_trip(described):
     crystals, found = described
-    built = build(found)
+    built = build_crystals(found)
     assert (built.n_atoms == found.n_atoms).all()
     assert all(bool(Matcher.DEFAULT.fits(crystals[b], built[b])[0]) for b in range(len(built)))
     volume = crystals.volumes / crystals.n_atoms  # matching says nothing about it
@@ -73,7 +73,7 @@ def test_round_trip(described):
 
 def test_equivalent_descriptions_are_one(described):
     _, found = described
-    again, kept, _ = describe(disguised(build(found), np.random.default_rng(1)), symprec=1e-2)
+    again, kept, _ = describe(disguised(build_crystals(found), np.random.default_rng(1)), symprec=1e-2)
     assert len(kept) == len(found)
     for name in ("group", "z", "number", "count", "element", "position"):
         assert torch.equal(getattr(again, name), getattr(found, name)), name
@@ -86,9 +86,9 @@ def test_letters_were_allowed(described):
     _, found = described
     bits = letters_allowed(found)
     assert len(bits) == len(found.position)
-    wrong = Descriptions.cat([found])
+    wrong = WyckoffRepresentation.cat([found])
     wrong.count[0] += 1  # an orbit is missing now
-    with pytest.raises(InputError, match="no skeleton"):
+    with pytest.raises(InputError, match="no assignment"):
         letters_allowed(wrong[torch.tensor([0])])
 
 
@@ -96,8 +96,8 @@ def test_choosing_and_joining(described):
     _, found = described
     picked = found[torch.tensor([3, 1])]
     assert picked.group.tolist() == [int(found.group[3]), int(found.group[1])]
-    joined = Descriptions.cat([found[torch.tensor([3])], found[torch.tensor([1])]])
-    assert build(joined).ids() == build(picked).ids()
+    joined = WyckoffRepresentation.cat([found[torch.tensor([3])], found[torch.tensor([1])]])
+    assert build_crystals(joined).ids() == build_crystals(picked).ids()
 
 
 def test_a_table_is_made_once_and_of_one_library(tmp_path):
@@ -105,17 +105,17 @@ def test_a_table_is_made_once_and_of_one_library(tmp_path):
         read_table(tmp_path)
     some = pq.read_table(STRUCTURES, memory_map=True).slice(0, 12)
     pq.write_table(some, tmp_path / "some.parquet")
-    counts = build_table(tmp_path / "some.parquet", tmp_path / "table", report=lambda line: None)
+    counts = build_table(tmp_path / "some.parquet", tmp_path / "table", log=lambda line: None)
     assert counts.total() == 12
     table = read_table(tmp_path / "table")
     assert len(table) == counts["described"]
     names = dict(zip(some["material_id"].to_pylist(), some["spacegroup"].to_pylist(), strict=True))
-    assert [names[i] for i in table.ids] == table.descriptions.group.tolist()
-    assert len(table[torch.tensor([1])].allowed) == int(table.descriptions.n_orbits[1])
+    assert [names[i] for i in table.ids] == table.representation.group.tolist()
+    assert len(table[torch.tensor([1])].allowed) == int(table.representation.n_orbits[1])
     written = (tmp_path / "table" / "shard-0000.npz").stat().st_mtime_ns
-    assert build_table(tmp_path / "some.parquet", tmp_path / "table", report=lambda line: None) == counts
+    assert build_table(tmp_path / "some.parquet", tmp_path / "table", log=lambda line: None) == counts
     assert (tmp_path / "table" / "shard-0000.npz").stat().st_mtime_ns == written
     pq.write_table(some.slice(1), tmp_path / "other.parquet")
     with pytest.raises(InputError, match="another library"):
-        build_table(tmp_path / "other.parquet", tmp_path / "table", report=lambda line: None)
+        build_table(tmp_path / "other.parquet", tmp_path / "table", log=lambda line: None)
     assert len(Library.open(tmp_path / "some.parquet")) == 12

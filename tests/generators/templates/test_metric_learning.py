@@ -1,7 +1,7 @@
 """The metric: equivariance, brute force, training; and the generator that asks it."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +13,16 @@ from csp.errors import InputError, MissingError
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.target import Target
-from csp.training.cards import export, load_encoder, seen_compositions, shipped
+from csp.training.cards import ModelCard, seen_compositions, shipped, write_model
 from csp.training.splits import HELD_OUT, composition_name, fold, hashed
-from generators.templates.composition_encoder import Architecture, CompositionEncoder
+from generators.templates.composition_encoder import CompositionEncoder, EncoderArchitecture, load_encoder
 from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.neighbour_loss import Ratio, anonymous_compositions, neighbour_loss, ratios
 from generators.templates.prototypes import PrototypeIndex
-from generators.templates.training import Recipe, mean_loss, train
+from generators.templates.training import MetricRecipe, mean_loss, train_encoder
 from tests.places import ROOT
 
-TINY = Architecture(width=16, layers=1, heads=2, whole=8, place=6)
+TINY = EncoderArchitecture(width=16, layers=1, heads=2, whole=8, place=6)
 COMPOSITIONS = ROOT / "benchmarks" / "compositions35.txt"
 
 
@@ -104,22 +104,22 @@ def test_loss_is_the_probability_of_the_neighbours(binaries: Ratio) -> None:
     assert some > 3
 
 
-def test_the_answer_is_the_lowest_energy_or_shared(library: Library) -> None:
+def test_the_ground_truth_is_the_lowest_energy_or_shared(library: Library) -> None:
     rows = library.rows((1, 1))
     elements = library.elements((1, 1))
     zns = np.flatnonzero((elements == [16, 30]).all(1))
     energies = {library.material_id[rows[e]]: -1.0 - k for k, e in enumerate(zns)}
     (known,) = ratios(library, PrototypeIndex(library), energies, [(1, 1)], VolumePrior.load())
     assert len(zns) == 2
-    assert known.answer[zns].tolist() == [0.0, 1.0]
+    assert known.ground_truth[zns].tolist() == [0.0, 1.0]
     (unknown,) = ratios(library, PrototypeIndex(library), {}, [(1, 1)], VolumePrior.load())
-    assert unknown.answer[zns].tolist() == [0.5, 0.5]
+    assert unknown.ground_truth[zns].tolist() == [0.5, 0.5]
 
 
 def test_training_learns_and_goes_on_where_it_stopped(binaries: Ratio, tmp_path: Path) -> None:
-    recipe = Recipe(steps=30, entries=150, warmup=5, architecture=TINY)
+    recipe = MetricRecipe(steps=30, entries=150, warmup=5, architecture=TINY)
     cpu = torch.device("cpu")
-    whole, step = train(recipe, [binaries], tmp_path / "whole", device=cpu)
+    whole, step = train_encoder(recipe, [binaries], tmp_path / "whole", device=cpu)
     assert step == 30
     torch.manual_seed(recipe.seed)
     untrained = CompositionEncoder(TINY)
@@ -128,7 +128,7 @@ def test_training_learns_and_goes_on_where_it_stopped(binaries: Ratio, tmp_path:
 
     done, step = 0, 0
     while step < recipe.steps:  # a few steps each time
-        encoder, step = train(
+        encoder, step = train_encoder(
             recipe, [binaries], tmp_path / "parts", device=cpu, stop_after_minutes=1e-9 + 1e-4
         )
         done += 1
@@ -136,14 +136,15 @@ def test_training_learns_and_goes_on_where_it_stopped(binaries: Ratio, tmp_path:
     for one, other in zip(whole.parameters(), encoder.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
     with pytest.raises(InputError, match="another recipe"):
-        train(replace(recipe, lr=1.0), [binaries], tmp_path / "parts", device=cpu)
+        train_encoder(replace(recipe, lr=1.0), [binaries], tmp_path / "parts", device=cpu)
 
 
 def test_a_metric_is_kept_with_its_card(tmp_path: Path) -> None:
     about = {"property": "p", "data": ["d"], "split": "s", "licence": "l", "code_version": "1"}
+    about |= {"architecture": asdict(TINY), "elements": [8, 14], "recipe": {}}
     encoder = make_encoder().float()
     path = tmp_path / "mine.safetensors"
-    export(encoder, path, seen={3, 1}, elements={8, 14}, recipe={}, metrics={}, **about)
+    write_model(path, ModelCard, encoder.state_dict(), seen={3, 1}, **about)
     again, card = load_encoder(path)
     assert card.elements == [8, 14]
     assert seen_compositions(path) == {1, 3}

@@ -1,4 +1,4 @@
-"""Shells against hand counts and invariances; clusters; the cache."""
+"""RadialCounts against hand counts and invariances; clusters; the cache."""
 
 import itertools
 from dataclasses import replace
@@ -11,7 +11,7 @@ import torch
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.target import Target
-from generators.templates.prototypes import PrototypeIndex, clustered, equal_places, shells
+from generators.templates.prototypes import PrototypeIndex, clustered, equal_places, radial_counts
 
 
 def kinds(crystals: Crystals, elements: list[int]) -> Crystals:
@@ -36,7 +36,7 @@ def make_library(crystals: Crystals, space_group: list[int]) -> Library:
 
 def test_shells_of_caesium_chloride() -> None:
     cubic = Crystals.from_arrays([4.0 * np.eye(3)], [[[0, 0, 0], [0.5, 0.5, 0.5]]], [[0, 1]])
-    found = shells(cubic, 2)[0]
+    found = radial_counts(cubic, 2)[0]
     # V/N = 32 Å³: like atoms at 4.0 Å = 1.26, unlike ones at 3.46 Å = 1.09
     assert found[0, 1, 2] < 0.01  # within 0.81
     assert found[0, 1, -1] == pytest.approx(8, abs=0.01)
@@ -52,7 +52,9 @@ def test_shells_do_not_depend_on_cell_size_or_choice() -> None:
     structure.translate_sites(range(len(structure)), [0.1, 0.2, 0.3])
     structure.make_supercell([[1, 1, 0], [0, 1, 0], [0, 1, 2]])
     other = Crystals.from_structures([structure]).scaled_to(torch.tensor([300.0]))
-    assert torch.allclose(shells(kinds(rutile, elements), 2), shells(kinds(other, elements), 2), atol=1e-6)
+    assert torch.allclose(
+        radial_counts(kinds(rutile, elements), 2), radial_counts(kinds(other, elements), 2), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(

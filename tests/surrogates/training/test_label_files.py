@@ -95,7 +95,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     about = {"data": [], "split": "", "licence": "", "code_version": ""}
-    zoo.export(checkpoint(tmp_path, seen=("3:1 9:1",)), "tiny", tmp_path, {}, **about)
+    zoo.model_from_checkpoint(checkpoint(tmp_path, seen=("3:1 9:1",)), "tiny", tmp_path, {}, **about)
     return tmp_path / "tiny.safetensors"
 
 

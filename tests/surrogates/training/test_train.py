@@ -1,4 +1,4 @@
-"""Training: exact resume, streams, references, finite differences, virtual crystals, the model library."""
+"""Training: exact resume, streams, references, finite differences, the model library."""
 
 from __future__ import annotations
 
@@ -16,18 +16,14 @@ import torch
 from csp.crystallography.neighbours import distance_ratio
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
-from csp.library.library import Library
-from csp.library.volume import VolumePrior
 from csp.training.checkpoints import checkpoints
-from generators.random_symmetric.generator import RandomGenerator
 from surrogates import zoo
 from surrogates.training.batches import NeighbourCache, Source, Stream
 from surrogates.training.labelled import Labelled, compositions, hashed, read_shard, write_shard
 from surrogates.training.losses import element_references, mean_error, random_directions, slope_loss
-from surrogates.training.train import Recipe, train
-from surrogates.training.virtual_crystals import Anchors, Prototypes, VirtualRecipe, make_shard
+from surrogates.training.train import SurrogateRecipe, train_network
 from surrogates.transformer.environments import environments
-from surrogates.transformer.network import Architecture, CrystalTransformer
+from surrogates.transformer.network import CrystalTransformer, SurrogateArchitecture
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
 from tests.lennard_jones import LennardJones
@@ -70,8 +66,8 @@ def source(kind: str, n: int, seed: int = 0, forces: bool = False) -> Source:
     return Source(kind, labelled(n, seed, forces), 0.5, 4.0)
 
 
-def recipe(**changes: object) -> Recipe:
-    return replace(Recipe(steps=12, batch=8, warmup=2, changes=TINY), **changes)  # type: ignore[arg-type]
+def recipe(**changes: object) -> SurrogateRecipe:
+    return replace(SurrogateRecipe(steps=12, batch=8, warmup=2, changes=TINY), **changes)  # type: ignore[arg-type]
 
 
 def state(network: torch.nn.Module) -> torch.Tensor:
@@ -80,11 +76,11 @@ def state(network: torch.nn.Module) -> torch.Tensor:
 
 def test_resume_is_exact(tmp_path: Path) -> None:
     sources = [source("formation", 40), source("anchored", 30, 1, forces=True)]
-    whole = train(recipe(), sources, [], tmp_path / "whole", device=CPU)
-    train(recipe(), sources, [], tmp_path / "parts", device=CPU, stop_after_minutes=0.0)
+    whole = train_network(recipe(), sources, [], tmp_path / "whole", device=CPU)
+    train_network(recipe(), sources, [], tmp_path / "parts", device=CPU, stop_after_minutes=0.0)
     steps = int(checkpoints(tmp_path / "parts")[-1].name.removeprefix("step-"))
     assert 0 < steps < 12
-    resumed = train(recipe(), sources, [], tmp_path / "parts", device=CPU)
+    resumed = train_network(recipe(), sources, [], tmp_path / "parts", device=CPU)
     assert torch.equal(state(whole), state(resumed))
     assert len(checkpoints(tmp_path / "parts")) == 1
 
@@ -94,7 +90,7 @@ def test_training_learns(tmp_path: Path) -> None:
     untrained = CrystalTransformer(recipe().architecture())
     untrained.reference[0] = element_references(train_on.labelled)
     before = mean_error(untrained, val)
-    model = train(
+    model = train_network(
         recipe(steps=150, lr=5e-3, ema=0.9, batch=32, decay=0.5), [train_on], [val], tmp_path, device=CPU
     )
     assert mean_error(model, val) < 0.4 * before
@@ -102,22 +98,24 @@ def test_training_learns(tmp_path: Path) -> None:
 
 
 def test_a_grown_source_begins_a_new_epoch_and_another_training_is_refused(tmp_path: Path) -> None:
-    train(recipe(steps=4), [source("formation", 40)], [], tmp_path, device=CPU)
-    train(recipe(steps=6), [source("formation", 60)], [], tmp_path, device=CPU)
+    train_network(recipe(steps=4), [source("formation", 40)], [], tmp_path, device=CPU)
+    train_network(recipe(steps=6), [source("formation", 60)], [], tmp_path, device=CPU)
     about = json.loads((checkpoints(tmp_path)[-1] / "about.json").read_text())
     assert about["crystals"] == {"formation": 60}
     assert about["streams"] == [[1, 0, 60], [1, 2, 60]]  # two steps of the new epoch, all cells
     with pytest.raises(InputError, match="other kinds of data"):
-        train(
+        train_network(
             recipe(), [source("formation", 40), source("anchored", 9, forces=True)], [], tmp_path, device=CPU
         )
     with pytest.raises(InputError, match="another architecture"):
-        train(recipe(changes=TINY | {"width": 8}), [source("formation", 60)], [], tmp_path, device=CPU)
+        train_network(
+            recipe(changes=TINY | {"width": 8}), [source("formation", 60)], [], tmp_path, device=CPU
+        )
 
 
 def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> None:
-    first = train(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
-    begun = train(
+    first = train_network(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
+    begun = train_network(
         recipe(lr=0.0, steps=1),
         [source("formation", 40), source("anchored", 30, forces=True)],
         [],
@@ -132,18 +130,20 @@ def test_another_training_starts_from_the_averaged_weights(tmp_path: Path) -> No
 
 def test_another_training_starts_from_a_model(tmp_path: Path) -> None:
     """As from the checkpoint that it was made of; what that had seen counts as seen."""
-    train(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
+    train_network(recipe(), [source("formation", 40)], [], tmp_path / "first", device=CPU)
     checkpoint = checkpoints(tmp_path / "first")[-1]
-    zoo.export(checkpoint, "first", tmp_path, {}, data=[], split="", licence="", code_version="")
+    zoo.model_from_checkpoint(
+        checkpoint, "first", tmp_path, {}, data=[], split="", licence="", code_version=""
+    )
     other = source("formation", 20, seed=1)
     for name, start in (("checkpoint", checkpoint), ("model", tmp_path / "first.safetensors")):
-        train(recipe(steps=2), [other], [], tmp_path / name, device=CPU, start_from=start)
+        train_network(recipe(steps=2), [other], [], tmp_path / name, device=CPU, start_from=start)
     begun, again = (
         torch.load(checkpoints(tmp_path / name)[-1] / "average.pt", weights_only=True)
         for name in ("checkpoint", "model")
     )
     assert all(torch.equal(begun[name], again[name]) for name in begun)
-    zoo.export(
+    zoo.model_from_checkpoint(
         checkpoints(tmp_path / "model")[-1], "m", tmp_path, {}, data=[], split="", licence="", code_version=""
     )
     assert zoo.seen_compositions(tmp_path / "m.safetensors") > zoo.seen_compositions(
@@ -152,9 +152,10 @@ def test_another_training_starts_from_a_model(tmp_path: Path) -> None:
     assert zoo.read_card(tmp_path / "m.safetensors").parents == ["first"]
 
 
-def test_training_needs_torch_numpy_and_pyarrow_only() -> None:
+@pytest.mark.parametrize("module", ["surrogates.training.train", "generators.space_group.training"])
+def test_training_needs_torch_numpy_and_pyarrow_only(module: str) -> None:
     code = (
-        "import sys, surrogates.training.train; "
+        f"import sys, {module}; "
         "print(sorted({'ase', 'chgnet', 'matgl', 'matplotlib', 'moyopy', 'prefect', 'pydantic', 'pymatgen',"
         " 'safetensors', 'scipy', 'spglib'} & set(sys.modules)))"
     )
@@ -163,7 +164,7 @@ def test_training_needs_torch_numpy_and_pyarrow_only() -> None:
 
 
 def test_learning_rate() -> None:
-    plan = Recipe(steps=1000, lr=1.0, warmup=10, decay=0.4)
+    plan = SurrogateRecipe(steps=1000, lr=1.0, warmup=10, decay=0.4)
     assert [plan.learning_rate(s) for s in (0, 9, 599)] == pytest.approx([0.1, 1.0, 1.0])
     assert plan.learning_rate(800) == pytest.approx(0.5)
     assert plan.learning_rate(1000) == pytest.approx(0.0)
@@ -185,7 +186,7 @@ def test_cached_neighbours_are_the_neighbours() -> None:
     rows = torch.tensor([650, 3, 511, 512])
     cached = NeighbourCache(made, 4.0).environments(rows)
     direct = environments(made[rows], 4.0)
-    network = CrystalTransformer(Architecture(kinds=("formation",), **TINY))  # type: ignore[arg-type]
+    network = CrystalTransformer(SurrogateArchitecture(kinds=("formation",), **TINY))  # type: ignore[arg-type]
     torch.nn.init.normal_(network.energy.weight)
     with torch.no_grad():
         assert torch.allclose(network(cached), network(direct), atol=1e-5)
@@ -266,121 +267,12 @@ def test_compositions_are_reduced() -> None:
     assert hashed("8:1 12:1") != hashed("8:2 12:1")
 
 
-# -- virtual crystals -------------------------------------------------------------------------------
-
-
-def rocksalt(z1: int, z2: int, edge: float) -> Crystals:
-    cell = 0.5 * edge * np.array([[0, 1, 1], [1, 0, 1], [1, 1, 0]])
-    return Crystals.from_arrays(cell[None], [[[0, 0, 0], [0.5, 0.5, 0.5]]], [[z1, z2]])
-
-
-def caesium_chloride(z1: int, z2: int, edge: float) -> Crystals:
-    return Crystals.from_arrays(edge * np.eye(3)[None], [[[0, 0, 0], [0.5, 0.5, 0.5]]], [[z1, z2]])
-
-
-def symmetric() -> RandomGenerator:
-    return RandomGenerator(Library.open(), VolumePrior.load())
-
-
-RECIPE = VirtualRecipe(groups=2, per_anchor=30, max_above=50.0)
-
-
-def shard(
-    recipe: VirtualRecipe = RECIPE, walker: LennardJones | None = None
-) -> tuple[Labelled, Anchors, LennardJones]:
-    teacher = LennardJones()
-    known = Crystals.cat(
-        [rocksalt(3, 9, 5.2), rocksalt(11, 17, 5.2), caesium_chloride(11, 17, 3.2), rocksalt(12, 8, 5.2)]
-    )
-    data = Labelled(known, ["LiF", "NaCl", "NaCl-2", "MgO"], torch.tensor([-1.0, -2.0, -1.8, -3.0]).double())
-    anchors = Anchors(data, {"8:1 12:1"}, max_atoms=12)
-    found, _ = make_shard(0, anchors, Prototypes(known, 12), symmetric(), teacher, recipe, walker)
-    return found, anchors, teacher
-
-
-def test_virtual_labels_are_anchored_differences() -> None:
-    """E(x) − T(x) is one constant per formula unit of a composition: E_DFT − T of its lowest crystal."""
-    found, anchors, teacher = shard()
-    names = compositions(found.crystals)
-    assert set(names) == {"3:1 9:1", "11:1 17:1"}  # MgO is held out
-    offset = found.energy - teacher.evaluate(found.crystals).energy
-    for name, energy in (("3:1 9:1", -1.0), ("11:1 17:1", -2.0)):
-        rows = torch.tensor([k for k, other in enumerate(names) if other == name])
-        anchor = anchors.labelled.crystals[anchors.rows[name][0]]
-        expected = energy - float(teacher.evaluate(anchor).energy)
-        formula_units = found.crystals.n_atoms[rows] / 2
-        assert torch.allclose(offset[rows], expected * formula_units.double(), atol=1e-6)
-
-
-def test_virtual_labels_may_be_the_teachers_energies() -> None:
-    found, _, teacher = shard(replace(RECIPE, anchored=False))
-    assert found.ids == shard()[0].ids
-    assert torch.allclose(found.energy, teacher.evaluate(found.crystals).energy, atol=1e-6)
-
-
-def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
-    found, _, teacher = shard()
-    ways = {name.split("(")[0].split(":")[-1] for name in found.ids}
-    assert ways == {"rattle", "volume", "strain", "substitute", "random", "LiF", "NaCl"}
-    again, _, _ = shard()
-    assert again.ids == found.ids
-    assert torch.equal(again.crystals.frac, found.crystals.frac)
-    walked = [k for k, name in enumerate(found.ids) if name.startswith("walk3")]
-    assert walked
-    true = teacher.evaluate(found.crystals, forces=True)
-    assert true.forces is not None
-    assert found.forces is not None
-    assert torch.allclose(true.forces.float(), found.forces, atol=1e-5)
-
-
-def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
-    known = rocksalt(3, 9, 5.2)
-    anchors = Anchors(Labelled(known, ["LiF"], torch.tensor([-1.0]).double()), set(), 12)
-    none = Prototypes(known, max_atoms=1)
-    assert not none.knows("3:1 9:1")
-    recipe = VirtualRecipe(groups=1, per_anchor=20, max_above=50.0)
-    found, _ = make_shard(0, anchors, none, symmetric(), LennardJones(), recipe)
-    assert {name.split("(")[0].split(":")[-1] for name in found.ids} == {
-        "LiF",
-        "rattle",
-        "volume",
-        "strain",
-        "random",
-    }
-
-
-def test_a_walker_leads_to_where_it_relaxes_to() -> None:
-    """Where the walker is the teacher, what it relaxed to the end is at rest by the labels too."""
-
-    def at_rest(*relaxing: int) -> torch.Tensor:
-        recipe = VirtualRecipe.on_policy(groups=2, per_anchor=30, max_above=50.0, relaxing=relaxing)
-        found, _, teacher = shard(recipe, walker=LennardJones())
-        ends = found[[k for k, name in enumerate(found.ids) if name.startswith(f"{teacher.name}:")]]
-        assert ends.forces is not None
-        largest = torch.zeros(len(ends))
-        return largest.scatter_reduce_(0, ends.crystals.batch, ends.forces.norm(dim=1), "amax") < 0.05
-
-    once, twice = at_rest(300), at_rest(3, 300)
-    assert once.float().mean() > 0.8
-    assert len(once) < len(twice) <= 2 * len(once)  # what was at rest after three steps is there once
-    assert twice.sum() >= once.sum()
-
-
-def test_virtual_crystals_walk_downhill() -> None:
-    found, _, _ = shard()
-    energy = dict(zip(found.ids, (found.energy / found.crystals.n_atoms).tolist(), strict=True))
-    starts = [name for name in energy if name.startswith("substitute") and f"walk3:{name}" in energy]
-    assert starts
-    falls = [energy[f"walk3:{name}"] - energy[name] for name in starts]
-    assert np.mean(falls) < 0.0
-
-
 # -- the model library ------------------------------------------------------------------------------
 
 
 def exported(tmp_path: Path) -> Path:
-    train(recipe(), [source("formation", 40)], [], tmp_path / "run", device=CPU)
-    zoo.export(
+    train_network(recipe(), [source("formation", 40)], [], tmp_path / "run", device=CPU)
+    zoo.model_from_checkpoint(
         checkpoints(tmp_path / "run")[-1],
         "tiny",
         tmp_path,
@@ -425,14 +317,14 @@ def test_damage_and_absence_are_told(tmp_path: Path) -> None:
 
 def test_unknown_sizes_and_settings_are_refused() -> None:
     with pytest.raises(InputError, match="no size 'xl'"):
-        Recipe(size="xl").architecture()
+        SurrogateRecipe(size="xl").architecture()
     with pytest.raises(InputError, match="no such setting"):
-        Recipe(changes={"depth": 3}).architecture()
+        SurrogateRecipe(changes={"depth": 3}).architecture()
 
 
 def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
     data, path = source("formation", 40), tmp_path / "tiny.safetensors"
-    train(recipe(), [data], [], tmp_path / "run", device=CPU)
+    train_network(recipe(), [data], [], tmp_path / "run", device=CPU)
     exported(tmp_path)
     model = zoo.load_model(path, kind="formation")
     assert isinstance(model, Surrogate)
@@ -441,7 +333,7 @@ def test_a_shipped_model_knows_how_far_it_may_be_off(tmp_path: Path) -> None:
     rigidity = Rigidity.fit(features, features, errors)
     about = {"data": [], "split": "", "licence": "", "code_version": ""}
     checkpoint = checkpoints(tmp_path / "run")[-1]
-    zoo.export(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
+    zoo.model_from_checkpoint(checkpoint, "tiny", tmp_path, {}, {"formation": rigidity}, **about)
     found = zoo.load_model(path, kind="formation").evaluate(data.labelled.crystals)
     assert found.sigma is not None
     torch.testing.assert_close(found.sigma, rigidity.sigma(features), rtol=1e-3, atol=1e-6)

@@ -16,7 +16,7 @@ from csp.errors import InputError
 from csp.protocols import Label
 from surrogates.transfer.adapt import TUNINGS, adapt
 from surrogates.transfer.regression import Block, Linear, fit_linear
-from surrogates.transformer.network import MAX_Z, Architecture, CrystalTransformer
+from surrogates.transformer.network import MAX_Z, CrystalTransformer, SurrogateArchitecture
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity, with_constant
 
@@ -35,7 +35,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def surrogate() -> Surrogate:
     torch.manual_seed(0)
-    network = CrystalTransformer(Architecture(kinds=KINDS, width=WIDTH, **SIZES))  # type: ignore[arg-type]
+    network = CrystalTransformer(SurrogateArchitecture(kinds=KINDS, width=WIDTH, **SIZES))  # type: ignore[arg-type]
     torch.nn.init.normal_(network.energy.weight, std=0.3)
     network.reference[:, 1:] = torch.randn(2, MAX_Z, dtype=torch.float64)
     return Surrogate(

@@ -10,11 +10,12 @@ import torch
 
 from csp.contracts import check_energy_model
 from csp.errors import InputError
-from surrogates.exporting import keep
+from surrogates.exporting import export_adapted
 from surrogates.transfer import regression
 from surrogates.transfer.adapt import adapt, best, near_duplicates
-from surrogates.transfer.fit_correction import CENTRES, HEADS, Head, fit_head
+from surrogates.transfer.fit_correction import LAST_LAYER, fit_correction
 from surrogates.transfer.regression import Block, fit_linear
+from surrogates.transformer.correction import CENTRES, LastLayerCorrection
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity, widening, with_constant
 from surrogates.zoo import load_model, read_card
@@ -41,8 +42,8 @@ def test_the_product_is_found_by_affine_model_alone_and_its_error_is_told() -> N
     features, old, change = planted_product()
     groups = np.arange(150)
     found = {}
-    for name in HEADS:
-        head, left_out = fit_head(name, features[:150], change[:150], old, groups)
+    for name in LAST_LAYER:
+        head, left_out = fit_correction(name, features[:150], change[:150], old, groups)
         error = (head.change(features[150:]) - change[150:]).abs()
         found[name] = float(error.mean())
         # affine_model is judged by fits to four fifths of the labels, which are worse and less even
@@ -54,7 +55,7 @@ def test_the_product_is_found_by_affine_model_alone_and_its_error_is_told() -> N
 
 def test_few_labels_do_not_make_affine_model_look_better_than_it_is() -> None:
     features, old, change = planted_product()
-    head, left_out = fit_head("affine_model", features[:20], change[:20], old, np.arange(20))
+    head, left_out = fit_correction("affine_model", features[:20], change[:20], old, np.arange(20))
     error = float((head.change(features[20:]) - change[20:]).abs().mean())
     assert float(np.abs(left_out).mean()) > 0.6 * error
 
@@ -67,17 +68,19 @@ def test_terms_are_the_derivatives() -> None:
 
     def at(weights: torch.Tensor) -> torch.Tensor:
         b, a, c, v, d = weights.split([1, 1, k, WIDTH, k])
-        return replace(Head.of(features, old), b=b[0], a=a[0], c=c, v=v, d=d).change(features[:7])
+        return replace(LastLayerCorrection.of(features, old), b=b[0], a=a[0], c=c, v=v, d=d).change(
+            features[:7]
+        )
 
     jacobian = torch.autograd.functional.jacobian(at, values)
     b, a, c, v, d = values.split([1, 1, k, WIDTH, k])
-    head = replace(Head.of(features, old), b=b[0], a=a[0], c=c, v=v, d=d)
+    head = replace(LastLayerCorrection.of(features, old), b=b[0], a=a[0], c=c, v=v, d=d)
     torch.testing.assert_close(torch.cat(head.terms(features[:7]), 1), jacobian)
 
 
 def test_a_linear_head_is_its_weights() -> None:
     features, old, change = planted_product()
-    head, _ = fit_head("bayesian", features, change, old, np.arange(N))
+    head, _ = fit_correction("bayesian", features, change, old, np.arange(N))
     assert head.is_linear
     weights, factor = head.as_linear()
     torch.testing.assert_close(with_constant(features) @ weights, head.change(features))
@@ -172,7 +175,7 @@ def test_it_is_kept_and_found_again(corrected: Surrogate, tmp_path: object) -> N
     energy = planted(model, crystals, slope=0.7, spread=0.3, noise=0.01)
     for strategy in ("affine_model", "bayesian"):
         adapted = adapt(model, crystals, energy, OTHER, strategy=strategy)
-        card = keep(adapted, strategy, Path(str(tmp_path)), parent="random", data=["made up"])
+        card = export_adapted(adapted, strategy, Path(str(tmp_path)), parent="random", data=["made up"])
         path = Path(str(tmp_path)) / f"{strategy}.safetensors"
         found = load_model(path)
         assert isinstance(found, Surrogate)

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from csp.cli.train import app
 from csp.crystals import Crystals
 from csp.training.checkpoints import checkpoints
 from surrogates import zoo
@@ -44,7 +46,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def n_parameters(changes: dict[str, int | bool]) -> int:
-    network = CrystalTransformer(train.Recipe(changes=changes).architecture())
+    network = CrystalTransformer(train.SurrogateRecipe(changes=changes).architecture())
     return sum(parameter.numel() for parameter in network.parameters())
 
 
@@ -73,14 +75,15 @@ def test_ablation(changes: dict[str, int | bool], tables: list[str], tmp_path: P
         "--seed",
         "1",
     ]
-    train.main([*options, "--steps", "2"])
-    train.main([*options, "--steps", "4"])
+    for steps in ("2", "4"):
+        done = CliRunner().invoke(app, ["surrogate", *options, "--steps", steps, "--device", "cpu"])
+        assert done.exit_code == 0, done.output
     (checkpoint,) = checkpoints(tmp_path)
     about = json.loads((checkpoint / "about.json").read_text())
     assert about["step"] == 4
     assert wanted.items() <= about["architecture"].items()
     assert about["recipe"]["seed"] == 1
-    zoo.export(checkpoint, "a", tmp_path, {}, data=[], split="", licence="", code_version="")
+    zoo.model_from_checkpoint(checkpoint, "a", tmp_path, {}, data=[], split="", licence="", code_version="")
     model = zoo.load_model(tmp_path / "a.safetensors", kind="formation")
     assert model.evaluate(
         Crystals.from_arrays([4 * torch.eye(3)], [[[0, 0, 0], [0.5] * 3]], [[3, 9]])
@@ -99,7 +102,7 @@ def test_what_each_ablation_takes_away() -> None:
     """Without three-body terms angles are not seen; without attention elements do not weigh neighbours."""
     torch.manual_seed(0)
     recipes = {
-        name: train.Recipe(changes={"cutoff": 3.0, **changes})
+        name: train.SurrogateRecipe(changes={"cutoff": 3.0, **changes})
         for name, changes in (("whole", {}), ("pairs", {"angular": 0}))
     }
     networks = {}
@@ -108,7 +111,7 @@ def test_what_each_ablation_takes_away() -> None:
         torch.nn.init.normal_(networks[name].energy.weight, std=0.1)
     assert abs(energy(1.9, networks["whole"]) - energy(3.1, networks["whole"])) > 1e-7
     assert energy(1.9, networks["pairs"]) == pytest.approx(energy(3.1, networks["pairs"]), abs=1e-9)
-    blind = CrystalTransformer(train.Recipe(changes={"attention": False}).architecture())
+    blind = CrystalTransformer(train.SurrogateRecipe(changes={"attention": False}).architecture())
     attention = blind.blocks[0].attention
     x, key, bias = torch.randn(2, 96), torch.randn(2, 5, 8), torch.randn(2, 5, 8)
     alpha = attention.weights(x, key, bias, torch.ones(2, 5, 1))

@@ -18,8 +18,8 @@ from surrogates.training.labelled import read_structures
 from surrogates.transformer.environments import environments, pad
 from surrogates.transformer.network import (
     MAX_Z,
-    Architecture,
     CrystalTransformer,
+    SurrogateArchitecture,
     periodic_table,
     repulsion,
     spherical_harmonics,
@@ -35,7 +35,7 @@ LABEL = Label("test", "none", "random")
 def random_network(seed: int = 0, **sizes: int | float | bool) -> CrystalTransformer:
     """Untrained, in double precision, with an energy head of size one instead of zero."""
     torch.manual_seed(seed)
-    network = CrystalTransformer(Architecture(kinds=KINDS, **sizes))  # type: ignore[arg-type]
+    network = CrystalTransformer(SurrogateArchitecture(kinds=KINDS, **sizes))  # type: ignore[arg-type]
     torch.nn.init.normal_(network.energy.weight, std=0.1)
     network.reference[:, 1:] = torch.randn(2, MAX_Z, dtype=torch.float64)
     return network.double().eval()
@@ -99,7 +99,7 @@ def test_variants_keep_forces_exact(sizes: dict[str, int | float | bool]) -> Non
 
 
 def test_untrained_energy_is_that_of_the_references() -> None:
-    network = CrystalTransformer(Architecture(kinds=KINDS)).double()
+    network = CrystalTransformer(SurrogateArchitecture(kinds=KINDS)).double()
     network.reference[:, 1:] = torch.randn(2, MAX_Z, dtype=torch.float64)
     crystals = sample()
     crystals = crystals.scaled_to(2.0 * crystals.volumes)  # nothing collides
@@ -111,7 +111,7 @@ def test_untrained_energy_is_that_of_the_references() -> None:
 
 
 def test_references_stay_in_double_precision() -> None:
-    assert CrystalTransformer(Architecture(kinds=KINDS)).reference.dtype == torch.float64
+    assert CrystalTransformer(SurrogateArchitecture(kinds=KINDS)).reference.dtype == torch.float64
 
 
 def test_padding_changes_nothing() -> None:

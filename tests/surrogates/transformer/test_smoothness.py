@@ -14,7 +14,7 @@ from csp.crystallography.neighbours import COVALENT_RADII, neighbour_list
 from csp.crystals import Crystals
 from csp.protocols import Evaluation, Label
 from surrogates import zoo
-from surrogates.transformer.network import MAX_Z, REPULSION_SWITCH, Architecture, CrystalTransformer
+from surrogates.transformer.network import MAX_Z, REPULSION_SWITCH, CrystalTransformer, SurrogateArchitecture
 from surrogates.transformer.surrogate import Surrogate
 
 SHIPPED = [(card.name, kind) for card in zoo.list_models() for kind in card.kinds]
@@ -29,7 +29,7 @@ def surrogate(request: pytest.FixtureRequest) -> Surrogate:
     name, kind = request.param
     if name == "random":
         torch.manual_seed(0)
-        network = CrystalTransformer(Architecture(kinds=("formation", "anchored")))
+        network = CrystalTransformer(SurrogateArchitecture(kinds=("formation", "anchored")))
         torch.nn.init.normal_(network.energy.weight, std=0.1)
         network.reference[:, 1:] = torch.randn(2, MAX_Z, dtype=torch.float64)
         elements = frozenset(range(1, 95))
