@@ -10,6 +10,7 @@ from pathlib import Path
 from csp.device import resolve_device
 from csp.library.compression import compression
 from csp.library.library import Library
+from csp.library.on_demand import Found, library_of_run, pin
 from csp.library.volume import VolumePrior
 from csp.protocols import Generator
 from csp.ranking.probability import AnswerProbability
@@ -20,7 +21,7 @@ from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
-from csp.settings import SearchSettings
+from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
 from generators.random_symmetric.fixed_cell import check_cell
@@ -42,7 +43,7 @@ GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
 }
 
 
-AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
+AFTERWARDS = ("hull", "order", "top", "offline")  # settings that a search which is done can still be asked for
 
 
 def build(
@@ -64,7 +65,8 @@ def build(
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
-    library = Library.open(settings.library)
+    found = _library(settings, target, out, resume, progress)
+    library, note = found.library, found.note
     if settings.exclude_composition:
         library = library.excluding(target)
     models = [load_model(name, resolve_device(device)) for name in settings.models]
@@ -83,7 +85,12 @@ def build(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
         checkpoints={model.name: str(model.label) for model in models} | labelled,
-        library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
+        library={
+            "name": library.name,
+            "fingerprint": library.fingerprint,
+            "entries": len(library),
+            **({"note": note} if note else {}),
+        },
         device=str(models[-1].device),
         citations=citations(["engine", *_parts(settings), *sorted(set(library.origin[0].tolist()))]),
     )
@@ -92,7 +99,7 @@ def build(
     decisive = {
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
-        "library": record.library,
+        "library": {name: value for name, value in record.library.items() if name != "note"},
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
     }
@@ -104,13 +111,17 @@ def build(
         resume=resume,
         run=str(out) if store_url else "run",
     )
+    if settings.library == AUTO_LIBRARY:
+        pin(found, out)
     generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    probability = None if target.pressure else AnswerProbability.load(
+        models[-1].label, library.extract_of or len(library)
+    )
     search = Search(
         settings,
         target,
@@ -123,8 +134,18 @@ def build(
         references,
         probability,
         factor,
+        (note,) if note else (),
     )
     return search, record
+
+
+def _library(
+    settings: SearchSettings, target: Target, out: Path, resume: bool, progress: Progress
+) -> Found:
+    """The library that the settings ask for."""
+    if settings.library != AUTO_LIBRARY:
+        return Found(Library.open(settings.library), "", settings.library)
+    return library_of_run(target, out, resume=resume, ask=not settings.offline, progress=progress)
 
 
 def _parts(settings: SearchSettings) -> list[str]:

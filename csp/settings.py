@@ -24,10 +24,12 @@ from csp.cell_file import read_cell
 from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
-__all__ = ["DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "SearchSettings"]
+__all__ = ["AUTO_LIBRARY", "DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "LibraryFile", "SearchSettings"]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
+AUTO_LIBRARY = Path("auto")
+EMBEDDED_LIBRARY = ("none", "embedded")  # other names of no file
 WITHOUT_TEMPLATES = ("space_group", "random")
 
 
@@ -49,6 +51,14 @@ Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
+
+
+def _file(value: Any) -> Any:
+    """No file may be said in words."""
+    return None if str(value) in EMBEDDED_LIBRARY else value
+
+
+LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
 
 
 class SearchSettings(BaseModel):
@@ -123,8 +133,14 @@ class SearchSettings(BaseModel):
         description="Potential that refines and ranks: chgnet, a matgl model's name or folder; "
         "none: the surrogate does all",
     )
-    library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
+    library: LibraryFile = Field(
+        AUTO_LIBRARY,
+        title="Library",
+        description="Known crystals that templates come from: auto, which is yours (csp library use) or else what "
+        "the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
+    )
+    offline: bool = Field(
+        False, title="Offline", description="Ask no database; what was asked before is used"
     )
     exclude_composition: bool = Field(
         False,
@@ -219,6 +235,11 @@ class SearchSettings(BaseModel):
                 "energies learned from labels of one composition have no hull with others; name a relaxer"
             )
         return hull
+
+    @property
+    def library_file(self) -> Path | None:
+        """The library if it is a file that was named."""
+        return None if self.library == AUTO_LIBRARY else self.library
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ def predict(
     formula: Annotated[str, typer.Argument(help=SearchSettings.model_fields["formula"].description)],
     out: Annotated[Path | None, typer.Option(help="Folder of the results; default out/FORMULA")] = None,
     library: Annotated[Path | None, _option("library")] = None,
+    offline: Annotated[bool, _option("offline", "--offline")] = False,
     exclude_composition: Annotated[bool, _option("exclude_composition", "--exclude-composition")] = False,
     generators: Annotated[str | None, _option("generators")] = None,
     candidates: Annotated[int | None, _option("candidates")] = None,

@@ -7,14 +7,17 @@ embedded prototypes serve.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from csp.errors import CspError
-from csp.files import replacing
+from csp.files import replacing, write_text
 from csp.library.chosen import chosen
 from csp.library.library import Library, library_schema
 from csp.library.optimade import Client, of_ratio, of_system, offline
@@ -22,9 +25,8 @@ from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import Pull, State
 from csp.target import Target
 
-__all__ = ["AUTO", "Found", "library_for"]
+__all__ = ["Found", "library_for", "library_of_run", "pin"]
 
-AUTO = "auto"  # what `--library` is by default
 BUDGET = 60.0  # s that asking may take
 FRESH = 30 * 24 * 3600.0  # s after which the same is asked again
 AT_ONCE = 1000  # entries on a page
@@ -33,12 +35,48 @@ Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
 
 
+PIN = "library.txt"
+EMBEDDED = "embedded"
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A library and how it was come by, in one line for people ("" if they named it)."""
+    """A library and how it was come by.
+
+    Attributes:
+        note: In one line for people.
+        path: Its file; None: the embedded prototypes.
+    """
 
     library: Library
-    note: str = ""
+    note: str
+    path: Path | None
+
+
+def library_of_run(
+    target: Target,
+    folder: Path,
+    *,
+    resume: bool,
+    ask: bool = True,
+    progress: Progress = lambda stage, done, total: None,
+) -> Found:
+    """`library_for`, found once for a run: what is resumed, and every worker of it, takes the library that the
+    run in the folder began with (`pin`), however much more could be had by now."""
+    place = folder / PIN
+    if resume and place.is_file():
+        kept = place.read_text(encoding="utf-8").strip()
+        if kept == EMBEDDED:
+            return _embedded("as this run began")
+        if Path(kept).is_file():
+            library = Library.open(Path(kept))
+            return Found(library, f"Library: {len(library):,} entries, as this run began.", Path(kept))
+    return library_for(target, ask=ask, progress=progress)
+
+
+def pin(found: Found, folder: Path) -> None:
+    """Have the run in a folder keep its library."""
+    write_text(folder / PIN, f"{found.path.absolute() if found.path else EMBEDDED}\n")
 
 
 def library_for(
@@ -56,7 +94,7 @@ def library_for(
     """
     own = chosen()
     if own is not None:
-        return Found(Library.open(own), f"Library: your own, {own}.")
+        return Found(Library.open(own), f"Library: your own, {own}.", own)
     known = _Kept.of(target, provider, cache)
     if known.fresh:
         return known.open()
@@ -78,6 +116,7 @@ def _embedded(why: str) -> Found:
         library,
         f"Library: the {len(library):,} embedded AFLOW prototypes alone ({why}); "
         "`csp library pull` gets a database, `csp library use` keeps one.",
+        None,
     )
 
 
@@ -105,11 +144,19 @@ class _Kept:
     def open(self) -> Found:
         library = Library.open(self.file)
         when = time.strftime("%Y-%m-%d", time.localtime(self.file.stat().st_mtime))
-        return Found(library, f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.")
+        return Found(library, f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.", self.file)
 
     def ask(self, budget: float, progress: Progress) -> Found:
-        """Ask for the system, then for the ratio; raises CspError where nothing comes."""
+        """Ask for the system, then for the ratio, one process at a time.
+
+        Raises:
+            CspError: Nothing came.
+        """
         deadline = time.monotonic() + budget
+        with self._alone():
+            return self.open() if self.fresh else self._asked(deadline, progress)
+
+    def _asked(self, deadline: float, progress: Progress) -> Found:
         states: list[tuple[Pull, State]] = []
         failure: CspError | None = None
         with Client(self.provider, AT_ONCE, deadline=deadline) as client:
@@ -126,19 +173,31 @@ class _Kept:
             raise failure or CspError(f"The {self.provider.title} has no entry of this ratio or system.")
         whole = failure is None
         # what has not all come is used now and gone on with the next time
-        place = self.file if whole else self.file.with_name(f"{self.file.stem}-part.parquet")
+        sent = sum(state.sent for _, state in states)
+        place = self.file if whole else self.file.with_name(f"{self.file.stem}-part-{sent}.parquet")
         self._write(place, states)
         if whole:
             for part, _ in states:
                 part.forget()
-            place.with_name(f"{self.file.stem}-part.parquet").unlink(missing_ok=True)
             return self.open()
         library = Library.open(place)
         return Found(
             library,
             f"Library: {len(library):,} entries of the {self.provider.title}, not all that it has "
             f"({str(failure).rstrip('.')}); the next search goes on asking.",
+            place,
         )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Others that want the same wait here."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.file.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
 
     def _write(self, place: Path, states: list[tuple[Pull, State]]) -> None:
         """Each entry once. The size of the whole database is kept, which this is complete of for the target."""

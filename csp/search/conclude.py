@@ -67,6 +67,7 @@ class Conclusion:
     funnel: Funnel
     references: References | None = None
     answer_probability: AnswerProbability | None = None
+    notes: tuple[str, ...] = ()
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -91,6 +92,7 @@ class Conclusion:
             failed=self._failed,
             warnings=[
                 *self._losses(),
+                *self.notes,
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)

@@ -59,6 +59,7 @@ class Search:
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Tells probabilities from energies and provenance; None: only energies rank.
+        notes: Sentences for people, of how the search came by its parts.
     """
 
     settings: SearchSettings
@@ -72,6 +73,7 @@ class Search:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -88,7 +90,7 @@ class Search:
     @property
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
-        return Conclusion(self.target, self.funnel, self.references, self.answer_probability)
+        return Conclusion(self.target, self.funnel, self.references, self.answer_probability, self.notes)
 
     @cached_property
     def funnel(self) -> Funnel:
