@@ -13,6 +13,7 @@ from csp.library.library import Library
 from csp.library.on_demand import Found, library_of_run, pin
 from csp.library.volume import VolumePrior
 from csp.protocols import Generator
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
@@ -135,6 +136,7 @@ def build(
         probability,
         factor,
         (note,) if note else (),
+        KnownCrystals(target, library),
     )
     return search, record
 

@@ -89,6 +89,8 @@ def predict(
 
     output = Console()
     output.print(ranking_table(prediction, settings.top))
+    if prediction.known_before:
+        output.print(prediction.known_before, highlight=False, soft_wrap=True)
     for warning in prediction.warnings:
         output.print(f"[yellow]note:[/] {warning}", highlight=False, soft_wrap=True)
     seconds = time.monotonic() - started

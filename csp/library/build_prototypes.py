@@ -265,6 +265,7 @@ def _name(info: dict[str, Any]) -> str:
     text = re.sub(r"\\(?:mathrm|text|emph|textit|rm|bf|it|em|tt)\b", "", text)
     text = re.sub(r"\\['`\"^~]\s*", "", text)
     text = re.sub(r"[${}\\]|_(?=[\d{(])|_", "", text)
+    text = text.replace("( ", "(").replace("[ ", "[")
     return re.sub(r"\s+", " ", text.replace(" Structure", "").replace(" structure", "")).strip()
 
 

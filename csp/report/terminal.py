@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from csp.relaxation.relax import Status
-from csp.search.prediction import Prediction
+from csp.search.prediction import Prediction, Result
 
 __all__ = ["ranking_table"]
 
@@ -19,6 +19,7 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
     spread = ("σ",) if uncertain else ()
     unconverged = any(result.status != Status.CONVERGED for result in prediction.results[:top])
     hull, probable = prediction.has_hull, prediction.has_probability
+    told = any(result.novelty for result in prediction.results[:top])
     absolute = not (hull or probable)  # for 80 columns to be enough
     for name in (
         "",
@@ -31,9 +32,10 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
         "atoms",
         "Å³/at",
         "from",
+        *(("known as",) if told else ()),
         *(("",) if unconverged else ()),
     ):
-        left = name in ("space group", "from")
+        left = name in ("space group", "from", "known as")
         table.add_column(name, justify="left" if left else "right", no_wrap=True)
     for result in prediction.results[:top]:
         table.add_row(
@@ -46,7 +48,8 @@ def ranking_table(prediction: Prediction, top: int) -> Table:
             f"{result.spacegroup} {result.spacegroup_number}",
             str(result.n_atoms),
             f"{result.volume_per_atom:.2f}",
-            _shortened(result.template_id or result.generator),
+            _shortened(result.template_id or result.generator, 11 if told else 15),
+            *((_shortened(_known(result), 13),) if told else ()),
             *(("" if result.status == Status.CONVERGED else "*",) if unconverged else ()),
         )
     notes = [prediction.who_did_what] if prediction.models else []
@@ -67,6 +70,11 @@ def _millis(value: float | None, decimals: int) -> str:
 
 def _percent(probability: float | None) -> str:
     return "" if probability is None else f"{100 * probability:.0f}"
+
+
+def _known(result: Result) -> str:
+    """The first entry that it is, or how new it is."""
+    return result.known_as[0].id if result.known_as else result.novelty
 
 
 def _shortened(name: str, width: int = 15) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import Label
+from csp.ranking.known import KnownAs
 from csp.target import Target
 
 __all__ = ["Prediction", "Result", "Unranked", "cif_path"]
@@ -47,6 +48,11 @@ class Result:
     rank_energy           the rank by energy, or by enthalpy under pressure
     rank_probability      the rank by probability, None where it is not known
     probability           of being the ground truth (`csp.ranking.probability`), None if not calibrated
+    known_as              entries of the library of this composition that it is, by StructureMatcher
+    prototype             AFLOW label of its structure type, with the common name where there is one
+    same_type_as          an entry of another composition with its structure; "" where there is none, and where it
+                          is known itself
+    novelty               "known", "known type" or "new"; "" where it was not compared
     """
 
     rank: int
@@ -72,6 +78,10 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    known_as: tuple[KnownAs, ...] = ()
+    prototype: str = ""
+    same_type_as: str = ""
+    novelty: str = ""
 
     @property
     def above_lowest(self) -> float:
@@ -79,7 +89,9 @@ class Result:
         return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "known_as": [entry.as_dict() for entry in self.known_as]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,7 @@ class Prediction:
     failed     stage → status → relaxations that ended without an energy
     warnings   sentences for people
     order      what the ranks are by, "probability" or "energy"
+    known_before   what the library knew of the target, a sentence; "" if it was not asked
     models     names of the energy models, in the order of their work: the first screened and relaxed, the
                last, if another, refined; its energies rank
     """
@@ -118,6 +131,7 @@ class Prediction:
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

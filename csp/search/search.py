@@ -28,6 +28,7 @@ from csp.crystallography.symmetry import operations
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
@@ -60,6 +61,7 @@ class Search:
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Tells probabilities from energies and provenance; None: only energies rank.
         notes: Sentences for people, of how the search came by its parts.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     settings: SearchSettings
@@ -74,6 +76,7 @@ class Search:
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
     notes: tuple[str, ...] = ()
+    known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
@@ -90,7 +93,9 @@ class Search:
     @property
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
-        return Conclusion(self.target, self.funnel, self.references, self.answer_probability, self.notes)
+        return Conclusion(
+            self.target, self.funnel, self.references, self.answer_probability, self.notes, self.known
+        )
 
     @cached_property
     def funnel(self) -> Funnel:
