@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui lint bench-small clean
+.PHONY: predict test test-ui test-lowest test-highest lint docs bench-small clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -22,6 +22,26 @@ lint: .venv/installed
 
 test: lint
 	OMP_NUM_THREADS=1 .venv/bin/pytest -n auto $(ARGS)
+
+# Any warning is an error. The pages are build/docs/index.html and those beside it.
+docs: .venv/installed
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+
+# The fast tests with the lowest and with the highest versions that pyproject.toml admits, each in an environment of its
+# own. Several GB are downloaded. Old packages warn of new ones, so that warnings are no errors here.
+LOWEST := --resolution lowest-direct
+HIGHEST := --upgrade
+VERSIONS ?= build/versions
+test-lowest test-highest: test-%:
+	rm -rf $(VERSIONS)/$*
+	$(PYTHON) -m venv $(VERSIONS)/$*
+	$(VERSIONS)/$*/bin/pip install --quiet --disable-pip-version-check uv
+	$(VERSIONS)/$*/bin/uv pip compile --quiet --no-annotate $($(if $(filter lowest,$*),LOWEST,HIGHEST)) --extra dev \
+		--python $(VERSIONS)/$*/bin/python --output-file $(VERSIONS)/$*/versions.txt pyproject.toml
+	$(VERSIONS)/$*/bin/uv pip install --quiet --python $(VERSIONS)/$*/bin/python -r $(VERSIONS)/$*/versions.txt
+	$(VERSIONS)/$*/bin/uv pip install --quiet --python $(VERSIONS)/$*/bin/python --no-deps -e .
+	OMP_NUM_THREADS=1 $(VERSIONS)/$*/bin/python -m pytest -n auto -o filterwarnings=default --disable-warnings \
+		-p no:cacheprovider $(ARGS)
 
 # Real servers, a browser, PostgreSQL and Dask; as root it installs Debian's chromium and postgresql first.
 test-ui: .venv/installed

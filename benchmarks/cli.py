@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from csp.cli.console import console, note, output
+from csp.cli.options import Device, Limit, Out, Seed
+from csp.cli.progress import status
 from csp.errors import InputError
 
 __all__ = ["app"]
 
 app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 
-Out = Annotated[Path, typer.Option(help="Folder of the results")]
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[
     Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
@@ -33,9 +33,6 @@ KnownEnergies = Annotated[
 Energies = Annotated[
     Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N targets or sizes")]
-Seed = Annotated[int, typer.Option(min=0, max=2**31 - 2, help="Same seed, same result")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 
 
 @app.command()
@@ -53,8 +50,8 @@ def recovery(
         str | None, typer.Option(help="Model that screens and relaxes first; none: the relaxer does all")
     ] = None,
     relaxer: Annotated[
-        str, typer.Option(help="Potential that finishes and ranks; none: no other")
-    ] = "chgnet",
+        str, typer.Option(help="Potential that refines and ranks; auto: the best at hand; none: no other")
+    ] = "auto",
     only: Annotated[str | None, typer.Option(help="Only these targets, by file name: GaAs,ZnO")] = None,
     beside: Annotated[
         list[str] | None,
@@ -83,11 +80,11 @@ def recovery(
     )
     benchmark = Recovery.begin(settings, out, device=device, resume=resume)
     for problem in benchmark.truths.problems:
-        console.print(f"[yellow]left out:[/] {problem}")
+        note(str(problem), word="left out:")
     chosen = benchmark.truths.choose(only.split(",") if only else None, limit)
     started, found = time.monotonic(), 0
     for k, truth in enumerate(chosen, start=1):
-        outcome = benchmark.run(truth, _progress(truth.name))
+        outcome = benchmark.run(truth, status(truth.name))
         summary = benchmark.write()
         found += outcome.found
         passed = time.monotonic() - started
@@ -109,10 +106,11 @@ def compare(
     comparison = compared(before, after)
     for title, changes in (("won", comparison.won), ("lost", comparison.lost)):
         for change in changes:
-            print(f"{title:<5} {change}")
+            output.print(f"{title:<5} {change}")
     if comparison.only_in_one:
-        print(f"in one of them only: {', '.join(comparison.only_in_one)}")
-    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in comparison.summary().items()))
+        output.print(f"in one of them only: {', '.join(comparison.only_in_one)}")
+    counts = comparison.summary().items()
+    output.print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counts))
     if out is not None:
         write_json(out / "summary.json", comparison.summary())
 
@@ -339,7 +337,7 @@ def surrogate(
         device=device,
     )
     benchmark.run(console.print)
-    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    output.print((out / "table.md").read_text(encoding="utf-8"), end="")
     console.print(f"{out}/table.md, surrogate.png, surrogate.json and summary.json are written.")
 
 
@@ -375,7 +373,7 @@ def dft(
         device=device,
     )
     benchmark.run(formulas.split(","), console.print)
-    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    output.print((out / "table.md").read_text(encoding="utf-8"), end="")
 
 
 @app.command()
@@ -410,7 +408,7 @@ def ablations(
         device=device,
     )
     benchmark.run(console.print)
-    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    output.print((out / "table.md").read_text(encoding="utf-8"), end="")
 
 
 @app.command()
@@ -436,26 +434,15 @@ def transfer(
         structures, source, teacher, out, limit=limit, seeds=seeds, tuned=tuned, seed=seed, device=device
     )
     benchmark.run(console.print)
-    print((out / "table.md").read_text(encoding="utf-8"), end="")
+    output.print((out / "table.md").read_text(encoding="utf-8"), end="")
     console.print(f"{out}/table.md, transfer.png, transfer.json and summary.json are written.")
-
-
-def _progress(name: str) -> Any:
-    """A status line for the stage at work, on a terminal; nothing elsewhere."""
-    if not console.is_terminal:
-        return lambda stage, done, total: None
-
-    def show(stage: str, done: int, total: int) -> None:
-        console.print(f"{name}: {stage} {done}/{total}" + " " * 20, end="\r")
-
-    return show
 
 
 def _named(folders: list[str]) -> tuple[tuple[str, Path], ...]:
     """NAME=FOLDER; raises InputError for anything else."""
     named = [text.partition("=")[::2] for text in folders]
     if not all(map(all, named)):
-        raise InputError("--beside: write a name and a folder, for example random=out/random.")
+        raise InputError("write a name and a folder, for example random=out/random.", setting="beside")
     return tuple((name, Path(folder)) for name, folder in named)
 
 

@@ -94,7 +94,7 @@ def read_truths(folder: Path) -> Truths:
     where nothing is left.
     """
     if not folder.is_dir():
-        raise MissingError(f"There is no folder {folder}; name one with --targets.")
+        raise MissingError(f"There is no folder {folder} of `targets`.")
     files = sorted(folder.glob("*.cif"), key=lambda path: path.name)
     if not files:
         raise InputError(f"There are no CIF files in {folder}.")

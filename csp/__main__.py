@@ -1,51 +1,60 @@
 """The one program, `csp` and `python -m csp`, of all packages' commands.
 
-Exit codes: 0, 2 wrong input, 3 something missing on the machine, 130 interrupted.
+Exit codes: 0, 1 what failed, 2 wrong input, 3 something missing on the machine, 4 little or nothing could be
+ranked, 130 interrupted (Ctrl-C), 143 ended (SIGTERM). A command's module is imported when the command is
+asked for, by its name in `COMMANDS`.
 """
 
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
-import typer
-
-from benchmarks.cli import app as benchmark_app
-from csp.cli.labellers import app as labellers_app
-from csp.cli.library import app as library_app
-from csp.cli.models import app as models_app
-from csp.cli.predict import app as predict_app
-from csp.cli.progress import console
-from csp.cli.train import app as train_app
-from csp.device import keep_freed_memory
 from csp.errors import CspError
-from flows.cli import app as flows_app
+from csp.threads import wait_asleep
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "main"]
 
-app = typer.Typer(
-    name="csp",
-    help="Crystal structure prediction from a chemical formula alone.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-app.add_typer(predict_app)
-app.add_typer(flows_app)
-app.add_typer(library_app, name="library")
-app.add_typer(benchmark_app, name="benchmark")
-app.add_typer(train_app, name="train")
-app.add_typer(models_app, name="models")
-app.add_typer(labellers_app, name="labellers")
+COMMANDS = {
+    "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
+    "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
+    "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
+    "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
+    "status": ("flows.cli:status", "What runs, waits and has been done."),
+    "results": ("flows.cli:results", "The last finished prediction of a formula, and its files."),
+    "library": ("csp.cli.library:app", "The library of known crystals that templates come from."),
+    "benchmark": ("benchmarks.cli:app", "How well and how fast the engine works."),
+    "benchmark flows": (
+        "flows.cli:measure",
+        "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
+    ),
+    "train": ("csp.cli.train:app", "Make training data and train the models."),
+    "models": ("csp.cli.models:app", "The library of energy models."),
+    "labellers": ("csp.cli.labellers:app", "DFT codes and potentials that label crystals."),
+}
+"""By name, and by the names of group and command: where each is, and its line in the help."""
 
 
 def main() -> None:
     """Entry point of `csp`."""
-    keep_freed_memory()
+    wait_asleep()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may know no Å
     try:
-        app()
+        from csp.cli.program import program
+        from csp.device import keep_freed_memory
+
+        keep_freed_memory()
+        program(COMMANDS).main(prog_name="csp")
     except CspError as error:
-        console.print(f"[bold red]csp:[/] {error}", highlight=False, soft_wrap=True)
+        from csp.cli.console import fail
+
+        fail(error)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # before there was a command that knows what is done
+        print("csp: Interrupted.", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

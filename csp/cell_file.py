@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from csp.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Cell", "read_cell"]
 
@@ -22,8 +24,12 @@ LONGEST, SHORTEST = 200.0, 0.5  # Å
 def read_cell(path: Path) -> Cell:
     """The lattice vectors in any file that pymatgen or ASE reads; its atoms play no part.
 
-    Raises MissingError where there is no file, InputError, one sentence, for one without a cell.
+    Raises:
+        MissingError: Where there is no file.
+        InputError: One sentence, for a file without a cell.
     """
+    import numpy as np
+
     if not path.is_file():
         raise MissingError(f"There is no file {path} to take a cell from.")
     vectors = _by_pymatgen(path)
@@ -44,6 +50,7 @@ def read_cell(path: Path) -> Cell:
 
 
 def _by_pymatgen(path: Path) -> NDArray[np.float64] | None:
+    import numpy as np
     from pymatgen.core import Structure
 
     with warnings.catch_warnings():
@@ -55,6 +62,7 @@ def _by_pymatgen(path: Path) -> NDArray[np.float64] | None:
 
 
 def _by_ase(path: Path) -> NDArray[np.float64] | None:
+    import numpy as np
     from ase.io import read
 
     with warnings.catch_warnings():

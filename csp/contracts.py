@@ -12,6 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from csp.crystallography.operations import operations
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import ContractError, InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Proposals
@@ -33,11 +35,19 @@ def check_energy_model(
 ) -> None:
     """Check the contract of `EnergyModel` on sample crystals, each of more than one atom and unsymmetric.
 
-    energy_tolerance      eV/atom, force_tolerance eV/Å, stress_tolerance eV/Å³: rounding of the model
-    difference_tolerance  eV/Å, and eV/atom for stress × volume per atom: error allowed to finite differences
-    step                  of those differences: Å for an atom, a tenth of it for a strain
+    Args:
+        model: The model to check.
+        crystals: The sample.
+        energy_tolerance: eV/atom, rounding of the model's energies.
+        force_tolerance: eV/Å, rounding of its forces.
+        stress_tolerance: eV/Å³, rounding of its stress.
+        difference_tolerance: eV/Å, and eV/atom for stress × volume per atom: error allowed to finite
+            differences.
+        step: Of the finite differences: Å for an atom, a tenth of it for a strain.
+        seed: Of the random rotations, shifts and directions.
 
-    Raises ContractError for the first promise that does not hold.
+    Raises:
+        ContractError: For the first promise that does not hold.
     """
     check = _EnergyCheck(model, energy_tolerance, force_tolerance, stress_tolerance)
     before = [t.clone() for t in (crystals.cell, crystals.frac, crystals.numbers, crystals.offsets)]
@@ -69,6 +79,7 @@ def check_energy_model(
     check.invariances(crystals, reference, generator)
     check.differences(crystals, reference, difference_tolerance, step, generator)
     check.continuity(crystals)
+    check.symmetry(crystals)
     _check_unknown_elements(model, crystals)
 
 
@@ -139,7 +150,7 @@ class _EnergyCheck:
         self.same(self.evaluate(permuted, "permuted atoms"), expected, crystals, "after a permutation")
 
         for b in range(len(crystals)):
-            one, n = crystals[b], int(crystals.n_atoms[b])
+            one = crystals[b]
             sheared = one.cell.clone()  # a → a + b, the same lattice
             sheared[:, 0] += one.cell[:, 1]
             frac = one.frac.clone()
@@ -151,13 +162,7 @@ class _EnergyCheck:
                 one,
                 "in another cell",
             )
-            doubled = Crystals(
-                one.cell * one.cell.new_tensor([[2.0], [1.0], [1.0]]),
-                torch.cat([one.frac, one.frac + one.frac.new_tensor([1.0, 0.0, 0.0])])
-                * one.frac.new_tensor([0.5, 1, 1]),
-                one.numbers.repeat(2),
-                one.offsets.new_tensor([0, 2 * n]),
-            )
+            doubled = _doubled(one)
             force, stress_b = _derivatives(same)
             twice = Evaluation(same.label, 2 * same.energy, force.repeat(2, 1), stress_b)
             self.same(self.evaluate(doubled, "a supercell"), twice, doubled, "in a supercell")
@@ -223,6 +228,26 @@ class _EnergyCheck:
                 f"{float(bend[worst + 5]):.1e} eV/atom where {float(usual[worst]):.1e} is usual."
             )
 
+    def symmetry(self, crystals: Crystals) -> None:
+        """Told of the operations that crystals keep, and of pairs in earlier shapes, it gives the same.
+
+        The crystals: pyrites of the sample's elements, whose anions are equivalent by operations that turn
+        them, and a doubled cell. They change a little, so that pairs with a skin last, and then much.
+        """
+        numbers = crystals.numbers.unique().tolist()
+        doubled = _doubled(crystals[0])
+        shapes = [
+            Crystals.cat([_pyrite(numbers[0], numbers[-1], *shape).to(doubled.device), doubled])
+            for shape in ((0.385, 5.5), (0.387, 5.52), (0.35, 5.9))
+        ]
+        surroundings = Surroundings.of(shapes[0], operations(shapes[0]), skin=0.3)
+        if surroundings.orbits.trivial:
+            raise ContractError("The crystals of the contract have lost their symmetry.")
+        for k, shape in enumerate(shapes):
+            found = self.model.evaluate(shape, forces=True, surroundings=surroundings)
+            alone = self.evaluate(shape, "symmetric crystals")
+            self.same(found, alone, shape, "with and without symmetry" + " and earlier pairs" * (k > 0))
+
     def _close(self, found: Tensor | None, expected: Tensor | None, tolerance: float, what: str) -> None:
         assert found is not None
         assert expected is not None
@@ -258,6 +283,30 @@ def _one_atom_cells(model: EnergyModel, crystals: Crystals) -> Crystals:
     )
 
 
+def _pyrite(cation: int, anion: int, u: float, a: float) -> Crystals:
+    """Space group Pa-3, 4a and 8c (u, u, u), in a cubic cell of a Å."""
+    half = [[0.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]
+    signs = [[1, 1, 1], [-1, -1, 1], [-1, 1, -1], [1, -1, -1]]
+    anions = [
+        [shift + sign * s * u for shift, s in zip(shifts, row, strict=True)]
+        for sign in (1, -1)
+        for shifts, row in zip(half, signs, strict=True)
+    ]
+    cell = [[a, 0.0, 0.0], [0.0, a, 0.0], [0.0, 0.0, a]]
+    return Crystals.from_arrays([cell], [half + anions], [[cation] * 4 + [anion] * 8])
+
+
+def _doubled(one: Crystals) -> Crystals:
+    """Two cells of one crystal side by side."""
+    return Crystals(
+        one.cell * one.cell.new_tensor([[2.0], [1.0], [1.0]]),
+        torch.cat([one.frac, one.frac + one.frac.new_tensor([1.0, 0.0, 0.0])])
+        * one.frac.new_tensor([0.5, 1, 1]),
+        one.numbers.repeat(2),
+        2 * one.offsets,
+    )
+
+
 def _check_unknown_elements(model: EnergyModel, crystals: Crystals) -> None:
     unknown = next((z for z in range(1, 119) if z not in model.elements), None)
     if unknown is None:
@@ -267,7 +316,7 @@ def _check_unknown_elements(model: EnergyModel, crystals: Crystals) -> None:
         model.evaluate(strange)
     except InputError:
         return
-    raise ContractError(f"{model.name} evaluates the element {unknown}, which it says it does not know.")
+    raise ContractError(f"{model.name} evaluates the element {unknown}, which is not in its `elements`.")
 
 
 def check_generator(
@@ -275,9 +324,15 @@ def check_generator(
 ) -> None:
     """Check the contract of `Generator` on n candidates of a target.
 
-    stochastic  another seed is expected to give other candidates
+    Args:
+        generator: The generator to check.
+        target: What it is asked for.
+        n: Candidates to ask for.
+        seed: Seed to ask with.
+        stochastic: Another seed is expected to give other candidates.
 
-    Raises ContractError for the first promise that does not hold.
+    Raises:
+        ContractError: For the first promise that does not hold.
     """
     name = generator.name
     whole = generator.propose(target, n, seed=seed)
@@ -308,7 +363,7 @@ def _check_proposals(name: str, found: Proposals, target: Target, n: int, seed: 
     built = len(found.crystals)
     if found.requested != n or len(found.provenance) != built or built + found.failed.total() != n:
         raise ContractError(
-            f"{name}: of {n} candidates asked for it says {found.requested} were, {built} were built with "
+            f"{name}: of {n} candidates asked for it counts {found.requested}, {built} were built with "
             f"{len(found.provenance)} rows of provenance, and {found.failed.total()} failed."
         )
     index = [row.index for row in found.provenance]

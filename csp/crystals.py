@@ -27,8 +27,14 @@ ID_RESOLUTION = 1e-6  # Å for cells, fraction of a lattice vector for coordinat
 def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
     """Concatenate the integer ranges [start, start + length).
 
-    starts, lengths: int [N]. Returns int [sum(lengths)]. The vectorised form of a loop of
-    `arange` calls, from which all ragged indexing in the engine is built.
+    The vectorised form of a loop of `arange` calls, from which all ragged indexing in the engine is built.
+
+    Args:
+        starts: int [N], first integer of each range.
+        lengths: int [N], length of each range.
+
+    Returns:
+        int [sum(lengths)].
     """
     ends = torch.cumsum(lengths, 0)
     total = int(ends[-1]) if len(ends) else 0
@@ -40,10 +46,11 @@ def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
 class Crystals:
     """B periodic crystals with A atoms in all; no padding.
 
-    cell     float [B, 3, 3]  Å; rows are the lattice vectors a, b, c
-    frac     float [A, 3]     fractional coordinates (Cartesian position = frac @ cell)
-    numbers  int64 [A]        atomic numbers
-    offsets  int64 [B + 1]    crystal b owns the atoms offsets[b]:offsets[b + 1]
+    Attributes:
+        cell: float [B, 3, 3], Å; rows are the lattice vectors a, b, c.
+        frac: float [A, 3], fractional coordinates (Cartesian position = frac @ cell).
+        numbers: int64 [A], atomic numbers.
+        offsets: int64 [B + 1], crystal b owns the atoms offsets[b]:offsets[b + 1].
 
     Structures are stored in float64; models choose their own precision. Instances are immutable
     by convention: no function of the engine writes into the tensors of a `Crystals` it was given.
@@ -58,6 +65,7 @@ class Crystals:
 
     @classmethod
     def empty(cls, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64) -> Crystals:
+        """A batch of no crystals."""
         return cls(
             torch.zeros((0, 3, 3), device=device, dtype=dtype),
             torch.zeros((0, 3), device=device, dtype=dtype),
@@ -67,7 +75,13 @@ class Crystals:
 
     @classmethod
     def from_arrays(cls, cells: Any, fracs: Sequence[Any], numbers: Sequence[Any]) -> Crystals:
-        """One crystal per entry: cells [B][3, 3] Å, fracs [B][n, 3], numbers [B][n]."""
+        """One crystal per entry.
+
+        Args:
+            cells: B arrays [3, 3], Å; rows are the lattice vectors.
+            fracs: B arrays [n, 3], fractional coordinates.
+            numbers: B arrays [n], atomic numbers.
+        """
         if len(fracs) == 0:
             return cls.empty()
         counts = np.array([len(n) for n in numbers])
@@ -119,6 +133,7 @@ class Crystals:
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors are."""
         return self.cell.device
 
     @property
@@ -168,6 +183,7 @@ class Crystals:
         return replace(self, cell=cell, frac=frac)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Crystals:
+        """The same crystals on another device or in another precision; None keeps what is."""
         return Crystals(
             self.cell.to(device=device, dtype=dtype),
             self.frac.to(device=device, dtype=dtype),

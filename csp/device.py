@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import platform
-
-import torch
+from typing import TYPE_CHECKING
 
 from csp.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["keep_freed_memory", "resolve_device"]
 
@@ -15,11 +17,18 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
 
 
 def resolve_device(name: str) -> torch.device:
-    """ "auto" takes a CUDA device where there is one. Raises InputError or MissingError, one sentence."""
+    """The device of this name; "auto" takes a CUDA device where there is one.
+
+    Raises:
+        InputError: For a name that is none.
+        MissingError: For a CUDA device where there is none.
+    """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.split(":")[0] not in ("cpu", "cuda"):
-        raise InputError(f"There is no device {name!r}; choose auto, cpu, cuda or cuda:N.")
+        raise InputError(f"There is no device {name}; choose auto, cpu, cuda or cuda:N.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise MissingError(f"Device {name}: this machine has no CUDA device that PyTorch can use.")
     return torch.device(name)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from csp import plugins
 from csp.device import resolve_device
+from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
 from csp.library.on_demand import Found, library_of_run, pin
 from csp.library.volume import VolumePrior
-from csp.protocols import Generator
+from csp.protocols import EnergyModel, Generator
 from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
@@ -32,9 +35,9 @@ from generators.templates.metric_learning import MetricLearningGenerator
 from generators.templates.template import TemplateGenerator
 from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
-from surrogates.zoo import is_ours, load_model
+from surrogates.zoo import AUTO, choose_relaxer, is_ours, load_model
 
-__all__ = ["build", "predict"]
+__all__ = ["GENERATORS", "Given", "build", "predict"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
@@ -44,6 +47,21 @@ GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Objects in the place of what the engine would make of the settings.
+
+    Attributes:
+        generators, models: By the names that the settings know them by, which are their own.
+        library: None: the one that the settings name.
+    """
+
+    generators: Mapping[str, Generator] = field(default_factory=dict)
+    models: Mapping[str, EnergyModel] = field(default_factory=dict)
+    library: Library | None = None
+
+
+NOTHING_GIVEN = Given()
 AFTERWARDS = ("hull", "order", "top", "offline")  # settings that a search which is done can still be asked for
 
 
@@ -56,6 +74,7 @@ def build(
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
     store_url: str | None = None,
+    given: Given = NOTHING_GIVEN,
 ) -> tuple[Search, RunRecord]:
     """The search that these settings ask for, its store, and the record of what it runs with.
 
@@ -66,22 +85,31 @@ def build(
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
-    found = _library(settings, target, out, resume, progress)
+    run = str(out) if store_url else "run"
+    settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
+    found = _library(settings, target, out, given.library, resume=resume, progress=progress)
     library, note = found.library, found.note
     if settings.exclude_composition:
         library = library.excluding(target)
-    models = [load_model(name, resolve_device(device)) for name in settings.models]
+    models = [
+        given.models[name] if name in given.models else load_model(name, resolve_device(device))
+        for name in settings.models
+    ]
     for name, model in zip(settings.models, models, strict=True):
         if not model.elements.issuperset(target.numbers):
-            advice = "--surrogate none leaves it out" if name == settings.surrogate else _advice(target)
+            advice = "`surrogate` none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
     learner, labelled = None, dict[str, str]()
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
-        check_elements(target, labeller, "choose another --labeller")
+        check_elements(target, labeller, "choose another `labeller`")
         learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
+    generators = [
+        given.generators[name] if name in given.generators else _generator(name, library, volume)
+        for name in settings.generators
+    ]
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
@@ -110,11 +138,10 @@ def build(
         formula=target.formula,
         versions=record.versions,
         resume=resume,
-        run=str(out) if store_url else "run",
+        run=run,
     )
-    if settings.library == AUTO_LIBRARY:
+    if found.asked:
         pin(found, out)
-    generators = [GENERATORS[name](library, volume) for name in settings.generators]
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
@@ -135,6 +162,7 @@ def build(
         references,
         probability,
         factor,
+        why,
         (note,) if note else (),
         KnownCrystals(target, library),
     )
@@ -142,12 +170,57 @@ def build(
 
 
 def _library(
-    settings: SearchSettings, target: Target, out: Path, resume: bool, progress: Progress
+    settings: SearchSettings, target: Target, out: Path, given: Library | None, *, resume: bool, progress: Progress
 ) -> Found:
-    """The library that the settings ask for."""
+    """The library that is given, or else the one that the settings ask for."""
+    if given is not None:
+        return Found(given)
     if settings.library != AUTO_LIBRARY:
-        return Found(Library.open(settings.library), "", settings.library)
+        return Found(Library.open(settings.library), path=settings.library)
     return library_of_run(target, out, resume=resume, ask=not settings.offline, progress=progress)
+
+
+def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
+    """The engine's own generator of a name, or what another package offers under it.
+
+    Raises:
+        ContractError: What is offered is no generator, or calls itself otherwise.
+    """
+    offered = plugins.find(plugins.GENERATORS, name, GENERATORS)
+    if offered is None:
+        return GENERATORS[name](library, volume)
+    generator = plugins.load(offered)(library, volume)
+    if not isinstance(generator, Generator):
+        raise ContractError(
+            f"{name} of {plugins.origin(offered)} gives a {type(generator).__name__}, not a generator with a "
+            "name and propose."
+        )
+    if generator.name != name:
+        raise ContractError(f"{name} of {plugins.origin(offered)} gives a generator named {generator.name}.")
+    return generator
+
+
+def _with_relaxer(
+    settings: SearchSettings, location: Path | str, run: str, *, resume: bool
+) -> tuple[SearchSettings, str]:
+    """The settings with the name of the relaxer where they leave it open, and why it is that one.
+
+    A search that is gone on with keeps the one that it began with, whatever can be had now.
+    """
+    if settings.relaxer != AUTO:
+        return settings, "asked for"
+    begun = _begun(location, run) if resume else None
+    name, why = (begun, "this search began with it") if begun else choose_relaxer()
+    return settings.model_copy(update={"relaxer": name}), why
+
+
+def _begun(location: Path | str, run: str) -> str | None:
+    """The relaxer of a stored run; None where there is no such run yet."""
+    try:
+        relaxer: str = Store.open(location, run).settings["relaxer"]
+    except InputError:
+        return None
+    return relaxer
 
 
 def _parts(settings: SearchSettings) -> list[str]:
@@ -159,27 +232,36 @@ def _parts(settings: SearchSettings) -> list[str]:
 def _advice(target: Target) -> str:
     """Which potential knows all elements of the target."""
     if load_model("chgnet").elements.issuperset(target.numbers):
-        return "--relaxer chgnet does"
+        return "`relaxer` chgnet does"
     return "nor does any potential that the engine has by name (they end at Pu and leave out Po to Ra)"
 
 
 def predict(
     settings: SearchSettings,
     target: Target,
-    out: Path,
+    out: Path | None,
     *,
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    given: Given = NOTHING_GIVEN,
 ) -> Prediction:
-    """Search, and write the results into `out`. When interrupted, what is done is written first."""
+    """Search, and write the results into `out`. When interrupted, what is done is written first.
+
+    Args:
+        out: None: nothing is kept but what is returned.
+    """
+    if out is None:
+        with TemporaryDirectory(prefix="csp-") as folder:
+            search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
+            return search.run()
     clock = _Clock(progress)
-    search, record = build(settings, target, out, device=device, resume=resume, progress=clock)
+    search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
     try:
         prediction = search.run()
     except KeyboardInterrupt:
         prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; --resume goes on.")
+        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
         write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()

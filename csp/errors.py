@@ -1,12 +1,38 @@
 """The errors a person can cause or meet, each with the exit code of the command line."""
 
-__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError", "ProviderError", "StoreError"]
+from __future__ import annotations
+
+__all__ = [
+    "ContractError",
+    "CspError",
+    "InputError",
+    "LabelError",
+    "MissingError",
+    "ProviderError",
+    "StoreError",
+]
 
 
 class CspError(Exception):
-    """Base of all errors of the engine. Its message is one sentence meant for people."""
+    """Base of all errors of the engine. Its message is one sentence meant for people.
+
+    Settings that would mend it are named in backticks, as in "raise `max_atoms`": the command line writes
+    them as its options.
+
+    Attributes:
+        message: The sentence.
+        setting: Name of the setting that is wrong, where it is one; `str` puts it before the sentence.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "", *, setting: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.setting = setting
+
+    def __str__(self) -> str:
+        return f"{self.setting}: {self.message}" if self.setting else self.message
 
 
 class InputError(CspError, ValueError):

@@ -9,10 +9,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["keep_arrays", "replacing", "replacing_folder", "write_arrays", "write_json", "write_text"]
 
@@ -65,6 +65,8 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, An
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     """Write arrays as a compressed NPZ."""
+    import numpy as np
+
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.target import Target
@@ -35,9 +36,10 @@ __all__ = [
 class Label:
     """What an energy is an energy of. Only energies with equal labels may be compared.
 
-    functional   e.g. "PBE"
-    correction   e.g. "MP2020" (the Materials Project's corrected scale) or "none"
-    checkpoint   hash of the weights, or code and version of a DFT calculation
+    Attributes:
+        functional: For example "PBE".
+        correction: For example "MP2020" (the Materials Project's corrected scale) or "none".
+        checkpoint: Hash of the weights, or code and version of a DFT calculation.
     """
 
     functional: str
@@ -49,7 +51,11 @@ class Label:
 
     @staticmethod
     def same(labels: Sequence[Label]) -> Label:
-        """The one label of all; raises LabelError if there are several."""
+        """The one label of all.
+
+        Raises:
+            LabelError: If there are several.
+        """
         distinct = sorted({str(label) for label in labels})
         if len(distinct) != 1:
             raise LabelError(f"Energies of different labels cannot be compared: {', '.join(distinct)}.")
@@ -63,11 +69,15 @@ AS_IT_IS = "as it is"  # after the id of an entry: no element is exchanged
 class Provenance:
     """Where a candidate comes from: enough to find, explain and replay it.
 
-    template_id    id of the library entry it was made from, "" if none
-    space_group    number of the space group it was made in
-    wyckoff        occupied positions, "Sr:a Ti:b O:c", "" if not known
-    score          the generator's own figure of merit, higher is better; its scale is the generator's
-    why            one short clause for people
+    Attributes:
+        generator: Name of the generator.
+        index: Place of the candidate in the generator's sequence.
+        seed: The seed it was made with.
+        template_id: Id of the library entry it was made from, "" if none.
+        space_group: Number of the space group it was made in.
+        wyckoff: Occupied positions, "Sr:a Ti:b O:c", "" if not known.
+        score: The generator's own figure of merit, higher is better; its scale is the generator's.
+        why: One short clause for people.
     """
 
     generator: str
@@ -93,6 +103,12 @@ class Proposals:
     """B built candidates out of `requested`; the others are counted in `failed` by reason.
 
     Invariant: len(crystals) == len(provenance) and len(crystals) + failed.total() == requested.
+
+    Attributes:
+        crystals: The candidates that could be built.
+        provenance: Where each of them comes from.
+        requested: How many candidates were asked for.
+        failed: How many could not be built, by reason.
     """
 
     crystals: Crystals
@@ -103,7 +119,11 @@ class Proposals:
 
 @runtime_checkable
 class Generator(Protocol):
-    """Makes virtual crystals of a target's exact composition."""
+    """Makes virtual crystals of a target's exact composition.
+
+    Attributes:
+        name: Short name, as in the setting `generators`.
+    """
 
     name: str
 
@@ -122,10 +142,12 @@ class Generator(Protocol):
 class Evaluation:
     """Energies of B crystals under one label.
 
-    energy   float64 [B]       eV per cell; NaN where `unsupported`
-    forces   float64 [A, 3]    eV/Å, or None
-    stress   float64 [B, 3, 3] eV/Å³, (1/V) dE/dε, positive = tension, or None
-    sigma    float64 [B]       one standard deviation, eV/atom, or None where the model has none
+    Attributes:
+        label: What the energies are energies of.
+        energy: float64 [B], eV per cell; NaN where `unsupported`.
+        forces: float64 [A, 3], eV/Å, or None.
+        stress: float64 [B, 3, 3], eV/Å³, (1/V) dE/dε, positive = tension, or None.
+        sigma: float64 [B], one standard deviation, eV/atom, or None where the model has none.
     """
 
     label: Label
@@ -141,6 +163,12 @@ class EnergyModel(Protocol):
 
     Elements outside `elements` are never passed in by the engine: it gives such crystals the
     status `unsupported_element`. A model raises InputError if they are.
+
+    Attributes:
+        name: Short name, for reports and messages.
+        label: What its energies are energies of.
+        elements: Atomic numbers that it knows.
+        device: Where it computes.
     """
 
     name: str
@@ -148,8 +176,14 @@ class EnergyModel(Protocol):
     elements: frozenset[int]
     device: torch.device
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         """Evaluate all crystals in the order given; inputs are not changed.
+
+        surroundings  what is known of the crystals: operations that they keep exactly, and pairs from
+                      earlier calls. A model may save work by it or leave it; results are the same (to
+                      1e-6 eV/atom, 1e-5 eV/Å).
 
         Results come back in float64 on the device of `crystals`. The model splits the batch into
         chunks that suit its device; results do not depend on what else is in the batch (to 1e-5).
@@ -161,8 +195,9 @@ class EnergyModel(Protocol):
 class Labels:
     """What a labeller found for B crystals.
 
-    energy   float64 [B]  eV per cell; NaN where there is none
-    outcome  [B]          "done", or in a few words why there is no energy
+    Attributes:
+        energy: float64 [B], eV per cell; NaN where there is none.
+        outcome: [B], "done", or in a few words why there is no energy.
     """
 
     energy: Tensor
@@ -191,7 +226,12 @@ class Labeller(Protocol):
     """Computes reference energies one crystal after the other: a DFT code, or a potential in its stead.
 
     A calculation that fails is an outcome and costs nothing but itself.
-    max_atoms: larger cells are not worth their time and should not be chosen.
+
+    Attributes:
+        name: Short name, for reports and messages.
+        label: What its energies are energies of.
+        elements: Atomic numbers that it knows.
+        max_atoms: Larger cells are not worth their time and should not be chosen.
     """
 
     name: str
@@ -206,9 +246,10 @@ class Labeller(Protocol):
 
 @runtime_checkable
 class Learner(Protocol):
-    """Adapts an energy model to labels of the composition at hand, and says which crystals to label.
+    """Chooses which crystals of the composition at hand to label, and adapts an energy model to the labels.
 
-    label  of the labels
+    Attributes:
+        label: What the labels are energies of.
     """
 
     label: Label
@@ -218,8 +259,13 @@ class Learner(Protocol):
     ) -> list[int]:
         """At most n of B crystals to label next, none of `taken`.
 
-        energy  float64 [B]  eV/atom by the model as it is, lower is better
-        taken   those that have been labelled before
+        Args:
+            model: The model as it is.
+            crystals: The B crystals to choose from.
+            energy: float64 [B], eV/atom by the model as it is, lower is better.
+            taken: Those that have been labelled before.
+            n: At most so many are chosen.
+            seed: Same seed, same choice.
         """
         ...
 

@@ -20,11 +20,21 @@ from pydantic import (
     field_validator,
 )
 
+from csp import plugins
 from csp.cell_file import read_cell
 from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
-__all__ = ["AUTO_LIBRARY", "DEFAULT_GENERATORS", "GENERATOR_NAMES", "GeneratorName", "LibraryFile", "SearchSettings"]
+__all__ = [
+    "AUTO_LIBRARY",
+    "DEFAULT_GENERATORS",
+    "GENERATOR_NAMES",
+    "GeneratorName",
+    "LibraryFile",
+    "SearchSettings",
+    "first_wrong",
+    "generator_names",
+]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
@@ -38,15 +48,31 @@ def _split(value: Any) -> Any:
     return [part for part in value.replace(" ", "").split(",") if part] if isinstance(value, str) else value
 
 
+def generator_names() -> tuple[str, ...]:
+    """The engine's own, and those that other installed packages offer."""
+    return tuple(dict.fromkeys((*GENERATOR_NAMES, *plugins.names(plugins.GENERATORS))))
+
+
 def _known(what: str, names: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
-    """Each once; raises ValueError for the first that is not known."""
+    """Each once.
+
+    Raises:
+        ValueError: For the first that is not known.
+    """
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"there is no {what} {unknown[0]!r}; choose from {', '.join(known)}")
     return tuple(dict.fromkeys(names))
 
 
-GeneratorName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(GENERATOR_NAMES)})]
+class _Names:
+    """In a JSON schema: one of the names of generators that there are when the schema is made."""
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        return {"type": "string", "enum": list(generator_names())}
+
+
+GeneratorName = Annotated[str, _Names()]
 Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
@@ -59,6 +85,23 @@ def _file(value: Any) -> Any:
 
 
 LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
+
+
+def first_wrong(error: ValidationError) -> InputError:
+    """The first thing that pydantic found wrong, in one sentence."""
+    first = error.errors()[0]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if first["type"] != "value_error":  # our own validators name the value themselves
+        message = f"{message} (got {_plain(first['input'])})"
+    return InputError(f"{message}.", setting=str(first["loc"][0]) if first["loc"] else None)
+
+
+def _plain(value: Any) -> str:
+    """A value as a person would write it."""
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(_plain, value)) or "nothing"
+    return str(value) or "nothing"
 
 
 class SearchSettings(BaseModel):
@@ -107,7 +150,7 @@ class SearchSettings(BaseModel):
     order: Literal["probability", "energy"] = Field(
         "probability",
         title="Order",
-        description="What ranks: the probability of being the answer, where it is calibrated for the "
+        description="What ranks: the probability of being the ground truth, where it is calibrated for the "
         "energies of the relaxer (else they do), or the energies",
     )
     surrogate: str = Field(
@@ -127,11 +170,11 @@ class SearchSettings(BaseModel):
         2, ge=1, le=20, title="Rounds", description="In which they are chosen, each with what was learned"
     )
     relaxer: str = Field(
-        "chgnet",
+        "auto",
         min_length=1,
         title="Relaxer",
-        description="Potential that refines and ranks: chgnet, a matgl model's name or folder; "
-        "none: the surrogate does all",
+        description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
+        "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
     library: LibraryFile = Field(
         AUTO_LIBRARY,
@@ -198,8 +241,11 @@ class SearchSettings(BaseModel):
 
     @field_validator("generators")
     @classmethod
-    def _known_generators(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return _known("generator", names, GENERATOR_NAMES)
+    def _known_generators(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        given = tuple((info.context or {}).get("generators", ()))
+        if set(names) <= {*GENERATOR_NAMES, *given}:
+            return tuple(dict.fromkeys(names))  # what other packages offer is not even looked up
+        return _known("generator", names, (*generator_names(), *given))
 
     @field_validator("crystal_systems")
     @classmethod
@@ -210,21 +256,21 @@ class SearchSettings(BaseModel):
     @classmethod
     def _some_model(cls, relaxer: str, info: ValidationInfo) -> str:
         if relaxer == info.data.get("surrogate") == "none":
-            raise ValueError("there is neither a surrogate nor a relaxer; name one, for example chgnet")
+            raise ValueError("there is neither a `surrogate` nor a `relaxer`; name one, for example chgnet")
         return relaxer
 
     @field_validator("labeller")
     @classmethod
     def _something_to_adapt(cls, labeller: str, info: ValidationInfo) -> str:
         if labeller != "none" and info.data.get("surrogate") == "none":
-            raise ValueError("labels are learned by a surrogate; name one with --surrogate")
+            raise ValueError("labels are learned by a surrogate; name a `surrogate`")
         return labeller
 
     @field_validator("cell")
     @classmethod
     def _cells_without_templates(cls, cell: Path | None, info: ValidationInfo) -> Path | None:
         if cell is not None and set(info.data.get("generators", ())) - set(WITHOUT_TEMPLATES):
-            raise ValueError("templates have cells of their own; ask for --generators space_group,random")
+            raise ValueError("templates have cells of their own; ask for `generators` space_group,random")
         return cell
 
     @field_validator("hull")
@@ -232,7 +278,7 @@ class SearchSettings(BaseModel):
     def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
         if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
             raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a relaxer"
+                "energies learned from labels of one composition have no hull with others; name a `relaxer`"
             )
         return hull
 
@@ -247,22 +293,23 @@ class SearchSettings(BaseModel):
         return tuple(name for name in (self.surrogate, self.relaxer) if name != "none")
 
     @classmethod
-    def read(cls, **values: Any) -> SearchSettings:
-        """Validated settings; raises InputError, one sentence, for the first thing that is wrong.
+    def read(cls, given: Collection[str] = (), /, **values: Any) -> SearchSettings:
+        """Validated settings. What no schema can check, such as unknown elements, `target` does.
 
-        What no schema can say, such as unknown elements, is checked by `target`.
+        Args:
+            given: Names of generators that come with the settings as objects.
+            **values: Settings by name.
+
+        Raises:
+            InputError: One sentence, for the first thing that is wrong.
         """
         try:
-            settings = cls(**values)
+            settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
-            first = error.errors()[0]
-            name = "--" + ".".join(str(part) for part in first["loc"][:1]).replace("_", "-")
-            if name == "--formula":
-                Target.parse(str(values.get("formula", "")))  # says it better
-            message = first["msg"].removeprefix("Value error, ")
-            raise InputError(
-                f"{name}: {message[0].lower()}{message[1:]} (got {first['input']!r})."
-            ) from error
+            wrong = first_wrong(error)
+            if wrong.setting == "formula":
+                Target.parse(str(values.get("formula", "")))  # has the better message
+            raise wrong from error
         return settings
 
     def target(self) -> Target:

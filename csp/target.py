@@ -1,4 +1,4 @@
-"""What is asked for: a formula, and what the answer may look like."""
+"""What is asked for: a formula, and the constraints that proposals obey."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ class Target:
     """A composition to predict, in formula units, with the constraints every generator obeys.
 
     Attributes:
+        formula: The reduced formula, elements by electronegativity.
         numbers: Atomic numbers in the order of electronegativity (as in the formula).
         counts: Atoms of each in one formula unit; coprime.
         max_atoms: Largest primitive cell, atoms.
@@ -61,8 +62,17 @@ class Target:
     ) -> Target:
         """Read a formula such as `SrTiO3` or `Ba(FeAs)2`; amounts are reduced to coprime integers.
 
-        Raises InputError, in one sentence, for what is not a formula, for fractional amounts that
-        no multiple up to 100 makes whole, and for formula units larger than `max_atoms`.
+        Args:
+            formula: The formula as written.
+            max_atoms: Largest primitive cell, atoms.
+            z: Formula units in the primitive cell; None: any that fits `max_atoms`.
+            space_groups: Space groups that proposals may have; None: all 230.
+            pressure: GPa.
+            cell: A known cell, lattice vectors in Å; None: any.
+
+        Raises:
+            InputError: In one sentence, for what is not a formula, for fractional amounts that no multiple
+                up to 100 makes whole, and for formula units larger than `max_atoms`.
         """
         counts = _parse_counts(formula)
         if len(counts) > MAX_ELEMENTS:
@@ -73,7 +83,7 @@ class Target:
         if n_atoms > max_atoms:
             raise InputError(
                 f"{z or 1} formula unit(s) of {formula!r} are {n_atoms} atoms, more than the allowed "
-                f"{max_atoms}; raise --max-atoms{' or lower --z' if z else ''}."
+                f"{max_atoms}; raise `max_atoms`{' or lower `z`' if z else ''}."
             )
         if space_groups is not None and not space_groups:
             raise InputError("No space group is left to propose in; allow at least one of 1-230.")
@@ -104,6 +114,7 @@ class Target:
         return (self.z,) if self.z else range(1, self.max_atoms // self.n_atoms + 1)
 
     def allows_group(self, number: int) -> bool:
+        """May proposals have this space group?"""
         return self.space_groups is None or number in self.space_groups
 
 

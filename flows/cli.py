@@ -6,31 +6,20 @@ environment is set.
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from benchmarks.cli import Device, Limit, Out, Seed
-from benchmarks.cli import app as benchmark_app
-from csp.cli.predict import predict as predict_command
-from csp.cli.progress import console
-from csp.report.results import RankedRun, export, latest
+from csp.cli.console import console, note, output
+from csp.cli.options import Device, Limit, Out, Seed, takes_settings
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.home import reach, runs
 
-__all__ = ["app"]
-
-output = Console(highlight=False, soft_wrap=True)
+__all__ = ["measure", "results", "status", "submit", "up"]
 
 
-app = typer.Typer()
-
-
-@app.command()
 def up(
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in")
@@ -45,14 +34,24 @@ def up(
     from flows.up import warning
 
     if words := warning(host):
-        console.print(f"[yellow]note:[/] {words}")
+        note(words)
     console.print("Starting; the very first time takes a minute or two.")
     serve(host, port, at_once, lambda url: output.print(f"csp is up: {url}  (Ctrl-C stops it)"))
 
 
-def submit(wait: bool, folder: Path | None, runner: str, device: str, **given: Any) -> None:
-    """Have a formula predicted by `csp up`, or by the workers of the server at PREFECT_API_URL."""
-    settings = SearchSettings.read(**{name: value for name, value in given.items() if value is not None})
+@takes_settings
+def submit(
+    settings: SearchSettings,
+    device: Device = "auto",
+    folder: Annotated[
+        Path | None, typer.Option(help="Where the worker writes; default: a folder of the run's own")
+    ] = None,
+    runner: Annotated[
+        str, typer.Option(help="here, dask (a local cluster) or a scheduler, tcp://host:8786")
+    ] = "here",
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done")] = False,
+) -> None:
+    """Have a formula predicted by `csp up`, or by a server's workers."""
     settings.target()  # what is wrong is said before anything is submitted
     reach()
     from flows.client import follow
@@ -64,30 +63,6 @@ def submit(wait: bool, folder: Path | None, runner: str, device: str, **given: A
         follow(submitted, output)
 
 
-def _submit_options() -> list[inspect.Parameter]:
-    """Those of `csp predict` that decide the result, and what is to happen."""
-    options = inspect.signature(predict_command, eval_str=True).parameters.values()
-    return [
-        *(p for p in options if p.name in SearchSettings.model_fields or p.name == "device"),
-        _option("folder", Path | None, None, "Where the worker writes; default: a folder of the run's own"),
-        _option("runner", str, "here", "here, dask (a local cluster) or a scheduler, tcp://host:8786"),
-        _option("wait", bool, False, "Stay until it is done", "--wait"),
-    ]
-
-
-def _option(name: str, kind: Any, default: Any, words: str, *names: str) -> inspect.Parameter:
-    annotation = Annotated[kind, typer.Option(*names, help=words)]
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-
-
-submit.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-    [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in _submit_options()]
-)
-submit.__annotations__ = {p.name: p.annotation for p in _submit_options()}
-app.command()(submit)
-
-
-@app.command()
 def status(
     last: Annotated[int, typer.Option(min=1, max=200, help="How many runs")] = 20,
 ) -> None:
@@ -99,7 +74,6 @@ def status(
     output.print(overview(last))
 
 
-@app.command()
 def results(
     formula: Annotated[str, typer.Argument(help="Formula, or the out folder of a run")],
     to: Annotated[
@@ -108,6 +82,8 @@ def results(
     top: Annotated[int, typer.Option(min=1, help="How many to print")] = 10,
 ) -> None:
     """The last finished prediction of a formula, and its files."""
+    from csp.report.results import RankedRun, export, latest
+
     folder = Path(formula)
     run = (
         RankedRun.read(folder)
@@ -126,7 +102,6 @@ def results(
         output.print(f"{to} is written.")
 
 
-@benchmark_app.command("flows")
 def measure(out: Out, limit: Limit = None, seed: Seed = 0, device: Device = "auto") -> None:
     """What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once."""
     from flows.measure import measure as measured

@@ -29,7 +29,7 @@ def served(folder: Path, host: str, port: int) -> Iterator[None]:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
         raise InputError(
-            f"{host}:{port} cannot be used ({error.strerror}); choose another --port."
+            f"{host}:{port} cannot be used ({error.strerror}); choose another `port`."
         ) from error
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:

@@ -42,7 +42,9 @@ def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise InputError(f"{host}:{port} cannot be used ({error.strerror}); choose a --port.") from error
+            raise InputError(
+                f"{host}:{port} cannot be used ({error.strerror}); choose another `port`."
+            ) from error
     command = [sys.executable, "-m", "flows.server", host, str(port)]
     with log.open("ab") as output:
         process = subprocess.Popen(

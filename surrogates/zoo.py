@@ -11,13 +11,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from importlib import resources
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from csp.errors import InputError, MissingError
+from csp import plugins
+from csp.errors import ContractError, InputError, MissingError
 from csp.protocols import EnergyModel, Label
 from csp.training import cards
 from csp.training.cards import ModelCard
@@ -27,12 +29,15 @@ from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity
 
 __all__ = [
+    "AUTO",
     "EnergyModelCard",
+    "choose_relaxer",
     "is_ours",
     "list_models",
     "load_model",
     "load_surrogate",
     "model_from_checkpoint",
+    "our_names",
     "read_card",
     "seen_compositions",
     "user_folder",
@@ -41,6 +46,8 @@ __all__ = [
     "write_model",
 ]
 
+AUTO = "auto"  # in the place of a name: see `choose_relaxer`
+BEST, AT_HAND = "nequix-oam-1", "chgnet"
 DEFAULT_KIND = "anchored"
 RIGIDITY, CORRECTION = "rigidity.", "correction."  # what the names of those tensors begin with
 CORRECTIONS = {
@@ -124,7 +131,8 @@ def load_model(
     *,
     kind: str | None = None,
 ) -> EnergyModel:
-    """A model by name or path: our own, else CHGNet or one of matgl's potentials.
+    """A model by name or path: our own, a published potential, or what another package offers; "auto" is what
+    `choose_relaxer` chooses.
 
     Args:
         kind: The head of a model of ours; None: "anchored", or its only one.
@@ -133,6 +141,10 @@ def load_model(
         InputError: The name means nothing, a file is damaged or a head unknown.
         MissingError: It is not here.
     """
+    if str(name_or_path) == AUTO:
+        name_or_path = choose_relaxer()[0]
+    if offered := plugins.find(plugins.MODELS, str(name_or_path), our_names()):
+        return _from_package(offered, device)
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential
 
@@ -161,6 +173,39 @@ def load_model(
         correction=LastLayerCorrection(**correction) if correction else None,
         seen=seen,
     )
+
+
+def our_names() -> frozenset[str]:
+    """Names that always mean what the engine itself means by them."""
+    from surrogates.potentials.catalogue import PUBLISHED
+
+    own = (path.stem for folder in _folders() for path in folder.glob("*.safetensors"))
+    return frozenset({"none", AUTO, *PUBLISHED, *own})
+
+
+def choose_relaxer() -> tuple[str, str]:
+    """The name of the best potential that is here or can be had, and why it is that one, a clause for people.
+
+    Nequix orders polymorphs better than CHGNet at about its cost; CHGNet comes with its package.
+    """
+    from surrogates.potentials import catalogue
+
+    try:
+        path = catalogue.download(BEST)[-1]
+    except MissingError as error:
+        return AT_HAND, f"{BEST}, which orders crystals better, cannot be used: {str(error).rstrip('.')}"
+    return BEST, f"the best that is known here, from {path.parent}"
+
+
+def _from_package(offered: EntryPoint, device: torch.device | str) -> EnergyModel:
+    """The model that an entry point makes; ContractError if it is none."""
+    model = plugins.load(offered)(torch.device(device))
+    if not isinstance(model, EnergyModel):
+        raise ContractError(
+            f"{offered.name} of {plugins.origin(offered)} gives a {type(model).__name__}, which is no energy "
+            "model with a name, a label, elements, a device and evaluate."
+        )
+    return model
 
 
 def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu") -> Surrogate:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import COVALENT_RADII, neighbour_list
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
@@ -37,7 +38,9 @@ class LennardJones:
         self.unlike, self.like = unlike, like
         self.device = torch.device(device)
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         unknown = set(crystals.numbers.tolist()) - self.elements
         if unknown:
             raise InputError(f"{self.name} does not know the elements {sorted(unknown)}.")

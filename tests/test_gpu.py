@@ -16,7 +16,7 @@ import torch
 from torch.nn.utils import parameters_to_vector
 
 from csp.crystallography.neighbours import COVALENT_RADII, distance_ratio, neighbour_list
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
@@ -35,7 +35,7 @@ from generators.space_group.geometries import Geometries, Soundness
 from generators.space_group.loss import negative_log_likelihood
 from generators.space_group.sampling import draw_assignments
 from generators.space_group.tokens import Batch
-from surrogates.potentials.models import load_chgnet, load_tensornet
+from surrogates.potentials.models import load_chgnet, load_matgl
 from surrogates.training.batches import Source
 from surrogates.training.labelled import Labelled
 from surrogates.training.train import SurrogateRecipe, train_network
@@ -82,7 +82,7 @@ def test_energies_forces_and_stress(name: str) -> None:
     loaders = {
         "xs": lambda device: load_model("xs", str(device)),
         "chgnet": load_chgnet,
-        "tensornet": lambda device: load_tensornet(TENSORNET, device),
+        "tensornet": lambda device: load_matgl(TENSORNET, device),
     }
     crystals = candidates()
     model = loaders[name](GPU)

@@ -3,13 +3,17 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.places import ROOT
+
 READMES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     *(ROOT / room / "README.md" for room in ("csp", "surrogates", "generators", "flows", "benchmarks")),
 ]
 
@@ -24,8 +28,10 @@ def commands() -> list[str]:
 
 def run(command: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command)
-    words[0] = str(ROOT / ".venv" / "bin" / "csp") if words[0] == "csp" else words[0]
-    return subprocess.run([*words, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    program = [sys.executable, "-m", "csp"] if words[0] == "csp" else words[:1]
+    return subprocess.run(
+        [*program, *words[1:], *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
 
 
 def test_there_are_two_first_commands() -> None:
@@ -35,7 +41,8 @@ def test_there_are_two_first_commands() -> None:
 def test_links_lead_somewhere() -> None:
     for path in READMES:
         for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-            assert (path.parent / link).exists(), f"{path}: {link}"
+            if not link.startswith("https://"):
+                assert (path.parent / link).exists(), f"{path}: {link}"
 
 
 def test_make_knows_its_targets() -> None:
@@ -46,14 +53,9 @@ def test_make_knows_its_targets() -> None:
     assert "csp predict 'SrTiO3'" in run(commands()[0], "--dry-run").stdout
 
 
-def test_csp_knows_its_commands_and_options() -> None:
-    for command in commands():
-        if command.startswith("csp"):
-            words = shlex.split(command)
-            names = [w for w in words[1:3] if re.fullmatch(r"[a-z-]+", w) and w[0] != "-"]
-            help_text = run(f"csp {' '.join(names)}", "--help").stdout
-            for option in re.findall(r"--[a-z][a-z0-9-]*", command):
-                assert re.search(rf"{option}\b(?!-)", help_text), command
+def test_the_program_starts() -> None:
+    """What it knows of the commands and options in the documentation, `test_docs` asks."""
+    assert "predict" in run("csp --help").stdout
 
 
 @pytest.mark.slow

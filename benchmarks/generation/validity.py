@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.protocols import Proposals
 from csp.target import Target

@@ -7,6 +7,7 @@ its search. READ `Recovery.run` FIRST.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from benchmarks.recovery.scoring import TOLERANCES, Run, Score, groups, score
 from benchmarks.recovery.summary import summarise
 from benchmarks.recovery.table import table
 from csp.crystallography.neighbours import plausible
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.device import resolve_device
 from csp.engine import build
@@ -38,9 +39,9 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
 from generators.random_symmetric.generator import RandomGenerator
-from surrogates.zoo import load_model
+from surrogates.zoo import AUTO, choose_relaxer, load_model
 
 __all__ = ["Recovery", "RecoverySettings"]
 
@@ -66,7 +67,7 @@ class RecoverySettings(BaseModel):
         description="Which generators propose candidates",
     )
     budget: Literal["small", "standard", "full"] = Field(
-        "standard", title="Budget", description="Work spent on a target (see benchmarks/README.md)"
+        "standard", title="Budget", description="Work spent on a target (see docs/benchmarks/commands.md)"
     )
     surrogate: str = Field(
         SearchSettings.model_fields["surrogate"].default,
@@ -75,10 +76,11 @@ class RecoverySettings(BaseModel):
         description="Fast model that screens and relaxes first; none: the relaxer does all",
     )
     relaxer: str = Field(
-        "chgnet",
+        AUTO,
         min_length=1,
         title="Relaxer",
-        description="Potential that finishes and ranks; none: the surrogate does all",
+        description="Potential that refines and ranks; auto: the best that can be had; none: the surrogate "
+        "does all",
     )
     beside: tuple[tuple[str, Path], ...] = Field(
         (),
@@ -94,9 +96,7 @@ class RecoverySettings(BaseModel):
         try:
             settings = cls(**values)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0]).replace("_", "-")
-            raise InputError(f"--{name}: {first['msg'].lower()} (got {first['input']!r}).") from error
+            raise first_wrong(error) from error
         settings.search("Si", settings.generators)  # what the settings of a search refuse
         return settings
 
@@ -145,13 +145,18 @@ class Recovery:
         Raises InputError or MissingError, before any work, for targets, a library, a relaxer or a device
         that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
+        path = out / SETTINGS_FILE
+        if settings.relaxer == AUTO:
+            known = json.loads(path.read_text(encoding="utf-8")) if resume and path.is_file() else {}
+            name = known.get("relaxer") or choose_relaxer()[0]
+            settings = settings.model_copy(update={"relaxer": name})
         benchmark = cls(settings, read_truths(settings.targets), out.absolute(), device)
         benchmark.library, benchmark.models, benchmark.beside  # noqa: B018  what is missing is told now
-        path, record = out / SETTINGS_FILE, settings.record()
+        record = settings.record()
         if path.is_file():
             if not resume:
                 raise InputError(
-                    f"{out} already holds a benchmark; add --resume to go on with it or choose another --out."
+                    f"{out} already holds a benchmark; `resume` goes on with it, or choose another `out`."
                 )
             if different := changed(path, record):
                 raise InputError(

@@ -66,7 +66,7 @@ def contestants(
     """
     named = [card.name for card in list_models()] if names is None else list(names)
     if not named and baseline is None:
-        raise MissingError("No model of ours comes with this version; name one with --models.")
+        raise MissingError("No model of ours comes with this version; name some `models`.")
     found = [_contestant(name, device, folder, virtual=True) for name in named]
     if baseline is not None:
         found.append(_contestant(str(baseline), device, folder, virtual=False))
@@ -83,11 +83,11 @@ def _contestant(name: str, device: torch.device, folder: Path, *, virtual: bool)
         name = str(exported(Path(name), folder))
     if not is_ours(name):
         if not virtual:
-            raise InputError(f"--baseline-relaxed {name} is neither a weights file nor a checkpoint of ours.")
+            raise InputError(f"`baseline_relaxed` {name} is neither a weights file nor a checkpoint of ours.")
         return Contestant(Path(name).name, load_model(name, device))
     path = weights_file(name)
     if _trained_on_virtual(path) != virtual:
-        advice = "name it with --models" if not virtual else "name it with --baseline-relaxed"
+        advice = "name it among `models`" if not virtual else "name it as `baseline_relaxed`"
         how = "with" if not virtual else "without"
         raise InputError(f"{name} was trained {how} virtual crystals; {advice}.")
     formation = load_model(path, device, kind=FORMATION)

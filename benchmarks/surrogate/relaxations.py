@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel

@@ -100,5 +100,5 @@ def _omissions(summary: dict[str, Any], models: Sequence[str]) -> list[str]:
         if summary.get(f"{key}.{model}")
     ]
     if "tau_virtual.relaxed_only" not in summary:
-        notes.append("No network trained on relaxed crystals only was given (--baseline-relaxed).")
+        notes.append("No network trained on relaxed crystals only was given (`baseline_relaxed`).")
     return notes

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
+from csp.cli.console import in_options, output
 from csp.errors import CspError
 
 __all__ = ["app"]
@@ -37,20 +38,20 @@ def check(
     from surrogates.labellers import LABELLERS, load_labeller
 
     silicon = Crystals.from_atoms([bulk("Si", "diamond", a=LATTICE)])
-    output, failed = Console(highlight=False, soft_wrap=True), False
+    failed = False
     for one in [name] if name else LABELLERS:
         try:
             labeller = load_labeller(one)
         except CspError as error:
             if name:
                 raise
-            output.print(f"{one:<10} [yellow]not here:[/] {error}")
+            output.print(Text.assemble(f"{one:<10} ", ("not here:", "yellow"), f" {in_options(str(error))}"))
             continue
         started = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             labels = labeller.compute(silicon, Path(folder))
         if labels.failed:
-            output.print(f"{one:<10} [red]fails:[/] {labels.outcome[0]}")
+            output.print(Text.assemble(f"{one:<10} ", ("fails:", "red"), f" {labels.outcome[0]}"))
             failed = True
         else:
             seconds = time.monotonic() - started

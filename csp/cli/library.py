@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from csp.cli.progress import progress_bars
+from csp.cli.console import output
+from csp.cli.progress import progress
 from csp.errors import InputError
 
 __all__ = ["app"]
@@ -64,7 +65,7 @@ def library_pull(
     )
     source = resolve(provider)
     enrich = own_fields(api_key) if api_key and source.name == "mp" else list
-    with Client(source, page) as client, progress_bars(quiet=False) as progress:
+    with Client(source, page) as client, progress() as tell:
         report = pull(
             client,
             query,
@@ -73,9 +74,9 @@ def library_pull(
             add=add,
             restart=restart,
             enrich=enrich,
-            progress=lambda done, total: progress(f"pull from {source.name}", done, total),
+            progress=lambda done, total: tell(f"pull from {source.name}", done, total),
         )
-    print(report)
+    output.print(str(report))
 
 
 @app.command("use")
@@ -90,7 +91,7 @@ def library_use(
         forget()
     elif library is not None:
         choose(library)
-    print(f"Searches that name no library use {chosen() or 'what is asked on demand'}.")
+    output.print(f"Searches that name no library use {chosen() or 'what is asked on demand'}.")
 
 
 @app.command("import")
@@ -103,15 +104,15 @@ def library_import(
     """Make a library file of crystals of your own."""
     from csp.library.importing import import_structures
 
-    with progress_bars(quiet=False) as progress:
+    with progress() as tell:
         report = import_structures(
             source,
             out,
             source_name=source_name,
             licence=licence,
-            progress=lambda done, total: progress("import", done, total),
+            progress=lambda done, total: tell("import", done, total),
         )
-    print(report)
+    output.print(str(report))
 
 
 @app.command("info")
@@ -124,7 +125,7 @@ def library_info(
     from csp.library.chosen import chosen
     from csp.library.library import Library
 
-    print(Library.open(library or chosen()).info())
+    output.print(str(Library.open(library or chosen()).info()))
 
 
 def read_elements(text: str) -> list[str]:
@@ -134,7 +135,7 @@ def read_elements(text: str) -> list[str]:
     symbols = [part for part in re.split(r"[,\s-]+", text) if part]
     for symbol in symbols:
         if not atomic_numbers.get(symbol):
-            raise InputError(f"--elements: there is no element {symbol!r}.")
+            raise InputError(f"There is no element {symbol!r}.", setting="elements")
     return symbols
 
 
@@ -145,5 +146,5 @@ def read_ratio(text: str) -> list[int]:
     amounts = [int(n or 1) for _, n in parts]
     written = "".join(f"{letter}{n}" for letter, n in parts)
     if written != text or not parts or len(set(letters)) != len(letters) or min(amounts) < 1:
-        raise InputError(f"--ratio: {text!r} is no ratio; write one such as ABC3.")
+        raise InputError(f"{text!r} is no ratio; write one such as ABC3.", setting="ratio")
     return amounts

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from csp import plugins
+from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -46,11 +46,12 @@ def list_all() -> None:
         about = f"{potential.functional}/{potential.correction}\n{potential.licence}"
         size = _megabytes(files) if files else "–"
         table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
-    output = Console(highlight=False)
-    output.print(table)
+    for name, (about, usable) in plugins.about(plugins.MODELS, zoo.our_names()).items():
+        table.add_row(name, about, "–", "–", "yes" if usable else "refused")
+    output.print(table, soft_wrap=False)
     if not cards:
         output.print("No model of ours comes with this version.")
-    output.print("The folder of any TensorNet potential of matgl can be named as well.", soft_wrap=True)
+    output.print("The folder of any potential of matgl can be named as well.")
 
 
 @app.command()
@@ -61,10 +62,13 @@ def card(name: Name) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
+    if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
+        rows = _offered_card(name, plugins.origin(offered))
+    else:
+        rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
-        table.add_row(key, Text(value))
-    Console(highlight=False).print(table)
+        table.add_row(key, value)
+    output.print(table, soft_wrap=False)
 
 
 @app.command()
@@ -76,14 +80,14 @@ def verify(
     from surrogates.potentials import catalogue as published
 
     if name:
-        print(f"{name}: {_verified(name)}")
+        output.print(f"{name}: {_verified(name)}")
         return
     wrong = []
     for one in (*(card.name for card in zoo.list_models()), *filter(_files, published.PUBLISHED)):
         try:
-            print(f"{one}: {_verified(one)}")
+            output.print(f"{one}: {_verified(one)}")
         except InputError as error:
-            print(f"{one}: {error}")
+            output.print(f"{one}: {in_options(str(error))}")
             wrong.append(one)
     if wrong:
         raise InputError(f"Do not use {', '.join(wrong)}: install or fetch again.")
@@ -91,7 +95,7 @@ def verify(
 
 @app.command()
 def pull(
-    name: Annotated[str, typer.Argument(help="One of matgl's potentials, as csp models list names it")],
+    name: Annotated[str, typer.Argument(help="A published potential, as csp models list names it")],
 ) -> None:
     """Fetch a published potential, to be used by its name from then on."""
     from surrogates import zoo
@@ -103,7 +107,7 @@ def pull(
         (path,) = published.files(name)  # comes with its package
     else:
         path = published.download(name)[-1]
-    print(f"{name} is here: {path.parent}")
+    output.print(f"{name} is here: {path.parent}")
 
 
 def _files(name: str) -> list[Path]:
@@ -121,6 +125,9 @@ def _verified(name: str) -> str:
     from surrogates import zoo
     from surrogates.potentials import catalogue as published
 
+    if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
+        zoo.load_model(name)
+        return f"loads; it comes from {plugins.origin(offered)}, and no hash is published to compare it with"
     if zoo.is_ours(name):
         return f"sha256 {zoo.verify(name).sha256[:12]}… as in its card"
     found, expected = published.hashes(name)
@@ -176,6 +183,16 @@ def _published_card(name: str) -> Iterator[tuple[str, str]]:
     yield "elements", _symbols(model.elements)
     yield "here", f"{files[-1].parent}, {_megabytes(files)} MB"
     yield "sha256", published.hashes(name)[0]
+
+
+def _offered_card(name: str, origin: str) -> Iterator[tuple[str, str]]:
+    from surrogates import zoo
+
+    model = zoo.load_model(name)
+    yield "name", model.name
+    yield "from", origin
+    yield "label", str(model.label)
+    yield "elements", _symbols(model.elements)
 
 
 def _symbols(elements: frozenset[int]) -> str:

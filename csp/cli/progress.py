@@ -1,12 +1,12 @@
-"""One progress bar for each stage, on stderr."""
+"""How far the work is, on stderr: a bar a stage on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -17,16 +17,50 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from csp.cli.console import console
 from csp.search.stages import STAGES
 
-__all__ = ["console", "progress_bars"]
+__all__ = ["progress", "status"]
 
-console = Console(stderr=True)
 DOING = {stage.name: stage.doing for stage in STAGES}
+EVERY = 30.0  # seconds between the lines of a log
+
+Report = Callable[[str, int, int], None]
+"""Called with the name of a stage, how many are done, and of how many."""
 
 
-class _Stages:
-    """One progress bar a stage: what is done, how many, the time left."""
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A function that shows the progress until the block is left."""
+    if not console.is_terminal:
+        yield _Lines()
+        return
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<18}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield _Bars(bars)
+
+
+def status(name: str) -> Report:
+    """Shows one of many pieces of work: on a terminal in a line that is written over."""
+    if not console.is_terminal:
+        return _Lines(f"{name}: ", at_once=False)
+
+    def show(stage: str, done: int, total: int) -> None:
+        console.print(f"{name}: {stage} {done}/{total}" + " " * 20, end="\r")
+
+    return show
+
+
+class _Bars:
+    """One bar a stage: what is done, how many, the time left."""
 
     def __init__(self, bars: Progress) -> None:
         self.bars = bars
@@ -38,16 +72,17 @@ class _Stages:
         self.bars.update(self.tasks[stage], completed=done, total=total)
 
 
-@contextmanager
-def progress_bars(*, quiet: bool) -> Iterator[_Stages]:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet) as bars:
-        yield _Stages(bars)
+class _Lines:
+    """A line for a log, not too often."""
+
+    def __init__(self, before: str = "", *, at_once: bool = True) -> None:
+        self.before = before
+        self.since = time.monotonic()
+        self.said = float("-inf") if at_once else self.since
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.said >= EVERY:
+            self.said = now
+            doing = DOING.get(stage, stage)
+            console.print(f"{self.before}{doing}: {done:,} of {total:,} after {now - self.since:.0f} s")

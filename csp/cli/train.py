@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from csp.cli.options import Device
 from csp.errors import InputError, MissingError
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ LearningRate = Annotated[float, typer.Option(help="Peak learning rate")]
 Seed = Annotated[int, typer.Option(min=0, help="Same seed, same course")]
 Minutes = Annotated[float | None, typer.Option(min=0, help="Stop after so many; go on later")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
 
 
 # -- data -------------------------------------------------------------------------------------------

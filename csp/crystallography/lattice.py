@@ -13,7 +13,12 @@ MAX_STEPS = 200  # far more than any cell of physical shape needs
 def cell_from_parameters(lengths: Tensor, cosines: Tensor) -> Tensor:
     """Cells [B, 3, 3], rows the lattice vectors, a along x and b in the xy plane.
 
-    lengths [B, 3] a, b, c in Å; cosines [B, 3] of α, β, γ. NaN where no such cell exists.
+    Args:
+        lengths: float [B, 3], a, b, c, Å.
+        cosines: float [B, 3], of α, β, γ.
+
+    Returns:
+        NaN where no such cell exists.
     """
     a, b, c = lengths.unbind(1)
     cos_a, cos_b, cos_g = cosines.unbind(1)
@@ -65,5 +70,5 @@ def minkowski_reduced(cell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rounded(ratio: Tensor) -> Tensor:
-    """To the nearest integer; ratios that are 1/2 but for rounding errors go to 0, so that the loop ends."""
+    """To the nearest integer; ratios that are 1/2 but for rounding errors go to 0, so that the loop stops."""
     return torch.where(ratio.abs() < 0.5 + 1e-6, torch.zeros_like(ratio), ratio.round())

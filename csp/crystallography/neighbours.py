@@ -55,10 +55,12 @@ ELECTROPOSITIVE = (3, 11, 19, 37, 55, 87, 20, 38, 56, 88, 21, 39, *range(57, 72)
 class Neighbours:
     """E directed pairs; sorted by crystal, then i, then j.
 
-    i, j      int64 [E]     atoms of the batch
-    shift     int64 [E, 3]  lattice translation of j
-    vector    float [E, 3]  r_j + shift @ cell − r_i, Å
-    distance  float [E]     Å
+    Attributes:
+        i: int64 [E], an atom of the batch.
+        j: int64 [E], its neighbour.
+        shift: int64 [E, 3], lattice translation of j.
+        vector: float [E, 3], r_j + shift @ cell − r_i, Å.
+        distance: float [E], Å.
     """
 
     i: Tensor
@@ -73,13 +75,21 @@ def heights(cell: Tensor) -> Tensor:
     return 1.0 / torch.linalg.inv(cell).norm(dim=-2)
 
 
-def neighbour_list(crystals: Crystals, cutoff: float) -> Neighbours:
+def neighbour_list(crystals: Crystals, cutoff: float, centres: Tensor | None = None) -> Neighbours:
     """All directed pairs of atoms and periodic images closer than `cutoff` (Å), any cell shape.
+
+    centres  int64 [R], ascending: the atoms i whose neighbours are wanted; None: all
 
     An atom is not its own neighbour, its images are. Distances are computed in the precision of
     `crystals`; differentiate through positions and cells by rebuilding the vectors from i, j, shift.
     """
-    parts = [_pairs(crystals, chunk, cutoff) for chunk in _chunks(crystals, cutoff)]
+    if centres is None:
+        centres = torch.arange(len(crystals.numbers), device=crystals.device)
+    owner = crystals.batch[centres]
+    parts = [
+        _pairs(crystals, chunk, cutoff, centres[(owner >= chunk.start) & (owner < chunk.stop)])
+        for chunk in _chunks(crystals, cutoff, torch.bincount(owner, minlength=len(crystals)))
+    ]
     if not parts:
         index = crystals.offsets.new_zeros(0)
         vector = crystals.cell.new_zeros((0, 3))
@@ -95,13 +105,13 @@ def _reach(crystals: Crystals, cutoff: float) -> Tensor:
     return torch.floor(cutoff / heights(crystals.cell) + 0.5).long()
 
 
-def _chunks(crystals: Crystals, cutoff: float) -> Iterator[range]:
-    """Runs of crystals whose pairs × images fit into one pass."""
+def _chunks(crystals: Crystals, cutoff: float, n_centres: Tensor) -> Iterator[range]:
+    """Runs of crystals, each with so many centres, whose pairs × images fit into one pass."""
     if len(crystals) == 0:
         return
     limit = PAIR_IMAGES_AT_ONCE.get(crystals.device.type, PAIR_IMAGES_AT_ONCE["cpu"])
     images = (2 * _reach(crystals, cutoff) + 1).prod(1)
-    work = (images * crystals.n_atoms**2).tolist()
+    work = (images * crystals.n_atoms * n_centres).tolist()
     start, total = 0, 0
     for b, amount in enumerate(work):
         if b > start and total + amount > limit:
@@ -111,18 +121,21 @@ def _chunks(crystals: Crystals, cutoff: float) -> Iterator[range]:
     yield range(start, len(work))
 
 
-def _pairs(crystals: Crystals, chunk: range, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Columns of `Neighbours` for consecutive crystals of a batch."""
+def _pairs(
+    crystals: Crystals, chunk: range, cutoff: float, centres: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Columns of `Neighbours` for consecutive crystals of a batch and the centres among their atoms."""
     part = crystals[chunk.start : chunk.stop]
     first_atom = crystals.offsets[chunk.start]
-    n, device = part.n_atoms, part.device
-    zeros = torch.zeros_like(n)
+    device = part.device
 
-    # every ordered pair of atoms of a cell
-    crystal = torch.repeat_interleave(torch.arange(len(part), device=device), n**2)
-    local = ranges(zeros, n**2)
-    i = part.offsets[crystal] + torch.div(local, n[crystal], rounding_mode="floor")
-    j = part.offsets[crystal] + local % n[crystal]
+    # every centre with every atom of its cell
+    centres = centres - first_atom
+    owner = part.batch[centres]
+    partners = part.n_atoms[owner]
+    crystal = torch.repeat_interleave(owner, partners)
+    i = torch.repeat_interleave(centres, partners)
+    j = ranges(part.offsets[owner], partners)
     difference = part.frac[j] - part.frac[i]
     nearest = -difference.round()
     pair_vector = torch.einsum("pi,pij->pj", difference + nearest, part.cell[crystal])
@@ -131,7 +144,7 @@ def _pairs(crystals: Crystals, chunk: range, cutoff: float) -> tuple[Tensor, Ten
     width = 2 * _reach(part, cutoff) + 1
     images = width.prod(1)
     owner = torch.repeat_interleave(torch.arange(len(part), device=device), images)
-    index = ranges(zeros, images)
+    index = ranges(torch.zeros_like(images), images)
     w = width[owner]
     translation = torch.stack(
         [

@@ -29,9 +29,11 @@ IDENTITY = np.eye(3, dtype=np.int64)
 class Position:
     """A Wyckoff position in the conventional cell: x = matrix @ u + shift / 24.
 
-    pick     int [3, 3]  u = pick @ (x − shift / 24) for a point of the representative's form; rows of what
-    is not free are 0
-    matrix   int [3, 3], shift int [3]
+    Attributes:
+        matrix: int [3, 3].
+        shift: int [3], in 1/24.
+        pick: int [3, 3], u = pick @ (x − shift / 24) for a point of the representative's form; rows of what
+            is not free are 0.
     """
 
     matrix: Ints
@@ -57,13 +59,14 @@ class Normalizer:
     Of the affine normalisers of monoclinic groups, which are infinite, the cosets that change a and c by
     −1, 0 or 1 of each other are here; of triclinic groups those that keep the cell.
 
-    rotation     int [C, 3, 3]
-    translation  int [C, 3]       in 1/24
-    letter       int [C, L]       the letter that each becomes
-    linear       int [C, L, 3, 3] u' = linear @ u + constant / 24 for the free coordinates of its atoms
-    constant     int [C, L, 3]
-    polar        bool [3]         axes along which the origin is arbitrary
-    same         for each letter, the maps (int [m, 3, 3], int [m, 3]) of u to all u that mean the same atoms
+    Attributes:
+        rotation: int [C, 3, 3], of each operation.
+        translation: int [C, 3], in 1/24.
+        letter: int [C, L], the letter that each becomes.
+        linear: int [C, L, 3, 3], u' = linear @ u + constant / 24 for the free coordinates of its atoms.
+        constant: int [C, L, 3], in 1/24.
+        polar: bool [3], axes along which the origin is arbitrary.
+        same: For each letter, the maps (int [m, 3, 3], int [m, 3]) of u to all u that mean the same atoms.
     """
 
     rotation: Ints

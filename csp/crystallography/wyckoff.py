@@ -46,12 +46,12 @@ class WyckoffTable:
         site_symmetry: str [P], oriented symbol.
         coordinates: str [P], representative in the conventional cell, such as "x,-x,1/4".
         first_map: int64 [P + 1], position p owns the maps first_map[p]:first_map[p + 1].
-        map_rotation: float64 [M, 3, 3].
-        map_translation: float64 [M, 3].
+        map_rotation: float64 [M, 3, 3], of each map.
+        map_translation: float64 [M, 3], of each map.
         to_primitive: float64 [231, 3, 3], integers; x_primitive = to_primitive @ x_conventional.
         first_operation: int64 [232], group g owns the operations first_operation[g]:first_operation[g + 1].
-        operation_rotation: W, float64 [O, 3, 3]; in the conventional cell x' = W x + w, centring included.
-        operation_translation: w, float64 [O, 3].
+        operation_rotation: float64 [O, 3, 3], W; in the conventional cell x' = W x + w, centring included.
+        operation_translation: float64 [O, 3], w.
     """
 
     first: Tensor
@@ -71,11 +71,15 @@ class WyckoffTable:
 
     @property
     def degrees_of_freedom(self) -> Tensor:
-        """int64 [P]"""
+        """int64 [P]: how many of x, y, z may be chosen."""
         return self.free.sum(dim=1)
 
     def positions(self, group: int) -> range:
-        """The positions of a group, a first, the general one last. Raises IndexError for no group."""
+        """The positions of a group, a first, the general one last.
+
+        Raises:
+            IndexError: For what is no group.
+        """
         if not 1 <= group <= 230:
             raise IndexError(f"there is no space group {group}")
         return range(int(self.first[group]), int(self.first[group + 1]))

@@ -36,8 +36,9 @@ class ImportReport:
     """What became of the crystals of a source.
 
     Attributes:
+        out: The new library.
         written: Entries in the new library.
-        skipped: Name → why it was left out.
+        skipped: Name of each crystal that was left out → why.
     """
 
     out: Path
@@ -62,11 +63,7 @@ def import_structures(
 ) -> ImportReport:
     """Write every ordered, three-dimensionally periodic crystal of `source` to the library `out`.
 
-    source is a folder of CIFs (searched to any depth), an extended XYZ file, an ASE database or a
-    Parquet file with columns of `csp.library.library.library_schema`. A Parquet row keeps its own source,
-    licence, space group and energies where it has them; all others get `source_name`, `licence` and the group
-    that is found. What cannot be read is reported and the rest goes on. `out` is written whole or
-    not at all.
+    What cannot be read is reported and the rest goes on. `out` is written whole or not at all.
 
     Raises:
         MissingError: There is no `source`.

@@ -50,18 +50,25 @@ MAX_NUMBER = 118
 def library_schema() -> pa.Schema:
     """The columns of a library file.
 
-    Returns:
-        material_id, a unique name of the crystal; formula, reduced; spacegroup, 1-230; cell, 9 numbers, Å,
-        row by row, rows being the lattice vectors; numbers, atomic; frac_coords, fractional, flattened;
-        source, where the crystal is from; licence.
+    - `material_id`: unique name of the crystal
+    - `formula`: reduced formula
+    - `spacegroup`: number, 1-230
+    - `cell`: 9 numbers, Å, row by row; rows are the lattice vectors
+    - `numbers`: atomic numbers
+    - `frac_coords`: fractional coordinates, flattened
+    - `source`: where the crystal is from
+    - `licence`: under which licence
 
-        What follows may be unknown, of all entries or of some: e_above_hull, eV/atom above the source's own
-        convex hull; formation_energy, eV/atom, by the source's own functional and corrections; experimental,
-        whether the crystal was made (false: only computed); name, the common one, such as "Wurtzite (ZnS,
-        B4)"; stand_in, whether the elements stand for others (molecules, mixed sites), so that it is no entry
-        of a composition; modified, the day of the source's last change, as 2026-01-31; retrieved, the day on
-        which it was asked from the source; duplicate_of, the entry of another source, above in the same
-        file, that is the same crystal.
+    What follows may be unknown, of all entries or of some:
+
+    - `e_above_hull`: eV/atom above the source's own convex hull
+    - `formation_energy`: eV/atom, by the source's own functional and corrections
+    - `experimental`: was the crystal made? False: only computed
+    - `name`: common name, such as "Wurtzite (ZnS, B4)"
+    - `stand_in`: the elements stand for others (molecules, mixed sites): it is no entry of a composition
+    - `modified`: day of the source's last change, as 2026-01-31
+    - `retrieved`: day on which it was asked from the source
+    - `duplicate_of`: the entry of another source, above in the same file, that is the same crystal
     """
     import pyarrow as pa
 
@@ -92,6 +99,13 @@ class LibraryInfo:
     """What a library holds.
 
     Attributes:
+        name: Of the library.
+        fingerprint: A hash of its crystals.
+        entries: Number of crystals.
+        compositions: Number of distinct reduced compositions.
+        anonymous_compositions: The same with the names of the elements left out.
+        space_groups: Number of distinct space groups.
+        elements: Symbols of the elements that occur.
         sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
         provenance: Entries by (source, licence).
         retrieved: First and last day on which the entries of a source were asked from it, where it is known.
@@ -151,7 +165,7 @@ class Compositions:
     """The entries with k elements, elements in the order of (amount, atomic number).
 
     Attributes:
-        rows: int [n].
+        rows: int [n], in the library.
         elements: int [n, k], atomic numbers.
         counts: int [n, k], coprime, ascending.
     """
@@ -166,9 +180,11 @@ class Library:
     """N crystals in columns. A row number names an entry, in a view (`excluding`) too.
 
     Attributes:
-        material_id: str [N].
-        space_group: int [N].
+        name: Of the library.
+        material_id: str [N], names of the entries.
+        space_group: int [N], their numbers.
         n_atoms: int [N], atoms in the cell as stored, which need not be primitive.
+        origin: Source and licence, str [N] each.
         hidden: int [H], rows that no query returns.
     """
 
@@ -192,8 +208,8 @@ class Library:
         """Read a library file (None: the embedded prototypes of the AFLOW encyclopedia).
 
         Raises:
-            MissingError: There is no such file.
-            InputError: It is no library.
+            MissingError: Where there is no such file.
+            InputError: For a file that is no library.
         """
         if path is None:
             return replace(_from_parquet(EMBEDDED), name="AFLOW prototypes")
@@ -296,8 +312,9 @@ class Library:
     def group_z_counts(self, target: Target) -> tuple[Ints, Ints, Ints]:
         """How often the target's anonymous composition is in which symmetry and size.
 
-        Returns space group, Z (formula units in the primitive cell) and number of entries, over what
-        the target's constraints allow.
+        Returns:
+            Space group, Z (formula units in the primitive cell) and number of entries, over what the target's
+                constraints allow.
         """
         rows = self.rows(target.anonymous)
         z = self.n_primitive(rows) // target.n_atoms

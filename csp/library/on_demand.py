@@ -44,13 +44,15 @@ class Found:
     """A library and how it was come by.
 
     Attributes:
-        note: In one line for people.
-        path: Its file; None: the embedded prototypes.
+        note: In one line for people; "" where they named it.
+        path: Its file; None: the embedded prototypes, or none.
+        asked: Is it left to the engine which one it is?
     """
 
     library: Library
-    note: str
-    path: Path | None
+    note: str = ""
+    path: Path | None = None
+    asked: bool = False
 
 
 def library_of_run(
@@ -70,7 +72,7 @@ def library_of_run(
             return _embedded("as this run began")
         if Path(kept).is_file():
             library = Library.open(Path(kept))
-            return Found(library, f"Library: {len(library):,} entries, as this run began.", Path(kept))
+            return Found(library, f"Library: {len(library):,} entries, as this run began.", Path(kept), True)
     return library_for(target, ask=ask, progress=progress)
 
 
@@ -94,7 +96,7 @@ def library_for(
     """
     own = chosen()
     if own is not None:
-        return Found(Library.open(own), f"Library: your own, {own}.", own)
+        return Found(Library.open(own), f"Library: your own, {own}.", own, True)
     known = _Kept.of(target, provider, cache)
     if known.fresh:
         return known.open()
@@ -116,7 +118,7 @@ def _embedded(why: str) -> Found:
         library,
         f"Library: the {len(library):,} embedded AFLOW prototypes alone ({why}); "
         "`csp library pull` gets a database, `csp library use` keeps one.",
-        None,
+        asked=True,
     )
 
 
@@ -144,7 +146,7 @@ class _Kept:
     def open(self) -> Found:
         library = Library.open(self.file)
         when = time.strftime("%Y-%m-%d", time.localtime(self.file.stat().st_mtime))
-        return Found(library, f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.", self.file)
+        return Found(library, f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.", self.file, True)
 
     def ask(self, budget: float, progress: Progress) -> Found:
         """Ask for the system, then for the ratio, one process at a time.
@@ -186,6 +188,7 @@ class _Kept:
             f"Library: {len(library):,} entries of the {self.provider.title}, not all that it has "
             f"({str(failure).rstrip('.')}); the next search goes on asking.",
             place,
+            True,
         )
 
     @contextmanager

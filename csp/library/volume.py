@@ -23,7 +23,7 @@ N_NUMBERS = 119  # atomic numbers 0 (nothing) to 118
 RANK = 4  # of the interaction; 2 and 8 miss held-out compositions by 4.4 and 4.1 %, 4 by 4.1 %
 RIDGE = 3e-6
 PACKING = 1.8  # volume of an atom in units of the sphere of its covalent radius, median of the library
-# He, Ne, Ar, Kr bind to nothing: the few compounds in a library are phases under pressure and say nothing of
+# He, Ne, Ar, Kr bind to nothing: the few compounds in a library are phases under pressure and no guide to
 # the elements. They are close-packed spheres of their van der Waals radii, Å: Bondi, J. Phys. Chem. 68, 441
 # (1964).
 ONLY_TOUCH = {2: 1.40, 10: 1.54, 18: 1.88, 36: 2.02}
@@ -71,9 +71,10 @@ class VolumePrior:
         library) with a small ridge on the interaction, by L-BFGS.
 
         Args:
-            numbers: int [N, k].
-            counts: int [N, k].
-            volumes: Å³ per formula unit [N]; all as `composition_volumes` gives them.
+            numbers: int [N, k], atomic numbers of compositions, as `composition_volumes` gives them.
+            counts: int [N, k], their amounts; 0 pads.
+            volumes: float64 [N], Å³ per formula unit.
+            steps: Iterations, at most.
         """
         known = torch.zeros(N_NUMBERS, dtype=torch.bool)
         known[numbers[counts > 0]] = True

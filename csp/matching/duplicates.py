@@ -20,12 +20,12 @@ SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
 
 
 def group_duplicates(crystals: Crystals, per_atom: Tensor) -> Tensor:
-    """int64 [B]: the lowest of the crystals that each of them is again.
+    """int64 [B]: the lowest of the crystals that each of them is a duplicate of.
 
     Those are one whose fingerprints are close and whose energies differ by no more than two relaxations of
     one crystal do; those for which only one of both holds, if StructureMatcher takes them for one. (Orders of
-    cations and stackings of layers may be told apart by nothing but a few meV/atom.) Of those for which both
-    hold the ones with the fewest inequivalent sites are one only if StructureMatcher says so, too: the others
+    cations and stackings of layers may differ by nothing but a few meV/atom.) Of those for which both
+    hold the ones with the fewest inequivalent sites are one only if StructureMatcher agrees: the others
     are orders and stackings with faults, these may be two crystals known by different names.
     """
     points = fingerprints(crystals)

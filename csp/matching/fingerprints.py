@@ -1,7 +1,7 @@
 """Which candidates are the same crystal: structure fingerprints, compared in batches.
 
-The fingerprint is cheap and tells slight distortions apart; `csp.matching.matcher` is the judge where
-pymatgen's wider notion of sameness is asked for.
+The fingerprint is cheap and separates slight distortions; `csp.matching.matcher` decides where pymatgen's
+wider notion of sameness is asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ displacements of 0.01 / 0.03 / 0.05 / 0.1 Å (root mean square) give median dist
 
 
 def fingerprints(crystals: Crystals, *, scale: bool = False) -> Tensor:
-    """float [B, F]: what tells structures apart and nothing else.
+    """float [B, F]: what distinguishes structures, and nothing else.
 
     The fingerprint function of Oganov and Valle (J. Chem. Phys. 130, 104504 (2009), eq. 3): for each
     pair of elements the radial distribution

@@ -1,12 +1,12 @@
 """pymatgen's StructureMatcher, one crystal against thousands at once.
 
-The same algorithm and the same answers (`fit`, `get_rms_dist`, `group_structures` with primitive
+The same algorithm and the same results (`fit`, `get_rms_dist`, `group_structures` with primitive
 cells, no supercells, elements compared by name), rearranged:
 
 - cells are reduced once per crystal and in batches (`csp.matching.niggli`);
 - the lattices on which two crystals may coincide are found for all candidates together: a mapping is
   a basis of the first crystal whose six parameters lie in a box around those of the second, and boxes
-  are what a k-d tree over all candidates' parameters answers;
+  are what a k-d tree over all candidates' parameters finds;
 - the test of the sites runs over all (candidate, mapping, translation) at once, rarest element first,
   on the device of the crystals; only what survives it is assigned atom by atom.
 """
@@ -38,10 +38,11 @@ PAIRS_AT_ONCE = {"cpu": 1 << 19, "cuda": 1 << 25}  # site pairs in one pass
 class Matcher:
     """When two crystals are the same: pymatgen's tolerances.
 
-    ltol       lengths of the mapped lattice vectors, fraction
-    stol       displacement of sites, in units of (V/N)^(1/3)
-    angle_tol  angles of the mapped lattice vectors, degrees
-    scale      compare at equal volume
+    Attributes:
+        ltol: Lengths of the mapped lattice vectors, fraction.
+        stol: Displacement of sites, in units of (V/N)^(1/3).
+        angle_tol: Angles of the mapped lattice vectors, degrees.
+        scale: Compare at equal volume.
 
     `Matcher.DEFAULT` are pymatgen's own tolerances, `Matcher.LOOSE` those of the MP-20 benchmarks.
     As in pymatgen a comparison is not quite symmetric: the first crystal's lattice vectors are mapped
@@ -127,10 +128,11 @@ class _Reference:
 class _Candidates:
     """C reduced crystals with the same atoms.
 
-    cell        float64 [C, 3, 3]  at one Å³ per atom if the matcher scales
-    frac        float64 [C, N, 3]  sorted by element
-    anchor      int64 [C]          the atom laid upon the reference's: first of the rarest element
-    parameters  float64 [C, 6]     ln(a, b, c) and angles, each in units of its tolerance
+    Attributes:
+        cell: float64 [C, 3, 3], at one Å³ per atom if the matcher scales.
+        frac: float64 [C, N, 3], sorted by element.
+        anchor: int64 [C], the atom laid upon the reference's: first of the rarest element.
+        parameters: float64 [C, 6], ln(a, b, c) and angles, each in units of its tolerance.
     """
 
     matcher: Matcher
@@ -177,7 +179,7 @@ class _Candidates:
         """float64 [R]: the smallest displacement measure below `stol` (largest or root-mean-square) of
         the chosen candidates from the reference; infinite where there is none.
 
-        For the largest displacement the search ends at the first below `stol`.
+        For the largest displacement the search stops at the first below `stol`.
         """
         best = np.full(len(self), math.inf)
         index, row = self.mappings(reference, rows)

@@ -36,10 +36,11 @@ PAIRS_AT_ONCE = 1 << 20
 class Family:
     """C crystals of a batch with the same atoms, N each, as dense arrays.
 
-    index    int64 [C]        their places in the batch
-    frac     float [C, N, 3]  fractional coordinates, sorted by atomic number, else in their order
-    place    int64 [C, N]     places of the sorted atoms in the crystal
-    species  slices of N, one for each element
+    Attributes:
+        index: int64 [C], their places in the batch.
+        frac: float [C, N, 3], fractional coordinates, sorted by atomic number, else in their order.
+        place: int64 [C, N], places of the sorted atoms in the crystal.
+        species: Slices of the N atoms, one for each element.
     """
 
     index: Tensor

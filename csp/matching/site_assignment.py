@@ -16,10 +16,13 @@ __all__ = ["SitePairs", "squared_length"]
 class SitePairs:
     """Which atoms of one element of a moved second crystal may lie on which of the first.
 
-    item, second, first  int64 [P]     comparison and the two atoms of each near pair
-    vector               float [P, 3]  from the second's atom to the first's, Å
-    squared              float [P]     its length squared
-    shape                (I, n)        comparisons, atoms of the element
+    Attributes:
+        item: int64 [P], the comparison that each near pair belongs to.
+        second: int64 [P], its atom of the second crystal.
+        first: int64 [P], its atom of the first.
+        vector: float [P, 3], from the second's atom to the first's, Å.
+        squared: float [P], its length squared.
+        shape: (I, n), numbers of comparisons and of atoms of the element.
     """
 
     item: Tensor

@@ -1,4 +1,7 @@
-"""The convex hull of energy over composition: what a crystal could decompose into."""
+"""The convex hull of energy over composition: what a crystal could decompose into.
+
+S. P. Ong et al., Chem. Mater. 20, 1798 (2008), as in pymatgen's PhaseDiagram.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,15 @@ __all__ = ["hull_energy"]
 def hull_energy(target: Target, phases: Crystals, per_atom: Tensor, labels: Sequence[Label]) -> float:
     """The hull at the target's composition, eV/atom: the least that phases of the same elements have there.
 
-    phases    N crystals of the target's elements, each element by itself among them
-    per_atom  float64 [N]  their energies or enthalpies, eV/atom, all finite
-    labels    of the phases and of what is to be compared with the hull
+    Args:
+        target: The composition.
+        phases: N crystals of the target's elements, each element by itself among them.
+        per_atom: float64 [N], their energies or enthalpies, eV/atom, all finite.
+        labels: Labels of the phases and of what is to be compared with the hull.
 
-    Raises LabelError if the labels differ, ContractError where an element is missing.
-    (S. P. Ong et al., Chem. Mater. 20, 1798 (2008), as in pymatgen's PhaseDiagram.)
+    Raises:
+        LabelError: If the labels differ.
+        ContractError: Where an element is missing.
     """
     from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
     from pymatgen.core import Composition, Element

@@ -1,13 +1,13 @@
-"""How probable each ranked crystal is to be the answer: its energy weighed with where it comes from.
+"""How probable each ranked crystal is to be the ground truth: its energy weighed with where it comes from.
 
 Polytypes differ by less than a potential errs, and a potential that is right on average is wrong where it
 counts: among the lowest. What proposed a crystal knows something too. So the crystals of a ranking compete
 in a conditional logit (McFadden, in: Frontiers in Econometrics, Academic Press 1974, p. 105), against each
-other and against the event that the answer is none of them:
+other and against the event that the ground truth is none of them:
 
     p_k = exp(w · x_k) / (exp(w_0) + Σ_j exp(w · x_j))
 
-"The answer" is what the weights were fitted to find: the crystal of lowest formation energy that the
+The ground truth is what the weights were fitted to find: the crystal of lowest formation energy that the
 Materials Project has of a composition, for compositions of which it has several and no generator's training
 has seen any (that of `xs` has seen most of them, and CHGNet's probably did). (Where it has one, that was
 often the only one ever computed, and to be lowest means nothing.)
@@ -48,8 +48,9 @@ def scores(provenance: Sequence[Iterable[Provenance]]) -> Tensor:
 def features(per_atom: Tensor, ln_p: Tensor) -> Tensor:
     """float64 [R, F], more is better: what speaks for each of R crystals of one search.
 
-    per_atom  [R]     eV/atom; how far it is above the lowest counts
-    ln_p      [R, 3]  see `scores`
+    Args:
+        per_atom: float [R], eV/atom; how far it is above the lowest counts.
+        ln_p: float64 [R, 3], see `scores`.
     """
     above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
     templates = ln_p[:, :2].logsumexp(1) - math.log(2.0)
@@ -67,7 +68,12 @@ def _score(proposed: Iterable[Provenance], generator: str) -> float:
 
 @dataclass(frozen=True, slots=True)
 class AnswerProbability:
-    """The weights w of the features, and w_0 of none of the crystals being the answer."""
+    """The weights w of the features, and w_0 of none of the crystals being the ground truth.
+
+    Attributes:
+        weights: w, in the order of `FEATURES`.
+        none: w_0.
+    """
 
     weights: tuple[float, ...]
     none: float
@@ -91,7 +97,7 @@ class AnswerProbability:
 
     @classmethod
     def fit(cls, searches: Sequence[tuple[Tensor, Tensor]]) -> AnswerProbability:
-        """The most likely weights for searches with (features [R, F], bool [R]: is it the answer?).
+        """The most likely weights for searches with (features [R, F], bool [R]: is it the ground truth?).
 
         Several matching crystals of a search share their probability; where none matches, none was there.
         """
@@ -110,12 +116,12 @@ class AnswerProbability:
         return cls(tuple(weights), none)
 
     def probabilities(self, features: Tensor) -> Tensor:
-        """float64 [R]: that each crystal is the answer; together at most 1."""
+        """float64 [R]: that each crystal is the ground truth; together at most 1."""
         return _log_p(*self._tensors(), features).exp()[:-1]
 
-    def log_likelihood(self, features: Tensor, answers: Tensor) -> float:
+    def log_likelihood(self, features: Tensor, truths: Tensor) -> float:
         """ln p of what turned out in one search (as `fit` has it)."""
-        return float(_log_likelihood(*self._tensors(), features, answers))
+        return float(_log_likelihood(*self._tensors(), features, truths))
 
     def _tensors(self) -> tuple[Tensor, Tensor]:
         return torch.tensor(self.weights, dtype=torch.float64), torch.tensor(self.none, dtype=torch.float64)
@@ -126,6 +132,6 @@ def _log_p(weights: Tensor, none: Tensor, features: Tensor) -> Tensor:
     return torch.cat([features @ weights, none[None]]).log_softmax(0)
 
 
-def _log_likelihood(weights: Tensor, none: Tensor, features: Tensor, answers: Tensor) -> Tensor:
-    happened = torch.cat([answers, ~answers.any()[None]])
+def _log_likelihood(weights: Tensor, none: Tensor, features: Tensor, truths: Tensor) -> Tensor:
+    happened = torch.cat([truths, ~truths.any()[None]])
     return _log_p(weights, none, features)[happened].logsumexp(0)

@@ -21,9 +21,10 @@ RESOLUTION = 1e-5  # eV/atom; smaller differences between energies are none
 class Ranking:
     """R distinct crystals out of a batch, best first.
 
-    chosen        int64 [R]  their places in the batch
-    stands_for    int64 [B]  of each of the batch, the place of the one that is ranked for it
-    label         the one label of all values; None for an empty batch
+    Attributes:
+        chosen: int64 [R], their places in the batch.
+        stands_for: int64 [B], of each of the batch, the place of the one that is ranked for it.
+        label: The one label of all values; None for an empty batch.
     """
 
     chosen: Tensor
@@ -50,10 +51,10 @@ def rank(per_atom: Tensor, ids: Sequence[str], same: Tensor, labels: Sequence[La
     """Rank the distinct crystals of a batch, those that stand for themselves.
 
     Args:
-        per_atom: [B], energies or enthalpies, eV/atom, all finite.
-        same: int64 [B], of each crystal the place of the one that stands for it
-            (`csp.matching.duplicates`).
-        labels: [B], what the energies are.
+        per_atom: float [B], energies or enthalpies, eV/atom, all finite.
+        ids: Of the crystals; they break ties.
+        same: int64 [B], of each crystal the place of the one that stands for it (`csp.matching.duplicates`).
+        labels: [B], what the energies are energies of.
 
     Raises:
         LabelError: If the labels differ.

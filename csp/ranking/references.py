@@ -1,6 +1,6 @@
 """Known crystals in all sub-systems of a target: what its crystals are measured against, relaxed once.
 
-A library need not say which entry of a composition is its ground state, and neither do cell size,
+Nothing in a library need mark the ground state of a composition, and neither do cell size,
 density, symmetry or the frequency of the structure: three entries chosen by one of these have the lowest
 formation energy among them for 46 to 56 % of 699 compositions with four entries or more, three drawn at
 random for 49 %. So the model itself chooses, by its energies of the crystals as they are in the library.
@@ -19,7 +19,8 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from csp.crystallography.symmetry import operations, primitive
+from csp.crystallography.operations import operations
+from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.files import keep_arrays
@@ -44,11 +45,13 @@ NAMED = 8  # compositions in a sentence
 class References:
     """The compositions of a target's chemical system that a library knows, elements first.
 
-    entries    [n]  the crystals of each, primitive, at most `SCREENED`
-    formulas   [n]
-    too_large  formulas of those that are known in larger cells than the target may have only
-    left_out   number of compositions beyond `COMPOSITIONS`
-    cache      folder that relaxed references are kept in
+    Attributes:
+        target: The composition whose chemical system it is.
+        entries: [n], the crystals of each composition, primitive, at most `SCREENED`.
+        formulas: [n], of the compositions.
+        too_large: Formulas of those that are known in larger cells than the target may have only.
+        left_out: Number of compositions beyond `COMPOSITIONS`.
+        cache: Folder that relaxed references are kept in.
     """
 
     target: Target
@@ -60,7 +63,13 @@ class References:
 
     @classmethod
     def of(cls, target: Target, library: Library, cache: Path | None = None) -> References:
-        """cache: None is the user's cache folder."""
+        """The references that a library has for a target.
+
+        Args:
+            target: The composition.
+            library: Where they are taken from.
+            cache: Folder to keep relaxed references in; None is the user's cache folder.
+        """
         from platformdirs import user_cache_path
 
         rows = library.all_rows()
@@ -97,8 +106,8 @@ class References:
     def relax(
         self, part: Iterable[int], model: EnergyModel, *, max_steps: int, max_force: float, pressure: float
     ) -> tuple[list[str], RelaxationResult]:
-        """The most plausible crystals of these compositions: ids of their starts, and the ends of
-        relaxations that keep the symmetry. What any search has relaxed with this model is read."""
+        """The most plausible crystals of these compositions, relaxed keeping their symmetry, and the ids of
+        their starts. What any search has relaxed with this model is read."""
         settings = {"max_steps": max_steps, "max_force": max_force, "pressure": pressure}
         paths = {k: self._path(k, model.label, settings) for k in part}
         kept = {k: _read(path, model.label) for k, path in paths.items()}
@@ -107,7 +116,7 @@ class References:
         starts = [self._most_plausible(k, model, pressure) for k in new]
         if new:
             crystals = Crystals.cat(starts)
-            ends = relax(
+            relaxed = relax(
                 crystals.to(model.device),
                 model,
                 max_steps=max_steps,
@@ -117,29 +126,36 @@ class References:
             ).to("cpu")
             first = 0
             for k, start in zip(new, starts, strict=True):
-                known[k] = start.ids(), ends.take(list(range(first, first + len(start))))
+                known[k] = start.ids(), relaxed.take(list(range(first, first + len(start))))
                 first += len(start)
                 _write(paths[k], *known[k])
         found = [known[k] for k in paths]
         return [i for ids, _ in found for i in ids], reduce(
-            RelaxationResult.followed_by, [ends for _, ends in found]
+            RelaxationResult.followed_by, [relaxed for _, relaxed in found]
         )
 
-    def hull(self, ends: RelaxationResult, per_atom: Tensor, label: Label) -> tuple[float | None, list[str]]:
+    def hull(
+        self, relaxed: RelaxationResult, per_atom: Tensor, label: Label
+    ) -> tuple[float | None, list[str]]:
         """The hull at the target's composition, eV/atom, and what people should know of it.
 
-        None, the reason being told, where an element or all crystals of a known composition are missing.
+        None, with the reason among the notes, where an element or all crystals of a known composition are
+        missing.
 
-        ends      of the relaxations of all compositions
-        per_atom  float64  their energies or enthalpies, eV/atom
-        label     of what will be compared with the hull; raises LabelError if it is not that of the ends
+        Args:
+            relaxed: The relaxed crystals of all compositions.
+            per_atom: float64 [B], their energies or enthalpies, eV/atom.
+            label: Label of what will be compared with the hull.
+
+        Raises:
+            LabelError: If the relaxed crystals have another label.
         """
-        good = [k for k, status in enumerate(ends.status) if status.has_energy]
+        good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
         reached = {
             _formula(*np.unique(numbers, return_counts=True))
-            for _, _, numbers in ends.crystals[good].arrays()
+            for _, _, numbers in relaxed.crystals[good].arrays()
         }
-        notes = [self._told(ends, len(good))]
+        notes = [self._summary(relaxed, len(good))]
         for what, formulas in (
             ("has no entry of", [s for s in self._elements() if s not in {*self.formulas, *self.too_large}]),
             (f"has only cells of more than {self.target.max_atoms} atoms of", self.too_large),
@@ -154,19 +170,19 @@ class References:
             lacking = list(dict.fromkeys([*missing, *failed]))
             notes.append(f"There is no energy above the hull: references of {_listed(lacking)} are missing.")
             return None, notes
-        labels = [ends.label, label]
-        return hull_energy(self.target, ends.crystals[good], per_atom[good], labels), notes
+        labels = [relaxed.label, label]
+        return hull_energy(self.target, relaxed.crystals[good], per_atom[good], labels), notes
 
     def _elements(self) -> list[str]:
         return [chemical_symbols[z] for z in self.target.numbers]
 
-    def _told(self, ends: RelaxationResult, n_good: int) -> str:
+    def _summary(self, relaxed: RelaxationResult, n_good: int) -> str:
         text = f"Hull: {n_good} reference crystals of {len(self)} compositions"
-        moving = sum(status == Status.MAX_STEPS for status in ends.status)
+        moving = sum(status == Status.MAX_STEPS for status in relaxed.status)
         if moving:
             text += f", {moving} of them not relaxed to the end"
-        if n_good < len(ends.status):
-            text += f"; {len(ends.status) - n_good} more could not be relaxed"
+        if n_good < len(relaxed.status):
+            text += f"; {len(relaxed.status) - n_good} more could not be relaxed"
         if self.left_out:
             text += f"; {self.left_out} further compositions, of larger cells, are left out"
         return text + "."
@@ -184,7 +200,7 @@ class References:
         return entries[by_energy[:RELAXED]]
 
     def _path(self, k: int, label: Label, settings: dict[str, float]) -> Path:
-        """Named by all that the ends depend on."""
+        """Named by all that the relaxed crystals depend on."""
         content = [str(VERSION), str(label), repr(sorted(settings.items())), *self.entries[k].ids()]
         digest = hashlib.blake2b("\n".join(content).encode(), digest_size=16).hexdigest()
         return self.cache / digest[:2] / f"{digest}.npz"
@@ -212,24 +228,28 @@ def _listed(formulas: Sequence[str]) -> str:
 # -- the cache ----------------------------------------------------------------------------------------
 
 
-def _write(path: Path, ids: list[str], ends: RelaxationResult) -> None:
+def _write(path: Path, ids: list[str], relaxed: RelaxationResult) -> None:
     keep_arrays(
         path,
         ids=np.array(ids),
-        label=np.array([ends.label.functional, ends.label.correction, ends.label.checkpoint]),
-        cell=ends.crystals.cell.numpy(),
-        frac=ends.crystals.frac.numpy(),
-        numbers=ends.crystals.numbers.numpy(),
-        offsets=ends.crystals.offsets.numpy(),
-        energy=ends.energy.numpy(),
-        max_force=ends.max_force.numpy(),
-        steps=ends.steps.numpy(),
-        status=np.array([str(status) for status in ends.status]),
+        label=np.array([relaxed.label.functional, relaxed.label.correction, relaxed.label.checkpoint]),
+        cell=relaxed.crystals.cell.numpy(),
+        frac=relaxed.crystals.frac.numpy(),
+        numbers=relaxed.crystals.numbers.numpy(),
+        offsets=relaxed.crystals.offsets.numpy(),
+        energy=relaxed.energy.numpy(),
+        max_force=relaxed.max_force.numpy(),
+        steps=relaxed.steps.numpy(),
+        status=np.array([str(status) for status in relaxed.status]),
     )
 
 
 def _read(path: Path, label: Label) -> tuple[list[str], RelaxationResult] | None:
-    """What was kept, or None. Raises LabelError for energies of another label."""
+    """What was kept, or None.
+
+    Raises:
+        LabelError: For energies of another label.
+    """
     if not path.is_file():
         return None
     with np.load(path, allow_pickle=False) as arrays:

@@ -27,13 +27,15 @@ SOFTEST = 1.0  # Å²/eV: no softer is believed where the curvature is not posit
 class LBFGS:
     """The memories of B problems whose coordinates are the rows, N in all, of one matrix [N, 3].
 
-    owner      int64 [N]   the problem that each row belongs to
-    longest    [N]         Å; a step is shortened as a whole until no row is longer
-    steps      [M, N, 3]   the last steps, the newest first
-    changes    [M, N, 3]   by how much the force fell on each, in the damped sense of Levenberg and Marquardt
-    curvature  [M, B]      1 / (step · change); 0 where that was not positive, or nothing is remembered
-    softness   [B]         inverse curvature of what is not remembered
-    force      [N, 3]      the last one; zero before the first
+    Attributes:
+        owner: int64 [N], the problem that each row belongs to.
+        longest: float [N], Å; a step is shortened as a whole until no row is longer.
+        steps: float [M, N, 3], the last steps, the newest first.
+        changes: float [M, N, 3], by how much the force fell on each, in the damped sense of Levenberg and
+            Marquardt.
+        curvature: float [M, B], 1 / (step · change); 0 where that was not positive, or nothing is remembered.
+        softness: float [B], inverse curvature of what is not remembered.
+        force: float [N, 3], the last one; zero before the first.
     """
 
     owner: Tensor
@@ -46,6 +48,7 @@ class LBFGS:
 
     @classmethod
     def start(cls, owner: Tensor, longest: Tensor, n: int) -> LBFGS:
+        """Nothing remembered yet, of n problems."""
         return cls(
             owner,
             longest,
@@ -80,7 +83,7 @@ class LBFGS:
         return step
 
     def _learn(self, change: Tensor) -> None:
-        """What the last step says of the curvature along it.
+        """Learn the curvature along the last step.
 
         Where that is not positive the step is left out of the memory, and its size is all that counts.
         """

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from csp.crystallography.symmetry import SymmetryOperations
+from csp.crystallography.operations import SymmetryOperations
 from csp.crystals import Crystals
 
 __all__ = ["Rattled", "doubled", "drop_unimproved", "gain", "rattle"]
@@ -27,8 +27,10 @@ REAL_GAIN = 5e-4  # eV/atom; less is within what two relaxations of one crystal 
 class Rattled:
     """Rattled starts and where they come from.
 
-    parent  index of the parent of each start
-    q       zone-boundary point of each start's cell, in halves of the reciprocal vectors
+    Attributes:
+        crystals: The rattled starts.
+        parent: Index of the parent of each start.
+        q: Zone-boundary point of each start's cell, in halves of the reciprocal vectors.
     """
 
     crystals: Crystals

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import crowding
-from csp.crystallography.symmetry import SymmetryOperations, operations
+from csp.crystallography.operations import SymmetryOperations, operations
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.protocols import EnergyModel, Label
 from csp.relaxation.lbfgs import LBFGS
@@ -34,6 +35,7 @@ MAX_STRAIN = 0.05  # any row in one step
 COLLAPSING = 0.7  # of the closest that atoms of real crystals come: no way leads back from there
 DENSEST = 0.8  # Å³ per atom; hydrogen at 1 TPa has more
 AT_ONCE = 64  # crystals in a chunk of `relax_symmetric`
+SKIN = 0.5  # Å; pairs this far beyond a model's cutoff are kept from step to step
 CELL_LENGTH = 0.7  # of (V/N)^(1/3) √N; 1.0 needs more evaluations
 
 
@@ -49,17 +51,21 @@ class Status(StrEnum):
 
     @property
     def has_energy(self) -> bool:
-        """Does the energy of such an end mean something, so that it can be ranked?"""
+        """Does the energy of such a crystal mean something, so that it can be ranked?"""
         return self in (Status.CONVERGED, Status.MAX_STEPS)
 
 
 @dataclass(frozen=True, slots=True)
 class RelaxationResult:
-    """Ends of B relaxations, in the order of their starts.
+    """B relaxed crystals, in the order of their starts.
 
-    energy     float64 [B]  eV per cell of the end, NaN where there is none
-    max_force  float64 [B]  eV/Å, the largest of the forces on atoms and of virial / n_atoms
-    steps      int64 [B]    steps taken
+    Attributes:
+        crystals: As the relaxations left them.
+        label: What the energies are energies of.
+        energy: float64 [B], eV per cell, NaN where there is none.
+        max_force: float64 [B], eV/Å, the largest of the forces on atoms and of virial / n_atoms.
+        steps: int64 [B], steps taken.
+        status: [B], how each relaxation ended.
     """
 
     crystals: Crystals
@@ -74,7 +80,7 @@ class RelaxationResult:
         return [k for k, status in enumerate(self.status) if status.has_energy]
 
     def take(self, index: list[int]) -> RelaxationResult:
-        """The chosen ends, in this order."""
+        """The chosen crystals, in this order."""
         return RelaxationResult(
             self.crystals[index],
             self.label,
@@ -85,6 +91,7 @@ class RelaxationResult:
         )
 
     def to(self, device: torch.device | str) -> RelaxationResult:
+        """The same on another device."""
         return RelaxationResult(
             self.crystals.to(device),
             self.label,
@@ -95,7 +102,11 @@ class RelaxationResult:
         )
 
     def followed_by(self, other: RelaxationResult) -> RelaxationResult:
-        """All ends of both; raises LabelError if they are of different labels."""
+        """All crystals of both.
+
+        Raises:
+            LabelError: If they are of different labels.
+        """
         return RelaxationResult(
             Crystals.cat([self.crystals, other.crystals]),
             Label.same([self.label, other.label]),
@@ -107,7 +118,16 @@ class RelaxationResult:
 
 
 def enthalpy(energy: Tensor, volume: Tensor, pressure: float) -> Tensor:
-    """H = E + PV in eV per cell: energy [B] eV per cell, volume [B] Å³ per cell, pressure in GPa."""
+    """H = E + PV.
+
+    Args:
+        energy: float [B], eV per cell.
+        volume: float [B], Å³ per cell.
+        pressure: GPa.
+
+    Returns:
+        float [B], eV per cell.
+    """
     return energy + pressure * GPA * volume
 
 
@@ -123,13 +143,17 @@ def relax(
 ) -> RelaxationResult:
     """Minimise the enthalpy E + PV of each crystal over its atoms and its cell.
 
-    max_force  eV/Å; converged when no atomic force and no row of virial / n_atoms is longer
-    pressure   GPa
-    symmetry   operations of `crystals`; forces and stress are projected on them in every step, so
-               that the space group is kept (the end may be a saddle of the free surface)
-    on_step    called after each step with (crystals still moving, steps taken)
+    Finished crystals leave the batch. Every crystal gets a `Status`; none raises.
 
-    Finished crystals leave the batch. Every crystal ends with a `Status`; none raises.
+    Args:
+        crystals: The starts.
+        model: Gives energies, forces and stress.
+        max_steps: Steps, at most.
+        max_force: eV/Å; converged when no atomic force and no row of virial / n_atoms is longer.
+        pressure: GPa.
+        symmetry: Operations of `crystals`; forces and stress are projected on them in every step, so that the
+            space group is kept (the result may be a saddle of the free surface).
+        on_step: Called after each step with (crystals still moving, steps taken).
     """
     current = crystals.to(dtype=torch.float64)
     current = current if symmetry is None else symmetry.symmetrize(current)
@@ -144,12 +168,13 @@ def relax(
     alive = supported.nonzero().flatten()  # indices into the batch of those still moving
     moving = current[alive]
     operations = None if symmetry is None else symmetry[alive]
+    surroundings = Surroundings.of(moving, operations, SKIN)
     optimiser, length = _optimiser(moving)
     start_volume = moving.volumes
     for step in range(max_steps + 1):
         if len(alive) == 0:
             break
-        result = model.evaluate(moving, forces=True)
+        result = model.evaluate(moving, forces=True, surroundings=surroundings)
         assert result.forces is not None
         assert result.stress is not None
         force = result.forces
@@ -182,7 +207,8 @@ def relax(
             _write_back(cell, frac, current, moving, alive)
             optimiser, moving, alive, length = optimiser.keep(stay), moving[stay], alive[stay], length[stay]
             start_volume, force, virial = start_volume[stay], force[atoms], virial[stay]
-            operations = None if operations is None else operations[stay]
+            surroundings = surroundings[stay]
+            operations = surroundings.orbits.operations
         if len(alive):
             on_cell = virial / length[:, None, None]
             displacement = optimiser.step(torch.cat([force, on_cell.reshape(-1, 3)]))
@@ -196,9 +222,12 @@ def relax(
 
 
 def relax_symmetric(starts: Crystals, model: EnergyModel, steps: int) -> tuple[Crystals, Tensor, list[int]]:
-    """Relax on the model's device for at most so many steps, keeping the symmetry, a chunk at a time: the
-    ends, their energies (float64 [B'], eV per cell) and which of the starts
-    they are of; those that failed are left out. All on the CPU."""
+    """Relax on the model's device for at most so many steps, keeping the symmetry, a chunk at a time.
+
+    Returns:
+        The relaxed crystals, their energies (float64 [B'], eV per cell) and which of the starts they are of,
+        on the CPU; those that failed are left out.
+    """
     parts = [
         relax(part.to(model.device), model, max_steps=steps, symmetry=operations(part).to(model.device))
         for part in (starts[k : k + AT_ONCE] for k in range(0, len(starts), AT_ONCE))

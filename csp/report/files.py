@@ -32,10 +32,15 @@ CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symm
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
     """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
 
-    symprec: Å, for the symmetrised standard conventional cells of the CIFs. A crystal whose symmetry
-    analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty. Equal
-    predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where
-    it is, all are.
+    Equal predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where it
+    is, all are.
+
+    Args:
+        prediction: What to write.
+        folder: Where; it is made if it is not there.
+        record: What the run ran with.
+        symprec: Å, for the symmetrised standard conventional cells of the CIFs. A crystal whose symmetry
+            analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder):
@@ -60,6 +65,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "formula": prediction.target.formula,
         "label": None if prediction.label is None else str(prediction.label),
         "models": list(prediction.models),
+        "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
         "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,

@@ -19,13 +19,14 @@ __all__ = ["Match", "match"]
 class Match:
     """Where a crystal stands in a ranking; rank and what follows it are None where it is not there.
 
-    formula       of the run
-    n_ranked      crystals that were compared
-    rank          of the best-ranked match, counted from 1
-    file          its CIF in the run's folder
-    rms           root-mean-square displacement of the sites from the crystal's, in units of (V/N)^(1/3)
-    volume_ratio  found / given, per atom: a match says nothing about the volume
-    also          further ranks that match
+    Attributes:
+        formula: The run's formula.
+        n_ranked: Crystals that were compared.
+        rank: Rank of the best-ranked match, counted from 1.
+        file: Its CIF in the run's folder.
+        rms: Root-mean-square displacement of the sites from the crystal's, in units of (V/N)^(1/3).
+        volume_ratio: Found / given, per atom: a match means nothing about the volume.
+        also: Further ranks that match.
     """
 
     formula: str
@@ -49,9 +50,14 @@ class Match:
 def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
     """Look for the crystal of a CIF in the ranking that `csp predict` left in the folder `run`.
 
-    The crystals as relaxed are compared (`structures.extxyz`), under pymatgen's default tolerances.
-    Raises InputError for a CIF that is not one ordered crystal, a folder without a finished
-    prediction, and a crystal of another composition.
+    Args:
+        cif: The crystal to look for.
+        run: The folder; its crystals as relaxed are compared (`structures.extxyz`).
+        matcher: The tolerances, pymatgen's default ones.
+
+    Raises:
+        InputError: For a CIF that is not one ordered crystal, a folder without a finished prediction, and a
+            crystal of another composition.
     """
     truth = read_cif(cif)
     ranked, crystals = _read_run(run)

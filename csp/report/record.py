@@ -1,4 +1,4 @@
-"""What a run ran with: enough to repeat it and to judge it."""
+"""What a run ran with: enough to repeat it and to assess it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ PACKAGES = ("csp-engine", "torch", "numpy", "pymatgen", "ase", "moyopy", "chgnet
 class RunRecord:
     """The circumstances of a run, JSON values only.
 
-    settings     the validated settings, seed included
-    versions     of Python and the packages that the results depend on
-    checkpoints  name of each energy model → its label with the hash of its weights
-    library      name, fingerprint, number of entries, source and licence
-    device       "cpu", "cuda:0 (NVIDIA …)"
-    timings      seconds of each stage; the only values that differ between equal runs
-    citations    what to cite for the parts that were used
+    Attributes:
+        settings: The validated settings, seed included.
+        versions: Versions of Python and the packages that the results depend on.
+        checkpoints: Name of each energy model → its label with the hash of its weights.
+        library: Name, fingerprint, number of entries, source and licence.
+        device: "cpu", "cuda:0 (NVIDIA …)".
+        timings: Seconds of each stage; the only values that differ between equal runs.
+        citations: What to cite for the parts that were used.
     """
 
     settings: Mapping[str, Any]

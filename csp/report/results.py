@@ -1,4 +1,4 @@
-"""RankedRun runs: finding one again, and taking its crystals elsewhere."""
+"""Ranked runs: finding one again, and taking its crystals elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ class RankedRun:
 
     @staticmethod
     def read(folder: Path) -> RankedRun:
-        """Raises InputError where no ranking is, or one of another version of the engine."""
+        """The run in a folder.
+
+        Raises:
+            InputError: Where no ranking is, or one of another version of the engine.
+        """
         try:
             ranked = json.loads((folder / "ranked.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -35,7 +39,7 @@ class RankedRun:
             ranked = _renamed(ranked)
         if ranked["schema"] != SCHEMA:
             raise InputError(
-                f"{folder} was ranked by another version of the engine; rank it anew with --resume."
+                f"{folder} was ranked by another version of the engine; `resume` its search to rank it anew."
             )
         return RankedRun(folder, ranked)
 
@@ -50,7 +54,8 @@ def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
 def latest(runs: Path, formula: str) -> RankedRun:
     """The run of a formula (as `Target.formula` writes it) that was ranked last, among the folders of `runs`.
 
-    Raises MissingError if there is none.
+    Raises:
+        MissingError: If there is none.
     """
     places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for place in places:
@@ -64,7 +69,10 @@ def export(run: RankedRun, file: Path) -> None:
     """Copy the ranking: crystals as relaxed (.extxyz), an ASE database (.db), or the table (.csv).
 
     The rows of the database have the keys of `ranked.json` and the energy, eV per cell. Written whole
-    or not at all; a file that is there is replaced. Raises InputError for another ending.
+    or not at all; a file that is there is replaced.
+
+    Raises:
+        InputError: For another file name extension.
     """
     if file.suffix not in FORMATS:
         raise InputError(f"{file.name}: results can be written as {', '.join(FORMATS)}.")

@@ -1,1 +1,1 @@
-"""The search: `search` has its stages, `funnel` who passes each, `conclude` what is answered."""
+"""The search: `search` has its stages, `funnel` who passes each, `conclude` what follows from it all."""

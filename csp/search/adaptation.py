@@ -22,7 +22,13 @@ def labelling_stage(done: int) -> str:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What labels make of a model; without a learner it stays as it is."""
+    """What labels make of a model; without a learner it stays as it is.
+
+    Attributes:
+        model: The model as it is without labels.
+        learner: Labels candidates and adapts the model; None: there are no labels.
+        store: Holds the labels.
+    """
 
     model: EnergyModel
     learner: Learner | None

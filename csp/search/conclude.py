@@ -45,10 +45,11 @@ class _Relaxed:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SearchFeatures:
-    """The R distinct crystals of a search, lowest first, and what it knows of them that may tell the
+    """The R distinct crystals of a search, lowest first, and the features by which it may recognise the
     ground truth.
 
     Attributes:
+        crystals: As relaxed.
         per_atom: float64 [R], energy (enthalpy), eV/atom.
         ln_p: float64 [R, 3], see `csp.ranking.probability.scores`.
         duplicates: int64 [R], further candidates that relaxed to the same crystal.
@@ -62,12 +63,20 @@ class SearchFeatures:
 
 @dataclass(frozen=True)
 class Conclusion:
-    """What a search concludes from what its store holds, all of it or the part that is done."""
+    """What a search concludes from what its store holds, all of it or the part that is done.
+
+    Attributes:
+        target: What was asked for.
+        funnel: Who passes each stage.
+        references: What energies above the hull are counted from; None: there are none.
+        answer_probability: Gives probabilities; None: only energies rank.
+    """
 
     target: Target
     funnel: Funnel
     references: References | None = None
     answer_probability: AnswerProbability | None = None
+    relaxer_why: str = ""
     notes: tuple[str, ...] = ()
     known: KnownCrystals | None = None
 
@@ -93,6 +102,7 @@ class Conclusion:
             known_before=self.known.sentence if self.known else "",
             unranked=self._unranked(),
             failed=self._failed,
+            relaxer_why=self.relaxer_why,
             warnings=[
                 *self._losses(),
                 *self.notes,
@@ -107,6 +117,7 @@ class Conclusion:
         )
 
     def features(self) -> SearchFeatures:
+        """The distinct crystals and their features."""
         rows = [self._good[k] for k in self._ranking.chosen.tolist()]
         return SearchFeatures(
             self._relaxed.result.crystals[rows],
@@ -126,7 +137,7 @@ class Conclusion:
     def _relaxed(self) -> _Relaxed:
         ids, relaxed = self._symmetric
         store, settings = self.funnel.store, self.funnel.settings
-        # a part of the rattled ones cannot be told from the whole
+        # from the store a part of the rattled ones looks like the whole
         if not store.finished or not settings.rattled:
             return _Relaxed(relaxed, ids, [None] * len(ids))
         starts = self.funnel.rattle_starts(relaxed)
@@ -203,7 +214,10 @@ class Conclusion:
         return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
     def _losses(self) -> list[str]:
-        """Why there is little or nothing to rank, where most relaxations by the last model failed."""
+        """Why there is little or nothing to rank, where a search is done and most relaxations by the last
+        model failed."""
+        if not self.funnel.store.finished:
+            return []
         ids, relaxed = self._symmetric
         good = len(relaxed.with_energy())
         if 2 * good > len(ids):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import CLOSEST, plausible
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique
@@ -48,11 +48,13 @@ class Funnel:
     """The candidates of one search, stage by stage.
 
     Attributes:
+        settings: Everything that decides the outcome, machine and files aside.
         models: The first screens and relaxes, the last refines and ranks; one may do it all.
-        volume_per_atom: Expected volume, Å³, that plausibility is judged by.
+        volume_per_atom: Expected volume, Å³, that plausibility is measured by.
+        min_distance: Between atoms of plausible candidates, as a share of the sum of their covalent radii.
         store: Holds what is done.
         learner: Adapts the first model to labels; None: it stays as it is.
-        min_distance: Between atoms of plausible candidates, as a share of the sum of their covalent radii.
+        progress: Called with (stage, done, total).
     """
 
     settings: SearchSettings
@@ -79,6 +81,7 @@ class Funnel:
 
     @cached_property
     def adaptation(self) -> Adaptation:
+        """What labels make of the first model."""
         return Adaptation(self.models[0], self.learner, self.store)
 
     def adapted(self, rounds: int) -> EnergyModel:
@@ -285,7 +288,7 @@ class Funnel:
         return good, rank(per_atom, crystals.ids(), same, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
-        """Rattled copies of the lowest distinct crystals; `parent` says which of `relaxed` each is of."""
+        """Rattled copies of the lowest distinct crystals; their `parent` is the place in `relaxed`."""
         good, ranking = self.ranked(relaxed)
         best = [good[k] for k in ranking.chosen[: self.settings.rattled].tolist()]
         crystals = relaxed.crystals[best]

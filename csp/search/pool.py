@@ -20,8 +20,11 @@ __all__ = ["Pool", "merge_provenance", "order_by_score", "round_robin", "select_
 class Pool:
     """N distinct plausible candidates, in the order of (generator, index).
 
-    provenance  where each comes from: of each generator that proposed it the best score, the one whose
-                crystal stands for it first
+    Attributes:
+        ids: Of the candidates as they were built.
+        crystals: The candidates, as they are now.
+        provenance: Where each comes from: of each generator that proposed it the best score, the one whose
+            crystal stands for it first.
     """
 
     ids: list[str]
@@ -29,6 +32,7 @@ class Pool:
     provenance: list[tuple[Provenance, ...]]
 
     def take(self, index: Sequence[int]) -> Pool:
+        """The chosen candidates, in this order."""
         return Pool([self.ids[k] for k in index], self.crystals[index], [self.provenance[k] for k in index])
 
 
@@ -74,8 +78,10 @@ def merge_provenance(
 ) -> Mapping[int, tuple[Provenance, ...]]:
     """The provenance of each distinct candidate, from that of all that are the same.
 
-    same [N]: of each candidate the place of the one that stands for it, as
-    `csp.matching.fingerprints.unique` tells.
+    Args:
+        same: [N], of each candidate the place of the one that stands for it, as
+            `csp.matching.fingerprints.unique` gives it.
+        provenance: Of each candidate.
     """
     found: dict[int, dict[str, Provenance]] = {k: {} for k in same}
     first: dict[int, str] = {}

@@ -2,124 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, overload
 
 from csp.crystals import Crystals
-from csp.errors import ContractError
+from csp.errors import ContractError, MissingError
 from csp.protocols import Label
-from csp.ranking.known import KnownAs
+from csp.search.ranked_crystal import RankedCrystal
+from csp.search.ranking_table import RankingTable, ranking_table
+from csp.search.result import Result, Unranked, cif_path
 from csp.target import Target
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Prediction", "Result", "Unranked", "cif_path"]
 
-
-def cif_path(rank: int) -> str:
-    """The place of a ranked crystal's CIF in the out folder."""
-    return f"structures/{rank:03d}.cif"
+IN_TERMINAL, IN_NOTEBOOK = 10, 20  # crystals that are shown without being asked for
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One ranked crystal. The fields, in this order, are the keys of `ranked.json` and `ranked.csv`.
+@dataclass(frozen=True, slots=True, repr=False)
+class Prediction(Sequence[RankedCrystal]):
+    """The ranking of one target, best first: a sequence of `RankedCrystal`s.
 
-    id                    hash of the relaxed crystal (`Crystals.ids`)
-    file                  its CIF, relative to the out folder (`cif_path`)
-    n_atoms               atoms in the relaxed cell, on which volume and energies per atom stand
-    spacegroup, spacegroup_number   of the relaxed crystal, Hermann-Mauguin and International Tables; "" and
-                          0 where the analysis fails
-    energy_ev_per_atom    E; its meaning is the prediction's label
-    enthalpy_ev_per_atom  H = E + PV at the target's pressure; what the ranking is by
-    sigma_ev_per_atom     one standard deviation of the energy, None where the model has none
-    density               g/cm³
-    volume_per_atom       Å³
-    status                how its relaxation ended (`csp.relaxation.relax.Status`)
-    generator, template_id, wyckoff   where the candidate came from (`csp.protocols.Provenance`)
-    proposed_by           all generators that proposed it or a duplicate of it, separated by spaces
-    n_duplicates          other relaxed crystals that are this one again
-    above_lowest_ev_per_atom   energy, or enthalpy under pressure, above the lowest of all that were ranked,
-                          which may be too improbable to be among the results
-    lowered_ev_per_atom   what the free relaxation after rattling gained over the symmetry-keeping one,
-                          ≥ 0; None where it was not tried
-    e_above_hull_ev_per_atom   above what the library's phases have at this composition
-                          (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative
-                          where it would be more stable; None where it was not asked for or a reference is
-                          missing
-    rank_energy           the rank by energy, or by enthalpy under pressure
-    rank_probability      the rank by probability, None where it is not known
-    probability           of being the ground truth (`csp.ranking.probability`), None if not calibrated
-    known_as              entries of the library of this composition that it is, by StructureMatcher
-    prototype             AFLOW label of its structure type, with the common name where there is one
-    same_type_as          an entry of another composition with its structure; "" where there is none, and where it
-                          is known itself
-    novelty               "known", "known type" or "new"; "" where it was not compared
-    """
+    found[0] is the best, found[:5] are the five best, and a notebook shows the ranking as a table.
 
-    rank: int
-    id: str
-    file: str
-    n_atoms: int
-    spacegroup: str
-    spacegroup_number: int
-    energy_ev_per_atom: float
-    enthalpy_ev_per_atom: float
-    sigma_ev_per_atom: float | None
-    density: float
-    volume_per_atom: float
-    status: str
-    generator: str
-    template_id: str
-    wyckoff: str
-    n_duplicates: int
-    above_lowest_ev_per_atom: float
-    lowered_ev_per_atom: float | None = None
-    e_above_hull_ev_per_atom: float | None = None
-    rank_energy: int | None = None
-    rank_probability: int | None = None
-    probability: float | None = None
-    proposed_by: str = ""
-    known_as: tuple[KnownAs, ...] = ()
-    prototype: str = ""
-    same_type_as: str = ""
-    novelty: str = ""
-
-    @property
-    def above_lowest(self) -> float:
-        """meV/atom."""
-        return 1000 * self.above_lowest_ev_per_atom
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**values, "known_as": [entry.as_dict() for entry in self.known_as]}
-
-
-@dataclass(frozen=True, slots=True)
-class Unranked:
-    """A crystal that was chosen for relaxation but has no place in the ranking, and why."""
-
-    id: str
-    status: str
-    generator: str
-    template_id: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """The ranking of one target, best first.
-
-    label      the one label of all energies; None only when nothing could be ranked
-    results    R ranked crystals, ranks 1 … R
-    crystals   the same R crystals as relaxed
-    funnel     crystals left after each stage, in order: proposed, built, plausible, unique, relaxed,
-               converged, ranked
-    unranked   what was relaxed in vain
-    failed     stage → status → relaxations that ended without an energy
-    warnings   sentences for people
-    order      what the ranks are by, "probability" or "energy"
-    known_before   what the library knew of the target, a sentence; "" if it was not asked
-    models     names of the energy models, in the order of their work: the first screened and relaxed, the
-               last, if another, refined; its energies rank
+    Attributes:
+        target: What was asked for.
+        label: The one label of all energies; None only when nothing could be ranked.
+        results: R ranked crystals, ranks 1 … R.
+        crystals: The same R crystals as relaxed.
+        funnel: Crystals left after each stage, in order: proposed, built, plausible, unique, labelled (with
+            a labeller), pre_relaxed, relaxed, refined (with two models), converged, ranked.
+        unranked: What was relaxed in vain.
+        failed: Stage → status → relaxations that ended without an energy.
+        relaxer_why: Why the last model is that one, a clause for people.
+        warnings: Sentences for people.
+        order: What the ranks are by, "probability" or "energy".
+        known_before: What the library knew of the target, a sentence; "" if it was not asked.
+        models: Names of the energy models, in the order of their work: the first screened and relaxed, the
+            last, if another, refined; its energies rank.
     """
 
     target: Target
@@ -133,6 +56,7 @@ class Prediction:
     order: str = "energy"
     known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
+    relaxer_why: str = ""
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -169,3 +93,54 @@ class Prediction:
     def probability_of_none(self) -> float:
         """That the ground truth is none of the results, where probabilities are known."""
         return 1.0 - sum(result.probability or 0.0 for result in self.results)
+
+    # -- for work in Python -------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    @overload
+    def __getitem__(self, index: int) -> RankedCrystal: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[RankedCrystal]: ...
+
+    def __getitem__(self, index: int | slice) -> RankedCrystal | list[RankedCrystal]:
+        """The crystal at a place, rank 1 at place 0, or those of a slice as a list."""
+        if isinstance(index, slice):
+            return [self[k] for k in range(len(self))[index]]
+        return RankedCrystal(self.results[index], self.crystals[index])
+
+    def __iter__(self) -> Iterator[RankedCrystal]:
+        return (self[k] for k in range(len(self)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """The ranking as a pandas table: a row for each crystal by its rank, columns as in `ranked.csv`.
+
+        Raises:
+            MissingError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingError("Tables need pandas: pip install 'csp-engine[notebook]'.") from error
+        rows = [result.as_dict() for result in self.results]
+        return pd.DataFrame(rows, columns=list(Result.__slots__)).set_index("rank")
+
+    def table(self, top: int | None = None) -> RankingTable:
+        """The first `top` of the ranking, or all of it, as a table of text."""
+        return ranking_table(
+            self.results,
+            len(self) if top is None else top,
+            title=f"{self.target.formula} · {self.label or 'nothing could be ranked'}",
+            pressed=self.target.pressure != 0,
+            order=self.order,
+            notes=[self.who_did_what] if self.models else [],
+        )
+
+    def __repr__(self) -> str:
+        return self.table(IN_TERMINAL).text()
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return self.table(IN_NOTEBOOK).html()

@@ -4,16 +4,17 @@
                                                                             references ─▶ hull ──────────┘
 
 What no template vouches for is pre-relaxed: a few steps downhill before it is chosen or not, because single
-points of drawn coordinates say little. With one model, it does everything and nothing is left to rescore or
-refine. With two, the first (a fast surrogate) screens, pre-relaxes and relaxes; the second (a slower
-potential) rescores what came out by single points, refines the best of it, and the ranking is by its energies
-alone. With a learner, some candidates are labelled after the screening, the first model is adapted to the
-labels, and the candidates are screened again with it. With references, known crystals that the target could
-decompose into, the last model relaxes them too, and what is ranked gets its energy above their convex hull.
+points of drawn coordinates are a poor guide. With one model, it does everything and nothing is left to
+rescore or refine. With two, the first (a fast surrogate) screens, pre-relaxes and relaxes; the second (a
+slower potential) rescores what came out by single points, refines the best of it, and the ranking is by its
+energies alone. With a learner, some candidates are labelled after the screening, the first model is adapted
+to the labels, and the candidates are screened again with it. With references, known crystals that the target
+could decompose into, the last model relaxes them too, and what is ranked gets its energy above their convex
+hull.
 
 Each stage is a function of what the stages before it left in the store and works through its shards of fixed
 size, writing each in one transaction. A search that was killed and is started again finds the shards that are
-done and goes on. `csp.search.funnel` says which candidates reach a stage, `csp.search.stages` in which order
+done and goes on. `csp.search.funnel` has which candidates reach a stage, `csp.search.stages` in which order
 and portions the stages run, `csp.search.conclude` what follows from it all.
 """
 
@@ -24,7 +25,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from csp.crystallography.neighbours import CLOSEST
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
@@ -52,14 +53,19 @@ class Search:
     """One search: its settings, the parts it is made of, and the store that holds what is done.
 
     Attributes:
+        settings: Everything that decides the outcome, machine and files aside.
         target: What the settings ask for.
+        generators: They propose, in this order.
         models: The first screens and relaxes, the last refines and ranks; one may do it all.
-        volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is judged by.
+        volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is measured by.
+        store: Holds what is done.
+        progress: Called with (stage, done, total).
+        relaxer_why: Why the last model is that one, a clause for people.
         compression: Volume that proposals start with, in units of that at no pressure, which is what
             generators know.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
-        answer_probability: Tells probabilities from energies and provenance; None: only energies rank.
+        answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
         notes: Sentences for people, of how the search came by its parts.
         known: Says which of the ranked crystals are known; None: that is not asked.
     """
@@ -75,11 +81,16 @@ class Search:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
+    relaxer_why: str = ""
     notes: tuple[str, ...] = ()
     known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
-        """Run all stages, or finish them, and rank. Raises InputError for elements a model lacks."""
+        """Run all stages, or finish them, and rank.
+
+        Raises:
+            InputError: For elements that a model lacks.
+        """
         for model in self.models:
             check_elements(self.target, model)
         for stage in STAGES:
@@ -94,7 +105,13 @@ class Search:
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
         return Conclusion(
-            self.target, self.funnel, self.references, self.answer_probability, self.notes, self.known
+            self.target,
+            self.funnel,
+            self.references,
+            self.answer_probability,
+            self.relaxer_why,
+            self.notes,
+            self.known,
         )
 
     @cached_property
@@ -247,7 +264,7 @@ class Search:
     ) -> bool:
         """Relax and store what is not yet stored; whether the whole stage is stored now.
 
-        max_steps, max_force: None is as the settings say.
+        `max_steps` and `max_force` are those of the settings where None.
         """
         written = self.store.done(stage)
         self.progress(stage, 0, len(ids))
@@ -274,9 +291,13 @@ class Search:
 
 
 def check_elements(
-    target: Target, model: EnergyModel | Labeller, advice: str = "choose another relaxer"
+    target: Target, model: EnergyModel | Labeller, advice: str = "choose another `relaxer`"
 ) -> None:
-    """Raise InputError, one sentence that ends in `advice`, if the model lacks an element of the target."""
+    """Does the model know all elements of the target?
+
+    Raises:
+        InputError: One sentence, with `advice` last, if it lacks one.
+    """
     unknown = [z for z in target.numbers if z not in model.elements]
     if unknown:
         from ase.data import chemical_symbols

@@ -1,4 +1,4 @@
-"""The one table of a search's stages: what runs, in which order, in which portions, and what people are told.
+"""The one table of a search's stages: what runs, in which order and portions, and what people see of it.
 
 The search, the flows and both progress displays read it, so that no stage can be missing in one of them.
 """
@@ -35,7 +35,7 @@ class Stage:
 
     Attributes:
         name: Of the method of `csp.search.search.Search`, and in the store.
-        doing: What people are told while it runs.
+        doing: What the progress display and the log call it while it runs.
         weight: Its share of the time, relative to the other stages'. Measured on the 35 compositions in
             `benchmarks/results/standard`; those of `label` and `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.

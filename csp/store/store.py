@@ -87,8 +87,17 @@ class Store:
     ) -> Store:
         """Start a run, or go on with it if `resume`; resuming what was never started starts it.
 
-        settings: JSON values; all that the results depend on. Raises InputError when the run exists
-        and `resume` is false, or when it was started with other settings, naming them.
+        Args:
+            location: A folder, for SQLite, or an SQLAlchemy URL.
+            settings: JSON values; all that the results depend on.
+            formula: Of the target.
+            versions: Of Python and the packages.
+            resume: Go on with a run that is there.
+            run: Name of the run in the database.
+
+        Raises:
+            InputError: When the run exists and `resume` is false, or when it was started with other settings,
+                naming them.
         """
         if isinstance(location, Path):
             try:
@@ -113,7 +122,7 @@ class Store:
         if not resume:
             raise InputError(
                 f"{store._place} already holds a run of {store.formula}; "
-                "add --resume to go on with it or choose another --out."
+                "`resume` goes on with it, or choose another `out`."
             )
         differences = _differences(
             {"formula": store.formula, **store.settings},
@@ -127,7 +136,11 @@ class Store:
 
     @classmethod
     def open(cls, location: Path | str, run: str = "run") -> Store:
-        """A run that exists, to read or extend. Raises InputError where there is none."""
+        """A run that exists, to read or extend.
+
+        Raises:
+            InputError: Where there is none.
+        """
         if isinstance(location, Path) and not (location / tables.FILE).is_file():
             raise InputError(f"{location} does not hold a run.")
         store = cls(location, run)
@@ -143,18 +156,22 @@ class Store:
 
     @property
     def formula(self) -> str:
+        """The run's formula."""
         return str(self._run_row["formula"])
 
     @property
     def settings(self) -> dict[str, Any]:
+        """All that its results depend on."""
         return dict(self._run_row["settings"])
 
     @property
     def versions(self) -> dict[str, str]:
+        """Of Python and the packages that started it."""
         return dict(self._run_row["versions"])
 
     @property
     def finished(self) -> bool:
+        """Did it come to its end?"""
         return self._run_row["finished"] is not None
 
     def finish(self) -> None:
@@ -201,7 +218,7 @@ class Store:
         self._write(tables.energies, stage, shard, rows)
 
     def write_relaxed(self, stage: str, shard: int, ids: Sequence[str], relaxed: RelaxationResult) -> None:
-        """Ends of relaxations; `ids` are those of the starts, each once in a stage."""
+        """Relaxed crystals; `ids` are those of the starts, each once in a stage."""
         _same_length(ids, relaxed.crystals)
         energy, max_force = relaxed.energy.tolist(), relaxed.max_force.tolist()
         steps, label = relaxed.steps.tolist(), _label_row(relaxed.label)
@@ -253,7 +270,8 @@ class Store:
     def energies(self, stage: str, label: Label) -> tuple[list[str], Evaluation]:
         """Ids and energies of a stage, shard after shard in the order written to each.
 
-        Raises LabelError if any of them has another label.
+        Raises:
+            LabelError: If any of them has another label.
         """
         rows = self._stage(tables.energies, stage, label)
         sigma = _tensor(rows, "sigma")
@@ -262,9 +280,10 @@ class Store:
         return [row["id"] for row in rows], evaluation
 
     def relaxed(self, stage: str, label: Label) -> tuple[list[str], RelaxationResult]:
-        """Ids of the starts and ends of the relaxations of a stage, in the order of `energies`.
+        """Ids of the starts, and the relaxed crystals of a stage, in the order of `energies`.
 
-        Raises LabelError if any of them has another label.
+        Raises:
+            LabelError: If any of them has another label.
         """
         rows = self._stage(tables.outcomes, stage, label)
         return [row["id"] for row in rows], RelaxationResult(
@@ -301,7 +320,8 @@ class Store:
     ) -> None:
         """A shard and its rows in one transaction; nothing if the shard is there.
 
-        Raises ContractError if a crystal is already in another shard of the stage, or twice in this one.
+        Raises:
+            ContractError: If a crystal is already in another shard of the stage, or twice in this one.
         """
         key = dict(zip(tables.SHARD, (self.run, stage, generator, shard), strict=True))
         counts = {"requested": len(rows) if requested is None else requested, "failed": failed or {}}

@@ -62,7 +62,7 @@ shards = sql.Table(
 
 
 def _of_shard(*key: str) -> list[sql.schema.SchemaItem]:
-    """The columns that tell in which shard a row was made; those named in `key` join its primary key."""
+    """The columns that name the shard that a row was made in; those named in `key` join its primary key."""
     kinds = (sql.String, sql.String, sql.String, sql.Integer)
     columns: list[sql.schema.SchemaItem] = [
         sql.Column(name, kind, primary_key=name in key, nullable=False)
@@ -113,7 +113,7 @@ outcomes = sql.Table(
     sql.Column("steps", sql.Integer, nullable=False),
     sql.Column("energy", sql.Double),  # eV per cell
     sql.Column("max_force", sql.Double),  # eV/Å
-    *_geometry(),  # of the end
+    *_geometry(),  # as relaxed
 )
 
 

@@ -115,7 +115,7 @@ def check_cell(target: Target, volumes: VolumePrior) -> None:
         raise InputError(
             f"The given cell has {own:.4g} Å³, and neither it nor a centred part of it is within "
             f"{VOLUME_WINDOW:.0%} of a whole number of formula units of {target.formula}, of about "
-            f"{expected:.4g} Å³ each, that --max-atoms allows; --z says how many there are."
+            f"{expected:.4g} Å³ each, that `max_atoms` allows; `z` says how many there are."
         )
 
 

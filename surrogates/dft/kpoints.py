@@ -7,7 +7,7 @@ import math
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 
 __all__ = ["mesh"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from csp.crystallography.neighbours import neighbour_list
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 
-__all__ = ["Bonds", "undirected_bonds"]
+__all__ = ["Bonds", "expected_pairs", "undirected_bonds"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,17 @@ class Bonds:
     vector: Tensor
 
 
-def undirected_bonds(crystals: Crystals, cutoff: float) -> Bonds:
-    """Pairs of atoms and images closer than `cutoff` (Å), each in one of its two directions."""
-    pairs = neighbour_list(crystals, cutoff)
+def expected_pairs(crystals: Crystals, n_sites: Tensor, cutoff: float) -> Tensor:
+    """float [B]: about how many directed pairs begin at so many sites [B] of each crystal."""
+    return n_sites * crystals.n_atoms * (4.0 / 3.0 * math.pi * cutoff**3) / crystals.volumes
+
+
+def undirected_bonds(crystals: Crystals, surroundings: Surroundings, cutoff: float) -> Bonds:
+    """Pairs of atoms and images closer than `cutoff` (Å), each in one of its two directions.
+
+    Every atom has to be a site of the surroundings.
+    """
+    pairs = surroundings.neighbours(crystals, cutoff)
     x, y, z = pairs.shift.unbind(1)
     ahead = (x > 0) | ((x == 0) & ((y > 0) | ((y == 0) & (z > 0))))  # decides for an atom and its own image
     half = ((pairs.i < pairs.j) | ((pairs.i == pairs.j) & ahead)).nonzero().flatten()

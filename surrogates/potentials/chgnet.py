@@ -25,62 +25,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from csp.crystals import Crystals, ranges
-from surrogates.potentials.bonds import undirected_bonds
+from csp.crystallography.surroundings import Surroundings
+from csp.crystals import Crystals
+from surrogates.potentials.bonds import expected_pairs
+from surrogates.potentials.chgnet_graph import Graph
 
 __all__ = ["CHGNet"]
 
 WIDTH = 64  # features of an atom, a bond, an angle
 NORM_EPSILON = 1e-5  # torch.nn.LayerNorm
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """The bonds and angles of a chunk of crystals; U bonds, of them S in the bond graph, H angles.
-
-    Attributes:
-        ends: int64 [2, U], the two atoms of each undirected bond.
-        vector: float [U, 3], from the first end to the second, Å.
-        short: int64 [S], bonds within the bond graph's cutoff.
-        vertex: int64 [H], the atom at the vertex of each unordered angle.
-        sides: int64 [2, H], its two bonds, as positions in `short`.
-        facing: float [H], +1 where both bonds point away from the vertex or both to it, else −1.
-    """
-
-    ends: Tensor
-    vector: Tensor
-    short: Tensor
-    vertex: Tensor
-    sides: Tensor
-    facing: Tensor
-
-    @classmethod
-    def build(cls, crystals: Crystals, cutoff: float, bond_cutoff: float, dtype: torch.dtype) -> Graph:
-        """The graph of all crystals; `vector` in the given precision."""
-        bonds = undirected_bonds(crystals, cutoff)
-        ends = bonds.ends
-        short = (bonds.vector.norm(dim=1) <= bond_cutoff).nonzero().flatten()
-
-        # Directed short bonds, d < S along the bond and d >= S against it, grouped by their origin;
-        # each forms an angle with every later one of its group.
-        n_short = len(short)
-        origin = ends[:, short].flatten()
-        origin, order = torch.sort(origin, stable=True)
-        degree = torch.bincount(origin, minlength=len(crystals.numbers))
-        last = torch.cumsum(degree, 0)[origin]
-        position = torch.arange(1, 2 * n_short + 1, device=origin.device)
-        later = last - position
-        first = torch.repeat_interleave(position - 1, later)
-        directed = torch.stack([order[first], order[ranges(position, later)]])
-        along = directed < n_short
-        return cls(
-            ends=ends,
-            vector=bonds.vector.to(dtype),
-            short=short,
-            vertex=origin[first],
-            sides=torch.where(along, directed, directed - n_short),
-            facing=torch.where(along[0] == along[1], 1.0, -1.0).to(dtype),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +145,8 @@ class CHGNet:
 
     # Directed bonds that go through at once. On a CPU the features of a chunk should stay in the caches;
     # on a GPU large chunks are what fills it.
-    bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 4_000, "cuda": 400_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 4_000, "cuda": 400_000}
+    uses_orbits: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -233,30 +187,34 @@ class CHGNet:
             (put(double[f"mlp.layers.{k}.weight"]), put(double[f"mlp.layers.{k}.bias"])) for k in (0, 2, 4, 7)
         ]
 
-    def graph(self, crystals: Crystals) -> Graph:
-        return Graph.build(crystals, self.cutoff, self.bond_cutoff, self.dtype)
+    def load(self, crystals: Crystals, n_sites: Tensor) -> Tensor:
+        """float [B]: directed bonds."""
+        return expected_pairs(crystals, n_sites, self.cutoff)
+
+    def graph(self, crystals: Crystals, surroundings: Surroundings) -> Graph:
+        return Graph.build(crystals, surroundings, self.cutoff, self.bond_cutoff, self.dtype)
 
     def energies(self, graph: Graph, crystals: Crystals) -> Tensor:
-        """float64 [A], eV: every atom's share of the energy."""
-        elements = crystals.numbers - 1
+        """float64 [R], eV: every site's share of the energy."""
+        elements = crystals.numbers[graph.sites] - 1
         return self.site_energies(graph, elements).double() + self.reference[elements]
 
     def site_energies(self, graph: Graph, elements: Tensor) -> Tensor:
-        """float [A], eV: energies without the references; `elements` [A] are atomic numbers − 1."""
-        n_bonds, n_angles = graph.ends.shape[1], len(graph.vertex)
-        bond_rows, angle_rows = _rows(graph.ends), _rows(graph.sides)
-        center, side = graph.ends.flatten(), graph.sides.flatten()
+        """float [R], eV: energies without the references; `elements` [R] are atomic numbers − 1."""
+        n_bonds, n_angles = graph.bonds.shape[1], len(graph.vertex)
+        bond_rows, angle_rows = _rows(graph.bonds), _rows(graph.sides)
+        center, side = graph.bonds.flatten(), graph.sides.flatten()
         vertex = torch.cat([2 * graph.vertex, 2 * graph.vertex + 1])
         short = torch.cat([graph.short, graph.short + n_bonds])
 
-        distance = graph.vector.norm(dim=1)
+        distance = graph.vector.index_select(0, graph.first).norm(dim=1)
         radial = self._bessel(distance, self.radial_frequency, self.cutoff)  # [U, 31]
         *bond_terms, weight = torch.bmm(radial.expand(9, -1, -1), self.radial).split([2, 2, 2, 2, 1])
         bonds = start = radial[graph.short] @ self.bond_embedding  # [S, WIDTH]
         short_distance = distance[graph.short]
         bond_weight = self._bessel(short_distance, self.bond_frequency, self.bond_cutoff) @ self.bond_weight
         angle_weight = bond_weight[graph.sides[0]] * bond_weight[graph.sides[1]]  # [H, WIDTH]
-        angles = self._angles(graph, short_distance)  # [H or 2 H, WIDTH], 2: one for each order of the sides
+        angles = self._angles(graph)  # [H or 2 H, WIDTH], 2: one for each order of the sides
         atoms = self.embedding[elements]
 
         for layer, mlp in enumerate(self.atom):
@@ -266,13 +224,13 @@ class CHGNet:
                 own = own.index_add(0, short, change)
             own = own.view(2, 1, n_bonds, WIDTH)
             messages = _messages(mlp, atoms, own, weight[0], bond_rows)
-            atoms = atoms + torch.zeros_like(atoms).index_add(0, center, messages) @ self.atom_out[layer]
+            atoms = atoms + _arrived(atoms, center, messages, graph.count) @ self.atom_out[layer]
 
             if n_angles and layer < len(self.bond):
                 mlp = self.bond[layer]
                 own = self._angle_terms(mlp, angles, atoms, vertex)
                 messages = _messages(mlp, bonds, own, angle_weight, angle_rows)
-                bonds = bonds + torch.zeros_like(bonds).index_add(0, side, messages) @ self.bond_out[layer]
+                bonds = bonds + _arrived(bonds, side, messages, graph.share) @ self.bond_out[layer]
             if n_angles and layer < len(self.angle):
                 mlp = self.angle[layer]
                 own = self._angle_terms(mlp, angles, atoms, vertex)
@@ -294,10 +252,10 @@ class CHGNet:
         own = torch.bmm(angles.expand(2, -1, -1), mlp.own).view(2, -1, at_vertex.shape[2], WIDTH)
         return own + at_vertex
 
-    def _angles(self, graph: Graph, short_distance: Tensor) -> Tensor:
+    def _angles(self, graph: Graph) -> Tensor:
         """[H, WIDTH]: embedded Fourier expansion of the angles."""
-        unit = graph.vector[graph.short] / short_distance[:, None]
-        cosine = (unit[graph.sides[0]] * unit[graph.sides[1]]).sum(1) * graph.facing
+        one, other = graph.vector[graph.arms]
+        cosine = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
         angle = torch.acos(cosine * (1 - 1e-6))[:, None] * self.angle_frequency
         constant = angle.new_full((len(angle), 1), math.sqrt(0.5))
         basis = torch.cat([constant, angle.sin(), angle.cos()], 1)
@@ -310,6 +268,13 @@ class CHGNet:
         rest = (p + 1) * (p + 2) / 2 - p * (p + 2) * t + p * (p + 1) / 2 * t * t
         envelope = (1.0 - t**p * rest) * (math.sqrt(2.0 / cutoff) / distance)
         return torch.sin((distance / cutoff)[:, None] * frequency) * envelope[:, None]
+
+
+def _arrived(like: Tensor, target: Tensor, messages: Tensor, weight: Tensor | None) -> Tensor:
+    """Sum of the messages [2 N, WIDTH] at each target, each counted with its weight [2, N]."""
+    if weight is not None:
+        messages = messages * weight.view(-1, 1)
+    return torch.zeros_like(like).index_add(0, target, messages)
 
 
 def _messages(

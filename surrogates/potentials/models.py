@@ -1,4 +1,4 @@
-"""Universal potentials as energy models: CHGNet, matgl's TensorNet, any ASE calculator.
+"""Universal potentials as energy models: CHGNet, Nequix, matgl's TensorNet and, slower, its other potentials.
 
 The networks run on graphs built for a whole chunk of crystals at once from
 `csp.crystallography.neighbours`'s neighbour list; energies agree with the packages' own calculators to
@@ -8,7 +8,6 @@ float32 rounding.
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import pickle
@@ -16,38 +15,49 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-from csp.crystals import Crystals
+from csp.crystallography.surroundings import Surroundings
+from csp.crystals import Crystals, ranges
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Label
 from surrogates.potentials import catalogue as published
+from surrogates.potentials.adapters import check_known_elements
+from surrogates.potentials.by_matgl import load_by_matgl
 from surrogates.potentials.chgnet import CHGNet
+from surrogates.potentials.nequix import Nequix
+from surrogates.potentials.nequix_file import read_nqx
 from surrogates.potentials.tensornet import TensorNet
 
-if TYPE_CHECKING:
-    from ase.calculators.calculator import BaseCalculator
-
-__all__ = ["ASEModel", "NetworkModel", "load_chgnet", "load_potential", "load_tensornet"]
+__all__ = ["NetworkModel", "load_chgnet", "load_matgl", "load_nequix", "load_potential"]
 
 T = TypeVar("T")
 
 
 class Network(Protocol):
-    """Energies as a differentiable function of the vectors between neighbouring atoms."""
+    """Energies as a differentiable function of the vectors between neighbouring atoms.
+
+    load_at_once  by type of device: how much of `load` goes through together
+    uses_orbits   False: it computes every atom, whatever it is told of symmetry
+    """
 
     cutoff: float
-    bonds_at_once: ClassVar[Mapping[str, int]]  # by type of device: directed bonds that go through together
+    load_at_once: ClassVar[Mapping[str, int]]
+    uses_orbits: ClassVar[bool]
 
-    def graph(self, crystals: Crystals) -> Any:
+    def load(self, crystals: Crystals, n_sites: Tensor) -> Tensor:
+        """float [B]: what crystals of so many sites [B] cost, in its own unit."""
+        ...
+
+    def graph(self, crystals: Crystals, surroundings: Surroundings) -> Any:
         """With `ends` int64 [2, N], the atoms of each bond, and `vector` float [N, 3] between them, Å."""
         ...
 
     def energies(self, graph: Any, crystals: Crystals) -> Tensor:
-        """float [A]: the energies of the atoms, eV; differentiable by `graph.vector`."""
+        """float [T]: the energies of the sites, eV; differentiable by `graph.vector`."""
         ...
 
 
@@ -55,7 +65,7 @@ class NetworkModel:
     """An `EnergyModel` of a graph network; forces and stress from one backward pass to the bonds.
 
     With g_b = dE/dv_b for the bond vector v_b = r_j − r_i, the force on i is Σ g_b, on j −Σ g_b, and
-    the stress is (1/V) Σ_b v_b ⊗ g_b.
+    the stress is (1/V) Σ_b v_b ⊗ g_b; of sites only, both are projected on what their symmetry allows.
     """
 
     def __init__(
@@ -64,58 +74,70 @@ class NetworkModel:
         self.name, self.label, self.elements, self.device = name, label, elements, device
         self._network = network
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         """See `EnergyModel`. Raises InputError for elements the potential does not know."""
-        _check_elements(self, crystals)
+        check_known_elements(self.name, self.elements, crystals)
+        there = crystals.to(self.device)
+        if surroundings is None or not self._network.uses_orbits:
+            surroundings = Surroundings.of(there)
+        surroundings = surroundings.to(self.device)
+        surroundings.update(there, self._network.cutoff)
+        chunks = self._chunks(there, surroundings.orbits.n_sites)
         parts = _on_all_cores(
-            [partial(self._chunk, chunk, forces) for chunk in self._chunks(crystals.to(self.device))],
-            self.device,
+            [partial(self._chunk, there, surroundings, rows, forces) for rows in chunks], self.device
         )
+        energy = there.cell.new_zeros(len(there), dtype=torch.float64)
+        force = torch.zeros_like(there.frac, dtype=torch.float64)
+        stress = torch.zeros_like(there.cell, dtype=torch.float64)
+        for rows, (of_energy, of_forces, of_stress) in zip(chunks, parts, strict=True):
+            energy[rows] = of_energy
+            if of_forces is not None and of_stress is not None:
+                force[ranges(there.offsets[rows], there.n_atoms[rows])] = of_forces
+                stress[rows] = of_stress
         home = crystals.device
-        if not parts:
-            zeros = torch.zeros((0, 3), dtype=torch.float64, device=home)
-            return Evaluation(self.label, zeros[:, 0], *((zeros, zeros.reshape(0, 3, 3)) if forces else ()))
-        energy, force, stress = (
-            torch.cat(column).to(home) if column[0] is not None else None
-            for column in zip(*parts, strict=True)
-        )
-        assert energy is not None
-        return Evaluation(self.label, energy, force, stress)
+        derivatives = (force.to(home), stress.to(home)) if forces else ()
+        return Evaluation(self.label, energy.to(home), *derivatives)
 
-    def _chunks(self, crystals: Crystals) -> list[Crystals]:
-        """Runs of crystals with about `bonds_at_once` bonds at most, as many for each core."""
+    def _chunks(self, crystals: Crystals, n_sites: Tensor) -> list[Tensor]:
+        """Rows of crystals of similar size and density, of about `load_at_once` at most, as many chunks for
+        each core."""
         if len(crystals) == 0:
             return []
-        sphere = 4 / 3 * math.pi * self._network.cutoff**3
-        expected = crystals.n_atoms**2 * sphere / crystals.volumes
-        before = torch.cumsum(expected, 0) - expected / 2
+        order = torch.argsort(crystals.volumes / crystals.n_atoms, stable=True)
+        order = order[torch.argsort(crystals.n_atoms[order], stable=True)]
+        load = self._network.load(crystals, n_sites)[order].double()
+        before = torch.cumsum(load, 0) - load / 2
         workers = torch.get_num_threads() if self.device.type == "cpu" else 1
-        limits = self._network.bonds_at_once
+        limits = self._network.load_at_once
         limit = limits.get(self.device.type, limits["cpu"])
-        total = float(expected.sum())
+        total = float(load.sum())
         n_chunks = workers * math.ceil(total / (workers * limit))
         chunk = (before * (n_chunks / total)).long()
-        sizes = torch.unique_consecutive(chunk, return_counts=True)[1].tolist()
-        stops = list(itertools.accumulate(sizes))
-        return [crystals[stop - size : stop] for size, stop in zip(sizes, stops, strict=True)]
+        return list(order.split(torch.unique_consecutive(chunk, return_counts=True)[1].tolist()))
 
-    def _chunk(self, crystals: Crystals, forces: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        graph = self._network.graph(crystals)
+    def _chunk(
+        self, crystals: Crystals, surroundings: Surroundings, rows: Tensor, forces: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        crystals, surroundings = crystals[rows], surroundings[rows]
+        orbits, batch = surroundings.orbits, crystals.batch
+        graph = self._network.graph(crystals, surroundings)
         vector = graph.vector.requires_grad_(forces)
         with torch.set_grad_enabled(forces):
-            atoms = self._network.energies(graph, crystals)
+            sites = self._network.energies(graph, crystals) * orbits.multiplicity
         energy = vector.new_zeros(len(crystals), dtype=torch.float64)
-        energy = energy.index_add(0, crystals.batch, atoms.detach().double())
+        energy = energy.index_add(0, batch[orbits.sites], sites.detach().double())
         if not forces:
             return energy, None, None
-        (gradient,) = torch.autograd.grad(atoms.sum(), vector)
+        (gradient,) = torch.autograd.grad(sites.sum(), vector)
         gradient, vector = gradient.double(), vector.detach().double()
         i, j = graph.ends
         force = torch.zeros_like(crystals.frac, dtype=torch.float64)
         force.index_add_(0, i, gradient).index_add_(0, j, -gradient)
         virial = torch.zeros_like(crystals.cell, dtype=torch.float64)
-        virial.index_add_(0, crystals.batch[i], vector[:, :, None] * gradient[:, None, :])
-        return energy, force, virial / crystals.volumes[:, None, None]
+        virial.index_add_(0, batch[i], vector[:, :, None] * gradient[:, None, :])
+        return energy, *orbits.project(force, virial / crystals.volumes[:, None, None])
 
 
 def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> NetworkModel:
@@ -138,13 +160,31 @@ def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
     )
 
 
-def load_tensornet(
-    name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+def load_nequix(
+    path: Path, name: str, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> NetworkModel:
-    """A TensorNet potential of matgl, from its folder or by published name (then downloaded).
+    """A Nequix of the published architecture from its .nqx file (89 elements, PBE/PBE+U, uncorrected).
 
-    Raises InputError if the files are damaged or hold another architecture, MissingError if the model
-    is not here and cannot be downloaded.
+    Raises MissingError if there is no file, InputError if it is damaged or holds another architecture.
+    """
+    device = torch.device(device)
+    config, arrays = read_nqx(path)
+    try:
+        network = Nequix(config, arrays, device=device, dtype=dtype)
+    except ValueError as error:
+        raise InputError(f"The model file {path} is damaged: {error}.") from error
+    label = Label("PBE+U", "none", f"{name}-{_digest(path)}")
+    return NetworkModel(network, name=name, label=label, elements=network.elements, device=device)
+
+
+def load_matgl(
+    name_or_path: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> EnergyModel:
+    """A potential of matgl, from its folder or by published name (then downloaded). What is not a TensorNet
+    as we compute it faster, matgl itself computes (`load_by_matgl`).
+
+    Raises InputError if the files are damaged or hold no potential, MissingError if the model is not here and
+    cannot be downloaded.
     """
     from ase.data import atomic_numbers
 
@@ -158,59 +198,33 @@ def load_tensornet(
         arguments, weights = options["init_args"], _read(files["state.pt"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"The matgl potential {folder} is damaged: {error}.") from error
-    if classes != ("Potential", "TensorNet"):
-        raise InputError(
-            f"{folder} holds a {' of '.join(classes)}; of matgl's potentials only TensorNet is known."
-        )
+    if classes[0] != "Potential":
+        raise InputError(f"{folder} holds a {classes[0]}; only potentials of matgl have forces and stress.")
+    functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
+    label = Label(functional, "none", f"{str(classes[1]).lower()}-{_digest(files['state.pt'])}")
+    if classes[1] != "TensorNet":
+        return load_by_matgl(files["state.pt"].parent, label, name=folder.name)
     numbers = [atomic_numbers[symbol] for symbol in arguments["element_types"]]
     try:
         network = TensorNet(weights, arguments, numbers, device=device, dtype=dtype)
-    except ValueError as error:
-        raise InputError(f"The matgl potential {folder} cannot be used: {error}.") from error
+    except ValueError:  # options that are not the usual ones
+        return load_by_matgl(files["state.pt"].parent, label, name=folder.name)
     except KeyError as error:
         raise InputError(f"The matgl potential {folder} is damaged: {error} is missing.") from error
-    functional = next((f for f in ("r2SCAN", "PBE") if f.lower() in folder.name.lower()), folder.name)
-    label = Label(functional, "none", f"tensornet-{_digest(files['state.pt'])}")
     return NetworkModel(network, name=folder.name, label=label, elements=frozenset(numbers), device=device)
 
 
-class ASEModel:
-    """Any ASE calculator, one crystal after the other: the slow reference."""
-
-    device = torch.device("cpu")
-
-    def __init__(self, calculator: BaseCalculator, label: Label, elements: frozenset[int]) -> None:
-        self.name = type(calculator).__name__
-        self.label, self.elements = label, elements
-        self._calculator = calculator
-
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
-        """See `EnergyModel`. Whatever the calculator raises is passed on."""
-        _check_elements(self, crystals)
-        energy = torch.zeros(len(crystals), dtype=torch.float64)
-        force = torch.zeros((len(crystals.numbers), 3), dtype=torch.float64) if forces else None
-        stress = torch.zeros((len(crystals), 3, 3), dtype=torch.float64) if forces else None
-        offsets = crystals.offsets.tolist()
-        for b, atoms in enumerate(crystals.atoms()):
-            atoms.calc = self._calculator
-            energy[b] = float(atoms.get_potential_energy())
-            if force is not None and stress is not None:
-                force[offsets[b] : offsets[b + 1]] = torch.as_tensor(atoms.get_forces(), dtype=torch.float64)
-                stress[b] = torch.as_tensor(atoms.get_stress(voigt=False), dtype=torch.float64)
-        home = crystals.device
-        if force is None or stress is None:
-            return Evaluation(self.label, energy.to(home))
-        return Evaluation(self.label, energy.to(home), force.to(home), stress.to(home))
-
-
 def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu") -> EnergyModel:
-    """`chgnet`, a published TensorNet of matgl by name, or the folder of one.
+    """`chgnet`, a published Nequix or potential of matgl by name, or the folder of one of matgl.
 
     Raises InputError for a name that means nothing or a damaged file, MissingError for what is not here.
     """
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)
-    return load_tensornet(name_or_path, device)
+    if str(name_or_path) in published.NEQUIX:
+        (path,) = published.download(str(name_or_path))
+        return load_nequix(path, str(name_or_path), device)
+    return load_matgl(name_or_path, device)
 
 
 def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> list[T]:
@@ -232,15 +246,6 @@ def _on_all_cores(tasks: Sequence[Callable[[], T]], device: torch.device) -> lis
             return list(pool.map(alone, tasks))
     finally:
         torch.set_num_threads(threads)
-
-
-def _check_elements(model: EnergyModel, crystals: Crystals) -> None:
-    unknown = set(crystals.numbers.unique().tolist()) - model.elements
-    if unknown:
-        from ase.data import chemical_symbols
-
-        names = ", ".join(chemical_symbols[z] for z in sorted(unknown))
-        raise InputError(f"The potential {model.name} does not know {names}.")
 
 
 def _read(path: Path) -> dict[str, Any]:

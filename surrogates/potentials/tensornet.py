@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
-from surrogates.potentials.bonds import Bonds, undirected_bonds
+from surrogates.potentials.bonds import Bonds, expected_pairs, undirected_bonds
 
 __all__ = ["TensorNet"]
 
@@ -48,7 +49,8 @@ class TensorNet:
         KeyError: A weight is missing.
     """
 
-    bonds_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_500, "cuda": 200_000}
+    load_at_once: ClassVar[Mapping[str, int]] = {"cpu": 1_500, "cuda": 200_000}
+    uses_orbits: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -83,8 +85,12 @@ class TensorNet:
             for kind in ("weight", "bias"):
                 self._w[f"{name}.{kind}"] = self._w[f"{name}.{kind}"][by_part]
 
-    def graph(self, crystals: Crystals) -> Bonds:
-        bonds = undirected_bonds(crystals, self.cutoff)
+    def load(self, crystals: Crystals, n_sites: Tensor) -> Tensor:
+        """float [B]: directed bonds."""
+        return expected_pairs(crystals, n_sites, self.cutoff)
+
+    def graph(self, crystals: Crystals, surroundings: Surroundings) -> Bonds:
+        bonds = undirected_bonds(crystals, surroundings, self.cutoff)
         return replace(bonds, vector=bonds.vector.to(self.dtype))
 
     def energies(self, graph: Bonds, crystals: Crystals) -> Tensor:

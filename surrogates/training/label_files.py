@@ -77,5 +77,5 @@ def _energy(frame: Atoms, where: str) -> float:
 def _label(info: dict[str, Any], given: dict[str, str | None], where: str) -> Label:
     functional, correction, code = (str(info.get(name) or given.get(name) or "") for name in NAMED)
     if not functional:
-        raise InputError(f"{where} does not name its functional; name it with --functional.")
+        raise InputError(f"{where} does not name its functional; name the `functional`.")
     return Label(functional, correction or "none", code or "a code that is not named")

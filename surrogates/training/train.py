@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from csp.errors import InputError
+from csp.files import replacing
 from csp.training.loop import Row, TrainingRecipe, run
 from surrogates.training.batches import KINDS, Source, Stream
 from surrogates.training.checkpoints import State, adopt, parents, restore, seen_by, stream_places
@@ -293,5 +294,6 @@ def plot(log: Path, image: Path) -> None:
         axes.plot(*zip(*points, strict=True), "o-" if name.startswith("val") else "-", label=name, ms=3)
     axes.set(xlabel="step", ylabel="mean absolute error (eV/atom, eV/Å)", yscale="log")
     axes.legend()
-    figure.savefig(image, dpi=120, bbox_inches="tight")
+    with replacing(image) as partial:
+        figure.savefig(partial, dpi=120, bbox_inches="tight")
     pyplot.close(figure)

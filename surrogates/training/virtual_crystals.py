@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import distance_ratio
-from csp.crystallography.symmetry import operations
+from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.library.compression import compression
 from csp.protocols import EnergyModel, Generator

@@ -10,12 +10,15 @@ from torch import Tensor
 from csp.crystallography.neighbours import neighbour_list
 from csp.crystals import Crystals
 
-__all__ = ["Environments", "environments", "pad"]
+__all__ = ["Environments", "environments", "pad", "slots"]
 
 
 @dataclass(frozen=True, slots=True)
 class Environments:
     """The atoms of B crystals, each with up to K neighbours (periodic images count singly).
+
+    Atoms that stand for others equivalent to them (see `csp.crystallography.orbits`) have these counted in
+    `multiplicity`.
 
     Attributes:
         numbers: int64 [A], atomic numbers.
@@ -24,6 +27,7 @@ class Environments:
         neighbour: int64 [A, K], atom of the batch; unused slots point to the atom itself.
         vector: float [A, K, 3], from the atom to the neighbour, Å; unused slots lie at the cutoff, where
             every weight vanishes with its first two derivatives.
+        multiplicity: int64 [A], or None: each stands for itself alone.
     """
 
     numbers: Tensor
@@ -31,6 +35,7 @@ class Environments:
     n_crystals: int
     neighbour: Tensor
     vector: Tensor
+    multiplicity: Tensor | None = None
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Environments:
         """On another device; `dtype` is that of the vectors."""
@@ -40,6 +45,7 @@ class Environments:
             self.n_crystals,
             self.neighbour.to(device),
             self.vector.to(device=device, dtype=dtype),
+            None if self.multiplicity is None else self.multiplicity.to(device),
         )
 
     def displaced(self, displacement: Tensor, strain: Tensor) -> Environments:
@@ -74,14 +80,19 @@ def pad(
     atoms = torch.arange(len(numbers), device=numbers.device)
     width = int(counts.max()) if len(counts) else 0
     width = max(width, 1)
-    i = torch.repeat_interleave(atoms, counts, output_size=len(j))
-    first = torch.cumsum(counts, 0) - counts
-    slot = i * width + torch.arange(len(j), device=j.device) - first[i]
+    slot = slots(counts, width, len(j))
     neighbour = torch.repeat_interleave(atoms, width).index_copy_(0, slot, j)
     padded = vector.new_zeros((len(numbers) * width, 3))
     padded[:, 0] = cutoff
     padded.index_copy_(0, slot, vector)
     return Environments(numbers, crystal, n_crystals, neighbour.view(-1, width), padded.view(-1, width, 3))
+
+
+def slots(counts: Tensor, width: int, total: int) -> Tensor:
+    """int64 [E]: places in a flat block of rows of `width` of so many entries [A] in each row, E in all."""
+    row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
+    first = torch.cumsum(counts, 0) - counts
+    return row * width + torch.arange(total, device=counts.device) - first[row]
 
 
 def environments(crystals: Crystals, cutoff: float, dtype: torch.dtype = torch.float32) -> Environments:

@@ -125,6 +125,8 @@ class CrystalTransformer(nn.Module):
         per_atom = self.energy(features).double()
         per_atom = per_atom + self.reference[:, atoms.numbers].T
         per_atom = per_atom + repulsion(atoms, self.radii).double()[:, None]
+        if atoms.multiplicity is not None:
+            per_atom = per_atom * atoms.multiplicity[:, None]
         total = per_atom.new_zeros(atoms.n_crystals, len(self.architecture.kinds))
         return total.index_add(0, atoms.crystal, per_atom)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from csp.crystallography.neighbours import Neighbours
+from csp.crystallography.orbits import Orbits
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label
 from surrogates.transformer.correction import LastLayerCorrection
-from surrogates.transformer.environments import Environments, environments
+from surrogates.transformer.environments import Environments, environments, pad, slots
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.transformer.uncertainty import Rigidity
 
@@ -52,7 +57,9 @@ class Surrogate:
         self.network = network.eval().requires_grad_(False)
         self.column = network.architecture.kinds.index(kind)
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         """See `EnergyModel`; InputError for elements that the network was not trained on."""
         unknown = set(crystals.numbers.unique().tolist()) - self.elements
         if unknown:
@@ -63,9 +70,11 @@ class Surrogate:
         force = torch.zeros_like(there.frac, dtype=torch.float64)
         stress = torch.zeros_like(there.cell, dtype=torch.float64)
         sigma = torch.zeros_like(energy)
-        for rows in self._chunks(there):
-            part = there[rows]
-            atoms = environments(part, self.network.architecture.cutoff, self.network.radii.dtype)
+        surroundings = (surroundings or Surroundings.of(there)).to(self.device)
+        surroundings.update(there, self.network.architecture.cutoff)
+        for rows in self._chunks(there, surroundings.orbits.n_sites):
+            part, around = there[rows], surroundings[rows]
+            pairs, atoms = self._environments(part, around)
             atoms.vector.requires_grad_(forces)
             features = self.network.features(atoms)
             found = self.network.energies(atoms, features)[:, self.column]
@@ -77,8 +86,11 @@ class Surrogate:
                 sigma[rows] = self.rigidity.sigma(mean.detach())
             if forces:
                 (gradient,) = torch.autograd.grad(found.sum(), atoms.vector)
-                force[ranges(there.offsets[rows], part.n_atoms)] = -_by_position(atoms, gradient.double())
-                stress[rows] = _by_strain(atoms, gradient.double()) / part.volumes[:, None, None]
+                gradient = gradient.double()
+                force[ranges(there.offsets[rows], part.n_atoms)], stress[rows] = around.orbits.project(
+                    -_by_position(pairs, around.orbits, gradient),
+                    _by_strain(atoms, gradient) / part.volumes[:, None, None],
+                )
         home = crystals.device
         return Evaluation(
             self.label,
@@ -102,17 +114,34 @@ class Surrogate:
         """
         there = crystals.to(self.device)
         features = there.cell.new_zeros(len(there), self.network.architecture.width, dtype=torch.float64)
-        for rows in self._chunks(there):
+        for rows in self._chunks(there, there.n_atoms):
             atoms = environments(there[rows], self.network.architecture.cutoff, self.network.radii.dtype)
             features[rows] = _mean(self.network.features(atoms), atoms)
         return features.to(crystals.device)
 
-    def _chunks(self, crystals: Crystals) -> list[Tensor]:
+    def _environments(
+        self, crystals: Crystals, surroundings: Surroundings
+    ) -> tuple[Neighbours, Environments]:
+        """The pairs around the sites, and the sites with their neighbours, each as the site it is like."""
+        cutoff, orbits = self.network.architecture.cutoff, surroundings.orbits
+        pairs = surroundings.neighbours(crystals, cutoff)
+        atoms = pad(
+            crystals.numbers[orbits.sites],
+            crystals.batch[orbits.sites],
+            len(crystals),
+            torch.bincount(orbits.site_of[pairs.i], minlength=len(orbits.sites)),
+            orbits.site_of[pairs.j],
+            pairs.vector.to(self.network.radii.dtype),
+            cutoff,
+        )
+        return pairs, atoms if orbits.trivial else replace(atoms, multiplicity=orbits.multiplicity)
+
+    def _chunks(self, crystals: Crystals, n_sites: Tensor) -> list[Tensor]:
         """Rows of crystals of similar density, so that padding wastes little, sized for the device."""
         sphere = 4.0 / 3.0 * torch.pi * self.network.architecture.cutoff**3
         per_atom = crystals.n_atoms * sphere / crystals.volumes  # expected neighbours of an atom
         order = torch.argsort(per_atom, stable=True)
-        work = torch.cumsum((per_atom * crystals.n_atoms)[order], 0)
+        work = torch.cumsum((per_atom * n_sites)[order], 0)
         limit = NEIGHBOURS_AT_ONCE.get(self.device.type, NEIGHBOURS_AT_ONCE["cpu"])
         _, sizes = torch.unique_consecutive(torch.div(work, limit, rounding_mode="floor"), return_counts=True)
         return list(order.split(sizes.tolist())) if len(order) else []
@@ -121,15 +150,20 @@ class Surrogate:
 def _mean(features: Tensor, atoms: Environments) -> Tensor:
     """float64 [B, W]: the mean over each crystal's atoms of features [A, W]."""
     total = features.new_zeros(atoms.n_crystals, features.shape[1], dtype=torch.float64)
-    n_atoms = torch.bincount(atoms.crystal, minlength=atoms.n_crystals)
-    return total.index_add(0, atoms.crystal, features.double()) / n_atoms[:, None]
+    features, count = features.double(), torch.ones_like(atoms.crystal)
+    if atoms.multiplicity is not None:
+        features, count = features * atoms.multiplicity[:, None], atoms.multiplicity
+    n_atoms = torch.zeros(atoms.n_crystals, dtype=count.dtype, device=count.device)
+    return total.index_add(0, atoms.crystal, features) / n_atoms.index_add_(0, atoms.crystal, count)[:, None]
 
 
-def _by_position(atoms: Environments, gradient: Tensor) -> Tensor:
-    """dE/dr float64 [A, 3] from dE/d(r_j − r_i) [A, K, 3]."""
-    to_neighbours = torch.zeros_like(gradient[:, 0])
-    to_neighbours.index_add_(0, atoms.neighbour.reshape(-1), gradient.reshape(-1, 3))
-    return to_neighbours - gradient.sum(1)
+def _by_position(pairs: Neighbours, orbits: Orbits, gradient: Tensor) -> Tensor:
+    """dE/dr float64 [A, 3] from dE/d(r_j − r_i) [R, K, 3] of the sites."""
+    counts = torch.bincount(orbits.site_of[pairs.i], minlength=len(orbits.sites))
+    used = slots(counts, gradient.shape[1], len(pairs.j))
+    slope = gradient.new_zeros((len(orbits.site_of), 3))
+    slope.index_add_(0, pairs.j, gradient.reshape(-1, 3)[used])
+    return slope.index_add_(0, orbits.sites, gradient.sum(1), alpha=-1)
 
 
 def _by_strain(atoms: Environments, gradient: Tensor) -> Tensor:

@@ -47,9 +47,9 @@ def test_refusals(text: str, says: str) -> None:
 
 
 def test_too_many_atoms() -> None:
-    with pytest.raises(InputError, match="--max-atoms"):
+    with pytest.raises(InputError, match="`max_atoms`"):
         Target.parse("Ca14MnSb11", max_atoms=20)
-    with pytest.raises(InputError, match="--z"):
+    with pytest.raises(InputError, match="`z`"):
         Target.parse("SrTiO3", z=21, max_atoms=100)
 
 
@@ -63,12 +63,12 @@ def test_formula_units() -> None:
     [
         ({"formula": "Xx2O"}, "no element Xx"),
         ({"formula": ""}, "empty"),
-        ({"formula": "Si", "candidates": 0}, "--candidates"),
+        ({"formula": "Si", "candidates": 0}, "^candidates: "),
         ({"formula": "Si", "generators": "foo"}, "template, metric_learning, space_group, random"),
-        ({"formula": "Si", "generators": ""}, "--generators"),
-        ({"formula": "Si", "space_groups": "62,231"}, "--space-groups"),
+        ({"formula": "Si", "generators": ""}, "^generators: "),
+        ({"formula": "Si", "space_groups": "62,231"}, "^space_groups: "),
         ({"formula": "Si", "crystal_systems": "cubic,rhombohedral"}, "no crystal system 'rhombohedral'"),
-        ({"formula": "Si", "pressure": "high"}, "--pressure"),
+        ({"formula": "Si", "pressure": "high"}, "^pressure: "),
     ],
 )
 def test_settings_refuse(values: dict, says: str) -> None:

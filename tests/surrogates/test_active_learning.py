@@ -72,7 +72,7 @@ def test_interrupted_while_labelling(tmp_path: Path, whole: Prediction, labels: 
 
 
 def test_labels_without_a_surrogate_are_refused() -> None:
-    with pytest.raises(InputError, match="name one with --surrogate"):
+    with pytest.raises(InputError, match="name a `surrogate`"):
         SearchSettings.read(formula="NaCl", surrogate="none", labeller="gpaw")
 
 

@@ -15,11 +15,9 @@ from prefect.flows import load_flow_from_entrypoint
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 from rich.console import Console
-from typer.testing import CliRunner
 
 import benchmarks.recovery.benchmark
 import csp.engine
-from benchmarks.cli import app
 from benchmarks.recovery.benchmark import Recovery, RecoverySettings, relaxed_truth
 from benchmarks.recovery.budgets import BUDGETS, Budget
 from csp.crystals import Crystals
@@ -28,6 +26,7 @@ from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.benchmark import benchmark
 from tests.lennard_jones import LennardJones
 from tests.places import ROOT
+from tests.program import csp as program
 
 TINY = Budget(candidates=16, screened=8, relaxed=4, refined=4, max_steps=20, rattled=1, max_atoms=6)
 
@@ -121,7 +120,7 @@ def test_killed_and_resumed(targets: Path, undisturbed: Path, tmp_path: Path) ->
 
 
 def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path) -> None:
-    with pytest.raises(InputError, match="--resume"):
+    with pytest.raises(InputError, match="`resume`"):
         Recovery.begin(settings(targets), undisturbed)
     with pytest.raises(InputError, match="other settings: seed"):
         Recovery.begin(settings(targets, seed=1), undisturbed, resume=True)
@@ -129,9 +128,9 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
 
 def test_wrong_settings_are_told_before_any_work(targets: Path, tmp_path: Path) -> None:
     for wrong, sentence in (
-        ({"budget": "huge"}, "--budget"),
+        ({"budget": "huge"}, "budget: "),
         ({"generators": "template,magic"}, "magic"),
-        ({"seed": -1}, "--seed"),
+        ({"seed": -1}, "seed: "),
     ):
         with pytest.raises(InputError, match=sentence):
             RecoverySettings.read(**{"targets": targets, **wrong})
@@ -162,20 +161,20 @@ def test_the_relaxed_truth_is_a_minimum() -> None:
     assert energy == pytest.approx(lowest, abs=1e-5)
 
 
-def test_command_and_compare(targets: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.cli.console", Console(quiet=True))
+def test_command_and_compare(targets: Path, undisturbed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        f"recovery --targets {targets} --out {undisturbed} --budget small --resume --limit 1 "
+        f"benchmark recovery --targets {targets} --out {undisturbed} --budget small --resume --limit 1 "
         f"--beside again={undisturbed}"
-    )
-    assert CliRunner().invoke(app, arguments.split()).exit_code == 0
+    ).split()
+    assert program(*arguments) == 0
     summary = json.loads((undisturbed / "summary.json").read_text())
     assert (summary["beside.again.n"], summary["beside.again.found_at_1"]) == (2, summary["found_at_1"])
     assert "| again |" in (undisturbed / "table.md").read_text()
-    assert CliRunner().invoke(app, [*arguments.split(), "--beside", "nameless"]).exit_code != 0
+    assert program(*arguments, "--beside", "nameless") == 2
+    assert "csp: --beside: write a name and a folder" in capsys.readouterr().err
     Recovery.begin(settings(targets), undisturbed, resume=True).write()
-    result = CliRunner().invoke(app, ["compare", str(undisturbed), str(undisturbed)])
-    assert "n 2, won 0, lost 0" in result.output
+    assert program("benchmark", "compare", str(undisturbed), str(undisturbed)) == 0
+    assert "n 2, won 0, lost 0" in capsys.readouterr().out
 
 
 def test_flow_as_a_plain_function_reads_what_is_done(targets: Path, undisturbed: Path) -> None:

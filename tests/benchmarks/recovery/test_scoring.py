@@ -238,5 +238,5 @@ def test_clock_adds_up_over_interruptions(tmp_path: Path) -> None:
 def test_budgets_grow_and_are_documented() -> None:
     small, standard, full = (list(BUDGETS[name].as_dict().values()) for name in ("small", "standard", "full"))
     assert all(a <= b <= c for a, b, c in zip(small, standard, full, strict=True))
-    readme = ROOT / "benchmarks" / "README.md"
+    readme = ROOT / "docs" / "benchmarks" / "commands.md"
     assert budget_table() in readme.read_text(encoding="utf-8")

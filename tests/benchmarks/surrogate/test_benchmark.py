@@ -26,6 +26,7 @@ from benchmarks.surrogate.relaxations import TeachersEnds, gaps
 from benchmarks.surrogate.speed import Rate
 from benchmarks.surrogate.summary import Errors, Measured, summarise
 from csp.crystallography.neighbours import plausible
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.library.library import Library, library_schema
@@ -165,7 +166,9 @@ def test_a_pool_is_labelled_once(tables: tuple[Path, Path], small: None, tmp_pat
 class Broken(LennardJones):
     """Gives NaN for every crystal whose first atom is lithium."""
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         found = super().evaluate(crystals, forces=forces)
         return replace(
             found, energy=found.energy.masked_fill(crystals.numbers[crystals.offsets[:-1]] == 3, torch.nan)
@@ -270,8 +273,8 @@ def test_the_right_head_of_the_right_training(tmp_path: Path) -> None:
     assert torch.equal(again.scores(salt), ours.scores(salt))
 
     for names, path, sentence in (
-        ([str(relaxed)], None, "without virtual crystals; name it with --baseline-relaxed"),
-        ([], joint, "with virtual crystals; name it with --models"),
+        ([str(relaxed)], None, "without virtual crystals; name it as `baseline_relaxed`"),
+        ([], joint, "with virtual crystals; name it among `models`"),
         ([], Path("chgnet"), "neither a weights file nor a checkpoint"),
         ([str(joint)] * 2, None, "Two models are called joint"),
     ):
@@ -281,7 +284,7 @@ def test_the_right_head_of_the_right_training(tmp_path: Path) -> None:
 
 def test_there_must_be_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.surrogate.contestants.list_models", list)
-    with pytest.raises(MissingError, match="--models"):
+    with pytest.raises(MissingError, match="`models`"):
         contestants(None, None, torch.device("cpu"), tmp_path)
 
 

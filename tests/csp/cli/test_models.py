@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from csp.__main__ import main
 from surrogates import zoo
 from surrogates.potentials import catalogue as published
+from tests.program import csp
 from tests.untrained import checkpoint
 
 NAME = "TensorNet-PES-MatPES-PBE-2025.2"
@@ -19,12 +18,7 @@ NAME = "TensorNet-PES-MatPES-PBE-2025.2"
 
 def models(*arguments: str) -> int:
     """Run the command; its exit code."""
-    sys.argv = ["csp", "models", *arguments]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+    return csp("models", *arguments)
 
 
 @pytest.fixture(autouse=True)

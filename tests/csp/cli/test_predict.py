@@ -1,24 +1,24 @@
 """The command line as a person meets it: real generators, real CHGNet, small numbers."""
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from csp.__main__ import main
+from tests.places import ROOT
+from tests.program import csp
 
 SMALL = "--candidates=24 --screened=6 --relaxed=3 --rattled=1 --max-steps=3 --max-atoms=6".split()  # noqa: SIM905
 
-
-def csp(*arguments: str) -> int:
-    """Run the command; its exit code."""
-    sys.argv = ["csp", *arguments]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
+TELLING = """
+from csp.__main__ import main
+from csp.cli import progress
+progress.EVERY = 0.0
+main()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +105,20 @@ def test_bad_input_gets_one_sentence(
     assert says in error
     assert "Traceback" not in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_done_when_it_is_stopped_is_ranked(stop: signal.Signals, code: int, tmp_path: Path) -> None:
+    """By Ctrl-C or by a scheduler: the ranking of what was relaxed is written, and the run can be resumed."""
+    words = [*SMALL, "--relaxed=6", "--max-steps=400", "--max-force=1e-9", "--out", str(tmp_path)]
+    command = [sys.executable, "-c", TELLING, "predict", "NaCl", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stderr is not None
+        while not (line := process.stderr.readline()).startswith("refining"):
+            assert line, "it ended by itself"
+        process.send_signal(stop)
+        said = process.communicate(timeout=300)[1].splitlines()[-1]
+    assert process.returncode == code
+    assert said == f"csp: Interrupted; what is done is in {tmp_path}, and --resume goes on with it."
+    ranked = json.loads((tmp_path / "ranked.json").read_text())
+    assert "Interrupted" in ranked["warnings"][-1]

@@ -10,7 +10,9 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
 from csp.crystallography.neighbours import crowding
-from csp.crystallography.symmetry import operations, space_groups
+from csp.crystallography.operations import operations
+from csp.crystallography.surroundings import Surroundings
+from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.protocols import Evaluation
 from csp.relaxation.rattle import doubled, rattle
@@ -115,7 +117,9 @@ def test_every_end_has_a_status() -> None:
 
         elements = LennardJones.elements - {36}
 
-        def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        def evaluate(
+            self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+        ) -> Evaluation:
             assert 36 not in crystals.numbers
             result = super().evaluate(crystals, forces=forces)
             bad = (crystals.numbers == 54).double()
@@ -187,7 +191,9 @@ def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
 
 def test_a_collapsing_relaxation_stops_early_and_says_so() -> None:
     class Attracting(LennardJones):
-        def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+        def evaluate(
+            self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+        ) -> Evaluation:
             pull = torch.eye(3, dtype=torch.float64).repeat(len(crystals), 1, 1)
             return Evaluation(self.label, crystals.volumes, torch.zeros_like(crystals.frac), pull)
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,8 +51,8 @@ class Blind(LennardJones):
 
     label = Label("LJ", "blind", "1")
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
-        found = super().evaluate(crystals, forces=forces)
+    def evaluate(self, crystals: Crystals, *, forces: bool = False, **more: Any) -> Evaluation:
+        found = super().evaluate(crystals, forces=forces, **more)
         worse = crystals.volumes / crystals.n_atoms > 20.0
         return Evaluation(found.label, found.energy + 50.0 * worse, found.forces, found.stress)
 

@@ -15,6 +15,7 @@ import torch
 from ase.build import bulk
 
 from csp.contracts import check_generator
+from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
@@ -61,7 +62,9 @@ class Interrupting(LennardJones):
         super().__init__()
         self.left = n
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         self.left -= 1
         if self.left < 0:
             raise KeyboardInterrupt
@@ -296,7 +299,9 @@ def test_interrupted_between_two_models(tmp_path: Path, evaluations: int) -> Non
 class Imploding(LennardJones):
     """Attracts without end: every crystal falls into itself."""
 
-    def evaluate(self, crystals: Crystals, *, forces: bool = False) -> Evaluation:
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
         stress = torch.eye(3, dtype=torch.float64).repeat(len(crystals), 1, 1)
         return Evaluation(
             self.label,

@@ -211,7 +211,7 @@ def test_a_run_remembers_what_it_is(tmp_path: Path) -> None:
 
 def test_a_folder_with_a_run_needs_resume(tmp_path: Path) -> None:
     begin(tmp_path).write_proposals("a", 0, proposals("a", 0, 2))
-    with pytest.raises(InputError, match=r"already holds a run of SrTiO3.*--resume"):
+    with pytest.raises(InputError, match=r"already holds a run of SrTiO3.*`resume`"):
         begin(tmp_path)
     assert begin(tmp_path, resume=True).done(PROPOSALS, "a") == {0}
 

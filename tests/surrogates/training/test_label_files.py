@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,13 @@ from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
-from csp.__main__ import main
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from surrogates import zoo
 from surrogates.training.label_files import read_labels
 from surrogates.training.labelled import hashed
 from surrogates.transformer.surrogate import Surrogate
+from tests.program import csp
 from tests.untrained import checkpoint
 
 LATTICE = 5.6  # Å
@@ -78,15 +77,6 @@ def test_files_that_are_not_there_or_not_xyz_are_told(tmp_path: Path) -> None:
 
 
 # -- csp train transfer -------------------------------------------------------------------------------
-
-
-def csp(*arguments: str) -> int:
-    sys.argv = ["csp", *arguments]
-    try:
-        main()
-    except SystemExit as ending:
-        return int(ending.code or 0)
-    return 0
 
 
 @pytest.fixture

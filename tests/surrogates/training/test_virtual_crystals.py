@@ -70,7 +70,7 @@ def test_virtual_labels_may_be_the_teachers_energies() -> None:
 def test_virtual_crystals_are_made_in_every_way_and_replayed() -> None:
     found, _, teacher = shard()
     ways = {name.split("(")[0].split(":")[-1] for name in found.ids}
-    assert ways == {"rattle", "volume", "strain", "substitute", "random", "LiF", "NaCl"}
+    assert ways == {"rattle", "volume", "compress", "strain", "substitute", "random", "LiF", "NaCl"}
     again, _, _ = shard()
     assert again.ids == found.ids
     assert torch.equal(again.crystals.frac, found.crystals.frac)
@@ -109,6 +109,7 @@ def test_nothing_is_substituted_where_no_prototype_is_known() -> None:
         "LiF",
         "rattle",
         "volume",
+        "compress",
         "strain",
         "random",
     }

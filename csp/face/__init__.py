@@ -1,0 +1,1 @@
+"""What `import csp` offers: searches, relaxations and models for work in Python, a notebook say."""

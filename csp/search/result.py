@@ -1,0 +1,110 @@
+"""One row of a ranking, as it stands in the files, and what has no place in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+from csp.ranking.known import KnownAs
+
+__all__ = ["Result", "Unranked", "cif_path"]
+
+
+def cif_path(rank: int) -> str:
+    """The place of a ranked crystal's CIF in the out folder."""
+    return f"structures/{rank:03d}.cif"
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One ranked crystal. The fields, in this order, are the keys of `ranked.json` and `ranked.csv`.
+
+    Attributes:
+        rank: Counted from 1.
+        id: Hash of the relaxed crystal (`Crystals.ids`).
+        file: Its CIF, relative to the out folder (`cif_path`).
+        n_atoms: Atoms in the relaxed cell, on which volume and energies per atom stand.
+        spacegroup: Hermann-Mauguin symbol of the relaxed crystal, "" where the analysis fails.
+        spacegroup_number: Its number in the International Tables, 0 where the analysis fails.
+        energy_ev_per_atom: E; its meaning is the prediction's label.
+        enthalpy_ev_per_atom: H = E + PV at the target's pressure; what the ranking is by.
+        sigma_ev_per_atom: One standard deviation of the energy, None where the model has none.
+        density: g/cm³.
+        volume_per_atom: Å³.
+        status: How its relaxation ended (`csp.relaxation.relax.Status`).
+        generator: What proposed the candidate (`csp.protocols.Provenance`).
+        template_id: The library entry it was made from, "" if none.
+        wyckoff: The Wyckoff positions that it was made with.
+        proposed_by: All generators that proposed it or a duplicate of it, separated by spaces.
+        n_duplicates: Other relaxed crystals that are this one again.
+        above_lowest_ev_per_atom: Energy, or enthalpy under pressure, above the lowest of all that were
+            ranked, which may be too improbable to be among the results.
+        lowered_ev_per_atom: What the free relaxation after rattling gained over the symmetry-keeping one, at
+            least 0; None where it was not tried.
+        e_above_hull_ev_per_atom: Above what the library's phases have at this composition
+            (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative where it would be
+            more stable; None where it was not asked for or a reference is missing.
+        rank_energy: The rank by energy, or by enthalpy under pressure.
+        rank_probability: The rank by probability, None where it is not known.
+        probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        known_as: Entries of the library of this composition that it is, by StructureMatcher.
+        prototype: AFLOW label of its structure type, with the common name where there is one.
+        same_type_as: An entry of another composition with its structure; "" where there is none, and where it
+            is known itself.
+        novelty: "known", "known type" or "new"; "" where it was not compared.
+    """
+
+    rank: int
+    id: str
+    file: str
+    n_atoms: int
+    spacegroup: str
+    spacegroup_number: int
+    energy_ev_per_atom: float
+    enthalpy_ev_per_atom: float
+    sigma_ev_per_atom: float | None
+    density: float
+    volume_per_atom: float
+    status: str
+    generator: str
+    template_id: str
+    wyckoff: str
+    n_duplicates: int
+    above_lowest_ev_per_atom: float
+    lowered_ev_per_atom: float | None = None
+    e_above_hull_ev_per_atom: float | None = None
+    rank_energy: int | None = None
+    rank_probability: int | None = None
+    probability: float | None = None
+    proposed_by: str = ""
+    known_as: tuple[KnownAs, ...] = ()
+    prototype: str = ""
+    same_type_as: str = ""
+    novelty: str = ""
+
+    @property
+    def above_lowest(self) -> float:
+        """Energy, or enthalpy under pressure, above the lowest, meV/atom."""
+        return 1000 * self.above_lowest_ev_per_atom
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields by name, in their order; JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "known_as": [entry.as_dict() for entry in self.known_as]}
+
+
+@dataclass(frozen=True, slots=True)
+class Unranked:
+    """A crystal that was chosen for relaxation but has no place in the ranking, and why.
+
+    Attributes:
+        id: Of the candidate.
+        status: How its relaxation ended (`csp.relaxation.relax.Status`).
+        generator: What proposed it.
+        template_id: The library entry it was made from, "" if none.
+    """
+
+    id: str
+    status: str
+    generator: str
+    template_id: str = ""

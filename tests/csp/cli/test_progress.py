@@ -1,0 +1,40 @@
+"""Progress in a log: lines, not too often."""
+
+from __future__ import annotations
+
+import pytest
+
+from csp.cli import progress as shown
+from csp.cli.progress import progress, status
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [100.0]
+    monkeypatch.setattr(shown.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines_for_a_log(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress() as report:
+        for seconds in range(0, 100, 10):
+            clock[0] = 100.0 + seconds
+            report("relax", 20 * seconds, 2000)
+    told = capsys.readouterr()
+    assert told.err.splitlines() == [
+        "relaxing: 0 of 2,000 after 0 s",
+        "relaxing: 600 of 2,000 after 30 s",
+        "relaxing: 1,200 of 2,000 after 60 s",
+        "relaxing: 1,800 of 2,000 after 90 s",
+    ]
+    assert told.out == ""
+
+
+def test_one_of_many_is_told_when_it_takes_long(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = status("NaCl")
+    report("screen", 0, 10)
+    clock[0] += 31
+    report("screen", 5, 10)
+    assert capsys.readouterr().err == "NaCl: screening: 5 of 10 after 31 s\n"
