@@ -63,6 +63,7 @@ class Csp:
 def new_csp(home: Path) -> Csp:
     port = next(port for port in iter(_any_port, None) if _free(port) and _free(port + 1))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "CSP_"))}
+    kept["CSP_OFFLINE"] = "1"  # nothing here may ask outside of this machine
     return Csp(home, port, {**kept, "CSP_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
 
 
