@@ -52,9 +52,13 @@ test-ui: .venv/installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
 
+# With DATA, a folder of the 35 crystals and a library, nothing is asked; without, the Materials Project is asked for
+# the 35, and the library is the one of `csp library use`.
+DATA ?= ../shared/data
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
-		--library ../shared/data/mp_structures.parquet --out out/bench-small --resume $(ARGS)
+		$(if $(wildcard $(DATA)),--targets $(DATA)/benchmark35 --library $(DATA)/mp_structures.parquet,--library auto) \
+		--out out/bench-small --resume $(ARGS)
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
