@@ -41,7 +41,11 @@ class Submitted:
 
 
 def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path | None) -> Submitted:
-    """Make a run. Raises MissingError when the server does not answer or serves no predictions."""
+    """Make a run.
+
+    Raises:
+        MissingError: The server does not answer or serves no predictions.
+    """
     values = settings.model_dump(mode="json")
     if settings.library:
         values["library"] = str(settings.library.absolute())
@@ -57,7 +61,11 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
 
 
 def follow(submitted: Submitted, console: Console) -> None:
-    """Say how the run goes until it ends. Raises CspError with the reason when it ends badly."""
+    """Say how the run goes until it ends.
+
+    Raises:
+        CspError: It ends badly; the reason.
+    """
     said, crashed = "", 0
     with _answers(), get_client(sync_client=True) as client:
         while True:

@@ -30,7 +30,11 @@ def go_on(flow: Any, flow_run: FlowRun, state: Any) -> None:
 
 
 def stop_crashing() -> None:
-    """For the first line of a flow: raises CspError in a run that has crashed too often."""
+    """For the first line of a flow.
+
+    Raises:
+        CspError: The run has crashed too often.
+    """
     if this_run.run_count <= CRASHES:
         return
     with get_client(sync_client=True) as client:

@@ -18,8 +18,12 @@ LOCAL = {"threads_per_worker": 1, "processes": True, "dashboard_address": None} 
 def workers(runner: str) -> Iterator[Callable[[Any, tuple[Any, ...], Callable[[int, int], None]], None]]:
     """A function that has a task of `flows.predict` done by all workers, and comes back when it is.
 
-    runner: "dask", a cluster on this machine; or the address of a scheduler, whose workers reach the
-    folder of the run, or its database. Raises MissingError without the package.
+    Args:
+        runner: "dask", a cluster on this machine; or the address of a scheduler, whose workers reach the
+            folder of the run, or its database.
+
+    Raises:
+        MissingError: The package is not there.
     """
     try:
         from prefect_dask.task_runners import DaskTaskRunner

@@ -23,7 +23,8 @@ __all__ = ["served"]
 def served(folder: Path, host: str, port: int) -> Iterator[None]:
     """Serve a folder over HTTP until the block is left; with $CSP_AUTH, only to who knows it.
 
-    Raises InputError when the port is taken.
+    Raises:
+        InputError: The port is taken.
     """
     try:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))

@@ -25,9 +25,10 @@ STORE_URL = "CSP_STORE_URL"  # a database for the runs instead of files; it may 
 class Up:
     """What a running `csp up` tells the other commands.
 
-    url    of the Prefect server
-    files  of the folders of the runs, served for reading
-    pid    process of `csp up`
+    Attributes:
+        url: Of the Prefect server.
+        files: Address of the folders of the runs, served for reading.
+        pid: Process of `csp up`.
     """
 
     url: str
@@ -87,7 +88,8 @@ def prepare(url: str) -> None:
 def reach() -> str:
     """Point Prefect at the server that is to be used, $PREFECT_API_URL or that of `csp up`; its address.
 
-    Raises MissingError if there is none.
+    Raises:
+        MissingError: There is none.
     """
     given = os.environ.get("PREFECT_API_URL", "").removesuffix("/api")
     up = Up.read()

@@ -81,7 +81,8 @@ def predict_many(
 def read_formulas(table: Path) -> list[str]:
     """The column `formula` of a CSV file; without such a header, the first column.
 
-    Raises InputError when the file is not there or holds none.
+    Raises:
+        InputError: The file is not there or holds none.
     """
     try:
         rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()) if any(row)]

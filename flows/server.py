@@ -34,8 +34,11 @@ LAST_WORDS = 20.0  # seconds to stop in
 def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
     """A server until the block is left, and a function that waits until it answers.
 
-    Its environment is this process's. Raises InputError when the port is taken, the function
-    MissingError when the server does not come up; `log` says why.
+    Its environment is this process's.
+
+    Raises:
+        InputError: The port is taken.
+        MissingError: Of the function: the server does not come up; `log` says why.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -41,7 +41,11 @@ class AlreadyUpError(CspError):
 def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; `ready` is called with the address when runs can be submitted.
 
-    at_once: runs at the same time. Raises AlreadyUpError, naming the address, when one runs in this home.
+    Args:
+        at_once: Runs at the same time.
+
+    Raises:
+        AlreadyUpError: One runs in this home; its address.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts with & has it ignored
     with _alone():
