@@ -19,9 +19,14 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import Structure
 
-__all__ = ["Crystals", "ranges"]
+__all__ = ["Crystals", "ranges", "run_starts"]
 
 ID_RESOLUTION = 1e-6  # Å for cells, fraction of a lattice vector for coordinates
+
+
+def run_starts(lengths: Tensor) -> Tensor:
+    """int64 [N]: where each of N runs of these lengths begins when they stand one after the other."""
+    return torch.cumsum(lengths, 0) - lengths
 
 
 def ranges(starts: Tensor, lengths: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from importlib import resources
 import torch
 from torch import Tensor
 
-from csp.crystals import Crystals, ranges
+from csp.crystals import Crystals, ranges, run_starts
 
 __all__ = [
     "CLOSEST",
@@ -159,7 +159,7 @@ def _pairs(
         dim=1,
     ) - torch.div(w, 2, rounding_mode="floor")
     image_vector = torch.einsum("mi,mij->mj", translation.to(part.cell), part.cell[owner])
-    first_image = torch.cumsum(images, 0) - images
+    first_image = run_starts(images)
 
     # their product, kept where close; column by column, which is several times faster than by rows
     counts = images[crystal]
@@ -170,7 +170,7 @@ def _pairs(
         component = of_pair.index_select(0, pair) + of_image.index_select(0, image)
         squared.addcmul_(component, component)
     same = (i == j).nonzero().flatten()
-    itself = (torch.cumsum(counts, 0) - counts)[same] + torch.div(counts[same], 2, rounding_mode="floor")
+    itself = run_starts(counts)[same] + torch.div(counts[same], 2, rounding_mode="floor")
     squared[itself] = torch.inf  # no translation is in the middle
     close = (squared < cutoff * cutoff).nonzero().flatten()
     pair, image = pair[close], image[close]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.symmetry import SYMPREC, moyo_datasets
-from csp.crystals import Crystals, ranges
+from csp.crystals import Crystals, ranges, run_starts
 
 if TYPE_CHECKING:
     from moyopy import MoyoDataset
@@ -91,10 +91,10 @@ class SymmetryOperations:
         """The operations of the chosen crystals: int64 or bool [B'], as `Crystals` is indexed."""
         chosen = index.nonzero().flatten() if index.dtype == torch.bool else index.long()
         n_images = self.n_atoms * self.n_operations
-        atom_shift = _starts(self.n_atoms[chosen]) - _starts(self.n_atoms)[chosen]
-        operation_shift = _starts(self.n_operations[chosen]) - _starts(self.n_operations)[chosen]
-        kept = ranges(_starts(self.n_operations)[chosen], self.n_operations[chosen])
-        rows = ranges(_starts(n_images)[chosen], n_images[chosen])
+        atom_shift = run_starts(self.n_atoms[chosen]) - run_starts(self.n_atoms)[chosen]
+        operation_shift = run_starts(self.n_operations[chosen]) - run_starts(self.n_operations)[chosen]
+        kept = ranges(run_starts(self.n_operations)[chosen], self.n_operations[chosen])
+        rows = ranges(run_starts(n_images)[chosen], n_images[chosen])
         atom_shift = torch.repeat_interleave(atom_shift, n_images[chosen])
         operation_shift = torch.repeat_interleave(operation_shift, n_images[chosen])
         return SymmetryOperations(
@@ -194,10 +194,6 @@ def _strained_to(cell: Tensor, metric: Tensor) -> Tensor:
     other = torch.linalg.cholesky(metric)
     u, s, _ = torch.linalg.svd(torch.linalg.solve(cell, other))  # C^-1 other = strain × rotation
     return cell @ (u * s[:, None, :]) @ u.mT
-
-
-def _starts(counts: Tensor) -> Tensor:
-    return torch.cumsum(counts, 0) - counts
 
 
 def _joined(parts: list[np.ndarray], shape: tuple[int, ...]) -> Tensor:

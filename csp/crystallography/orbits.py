@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.operations import SymmetryOperations
-from csp.crystals import Crystals, ranges
+from csp.crystals import Crystals, ranges, run_starts
 
 __all__ = ["Orbits"]
 
@@ -76,8 +76,8 @@ class Orbits:
         crystal = found.crystal_of[operation]
         counts = found.n_atoms
         images = torch.repeat_interleave(counts, found.n_operations)
-        first_image = torch.cumsum(images, 0) - images
-        first_atom = torch.cumsum(counts, 0) - counts
+        first_image = run_starts(images)
+        first_atom = run_starts(counts)
         return found.target[first_image[operation] + atom - first_atom[crystal]]
 
     def project(self, forces: Tensor, stress: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,10 +99,10 @@ class Orbits:
         operations, to_site = None, self.to_site[atoms]
         if self.operations is not None:
             operations = self.operations[chosen]
-            moved = _starts(operations.n_operations) - _starts(self.operations.n_operations)[chosen]
+            moved = run_starts(operations.n_operations) - run_starts(self.operations.n_operations)[chosen]
             to_site = to_site + torch.repeat_interleave(moved, n_atoms[chosen])
-        site_shift = _starts(self.n_sites[chosen]) - _starts(self.n_sites)[chosen]
-        atom_shift = _starts(n_atoms[chosen]) - _starts(n_atoms)[chosen]
+        site_shift = run_starts(self.n_sites[chosen]) - run_starts(self.n_sites)[chosen]
+        atom_shift = run_starts(n_atoms[chosen]) - run_starts(n_atoms)[chosen]
         return Orbits(
             operations,
             self.sites[sites] + torch.repeat_interleave(atom_shift, self.n_sites[chosen]),
@@ -118,10 +118,6 @@ class Orbits:
         return Orbits(operations, *(tensor.to(device) for tensor in rest))
 
 
-def _starts(counts: Tensor) -> Tensor:
-    return torch.cumsum(counts, 0) - counts
-
-
 def _rows(counts: Tensor, chosen: Tensor) -> Tensor:
     """Rows of the chosen groups, whose lengths are `counts`."""
-    return ranges(_starts(counts)[chosen], counts[chosen])
+    return ranges(run_starts(counts)[chosen], counts[chosen])

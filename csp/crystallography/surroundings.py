@@ -10,7 +10,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import Neighbours, neighbour_list
 from csp.crystallography.operations import SymmetryOperations
 from csp.crystallography.orbits import Orbits
-from csp.crystals import Crystals, ranges
+from csp.crystals import Crystals, ranges, run_starts
 
 __all__ = ["Surroundings"]
 
@@ -85,7 +85,7 @@ class Surroundings:
         part = Surroundings(self.orbits[chosen], self.skin)
         kept = self._kept
         if kept is not None:
-            rows = ranges(_starts(kept.counts)[chosen], kept.counts[chosen])
+            rows = ranges(run_starts(kept.counts)[chosen], kept.counts[chosen])
             crystals = kept.crystals[chosen]
             moved = crystals.offsets[:-1] - kept.crystals.offsets[:-1][chosen]
             by = torch.repeat_interleave(moved, kept.counts[chosen])
@@ -123,8 +123,8 @@ def _replaced(kept: _Kept, crystals: Crystals, stale: Tensor, sites: Tensor) -> 
     pairs = neighbour_list(part, kept.reach, sites)
     by = (crystals.offsets[:-1][stale] - part.offsets[:-1])[part.batch[pairs.i]]
     fresh = torch.bincount(part.batch[pairs.i], minlength=len(part))
-    starts, counts = _starts(kept.counts), kept.counts.clone()
-    starts[stale], counts[stale] = len(kept.i) + _starts(fresh), fresh
+    starts, counts = run_starts(kept.counts), kept.counts.clone()
+    starts[stale], counts[stale] = len(kept.i) + run_starts(fresh), fresh
     rows = ranges(starts, counts)
     columns = ((kept.i, pairs.i + by), (kept.j, pairs.j + by), (kept.shift, pairs.shift))
     i, j, shift = (torch.cat(both)[rows] for both in columns)
@@ -133,7 +133,3 @@ def _replaced(kept: _Kept, crystals: Crystals, stale: Tensor, sites: Tensor) -> 
     cell = torch.where(fresh_cells[:, None, None], crystals.cell, kept.crystals.cell)
     frac = torch.where(fresh_cells[crystals.batch][:, None], crystals.frac, kept.crystals.frac)
     return _Kept(crystals.with_geometry(cell, frac), kept.reach, i, j, shift, counts)
-
-
-def _starts(counts: Tensor) -> Tensor:
-    return torch.cumsum(counts, 0) - counts

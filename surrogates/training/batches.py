@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import neighbour_list
-from csp.crystals import Crystals, ranges
+from csp.crystals import Crystals, ranges, run_starts
 from csp.errors import InputError
 from surrogates.training.labelled import Labelled
 from surrogates.transformer.environments import Environments, pad
@@ -52,7 +52,7 @@ class NeighbourCache:
         crystal = torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), n_atoms)
         counts = self.counts[atoms]
         edges = ranges(self.first[atoms], counts)
-        first_atom = (torch.cumsum(n_atoms, 0) - n_atoms)[crystal]
+        first_atom = run_starts(n_atoms)[crystal]
         j = self.j[edges].long() + torch.repeat_interleave(first_atom, counts)
         numbers = self.crystals.numbers[atoms]
         return pad(numbers, crystal, len(chosen), counts, j, self.vector[edges], self.cutoff)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from csp.crystallography.neighbours import neighbour_list
-from csp.crystals import Crystals
+from csp.crystals import Crystals, run_starts
 
 __all__ = ["Environments", "environments", "pad", "slots"]
 
@@ -91,7 +91,7 @@ def pad(
 def slots(counts: Tensor, width: int, total: int) -> Tensor:
     """int64 [E]: places in a flat block of rows of `width` of so many entries [A] in each row, E in all."""
     row = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts, output_size=total)
-    first = torch.cumsum(counts, 0) - counts
+    first = run_starts(counts)
     return row * width + torch.arange(total, device=counts.device) - first[row]
 
 
