@@ -188,15 +188,16 @@ def heldout(
     entries: Annotated[
         int, typer.Option(min=1, help="Only compositions of which the library has so many crystals")
     ] = 2,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="eV/atom above the hull that answers may be")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write answers of compositions that no generator has learned from as CIFs: targets for recovery."""
     from benchmarks.targets import write_held_out
-    from csp.files import write_json
 
-    written = write_held_out(library, energies, out, limit, max_atoms, entries, seed)
-    write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "entries": entries, "seed": seed})
-    console.print(f"{written} CIFs are in {out}.")
+    n = write_held_out(library, energies, out, limit, max_atoms, entries, seed, within)
+    console.print(f"{n} CIFs are in {out}.")
 
 
 @app.command()
