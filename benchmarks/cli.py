@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.calibration.cli import calibration, differences
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -19,6 +20,9 @@ from csp.errors import InputError
 __all__ = ["app"]
 
 app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+app.command("last-order", hidden=True)(calibration)  # its name until 0.2
+app.command()(calibration)
+app.command()(differences)
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[
@@ -211,28 +215,6 @@ def alike(
 
     found = write_alike(library, targets, out, console.print)
     console.print(f"{found['entries']} names are in {out}/ids.txt.")
-
-
-@app.command("last-order", hidden=True)  # its name until 0.2
-@app.command()
-def calibration(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
-    ],
-    targets: Annotated[Path, typer.Option(help="Folder of its CIFs")],
-    out: Out,
-    library: Prototyped = None,
-    earlier: Annotated[
-        Path | None,
-        typer.Option(help="ranked_features.jsonl of earlier such searches, to be judged with these"),
-    ] = None,
-) -> None:
-    """Does the order by probability find more than that by energy? And weights fitted to the searches."""
-    from benchmarks.calibration.benchmark import measure
-
-    found = measure(runs, targets, library, out, console.print, earlier)
-    for name, value in found.items():
-        console.print(f"{name:36} {value}")
 
 
 @app.command()
