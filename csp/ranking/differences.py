@@ -51,10 +51,10 @@ class DifferenceErrors:
 
     @classmethod
     def load(
-        cls, label: Label, others: Sequence[Label], path: Path = SHIPPED
-    ) -> tuple[DifferenceErrors, list[int]] | None:
-        """For differences by the model of a label, and which of the other models it takes into account: the
-        fit that knows most of these. None where there is no fit for the label."""
+        cls, label: Label, others: Sequence[Label | None], path: Path = SHIPPED
+    ) -> DifferenceErrors | None:
+        """For differences by the model of a label: the fit that knows most of the other models (None: a model
+        without a lasting label), the rest of which count for nothing. None where there is no fit."""
         asked = [str(other) for other in others]
         fits = [
             fit
@@ -64,10 +64,8 @@ class DifferenceErrors:
         if not fits:
             return None
         fit = max(fits, key=lambda fit: len(fit["others"]))
-        c = tuple(fit["others"].values())
-        return cls(fit["floor"], fit["difference"], c, fit["freedom"]), [
-            asked.index(m) for m in fit["others"]
-        ]
+        weights = tuple(fit["others"].get(name, 0.0) for name in asked)
+        return cls(fit["floor"], fit["difference"], weights, fit["freedom"])
 
     @classmethod
     def fit(cls, differences: Tensor, others: Tensor, true: Tensor) -> DifferenceErrors:
