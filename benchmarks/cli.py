@@ -302,6 +302,9 @@ def surrogate(
     baseline_relaxed: Annotated[
         Path | None, typer.Option(help="Weights or checkpoint of a training without virtual crystals")
     ] = None,
+    teacher: Annotated[
+        str, typer.Option(help="Universal potential that they are compared with")
+    ] = "nequix-oam-1",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -314,6 +317,7 @@ def surrogate(
         energies,
         out,
         names=models.split(",") if models else None,
+        teacher=teacher,
         baseline=baseline_relaxed,
         limit=limit,
         seed=seed,
