@@ -157,7 +157,6 @@ class SurrogateBenchmark:
     ) -> Measured:
         started = tuple(model.supports(starts.crystals).nonzero().flatten().tolist())
         rows, relaxer = list(started), model.model if started else None
-        seen = None if model.seen is None else sum(hashed(name) in model.seen for name in self.compositions)
         return Measured(
             model.name,
             [_ordered(model, pool) for pool in pools],
@@ -166,7 +165,6 @@ class SurrogateBenchmark:
             pressed=gaps(relaxer, self.teacher, starts[rows], pressed[rows], PRESSURE) if relaxer else None,
             started=started,
             speed=speed,
-            seen=seen,
         )
 
     def _errors(self, model: Contestant) -> Errors | None:

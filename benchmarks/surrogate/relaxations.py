@@ -6,6 +6,7 @@ search does. The gap is the teacher's energy of the surrogate's end above that o
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,7 +60,8 @@ class TeachersEnds:
         parts = []
         for first in range(0, len(starts), AT_ONCE):
             part = starts[list(range(first, min(first + AT_ONCE, len(starts))))]
-            path = self.folder / f"{first:03d}-{len(part)}.npz"
+            which = hashlib.sha256("".join(part.crystals.ids()).encode()).hexdigest()[:12]
+            path = self.folder / f"{first:03d}-{which}.npz"
             if not path.is_file():
                 ends = _relaxed(part.crystals, self.teacher, self.pressure)
                 energy = enthalpy(_energy(ends), ends.crystals.volumes, self.pressure)

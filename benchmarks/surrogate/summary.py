@@ -45,7 +45,6 @@ class Measured:
     pressed     as `gaps`, under `PRESSURE`
     gaps        of the starts of the compositions in `started`; None where the model cannot relax
     speed       with crystals of 16 atoms; None for what is no energy model
-    seen        compositions of the pool that the model was trained on; None where that is not known
     """
 
     name: str
@@ -55,7 +54,6 @@ class Measured:
     pressed: Gaps | None = None
     started: tuple[int, ...] = ()
     speed: Rate | None = None
-    seen: int | None = None
 
     @property
     def known(self) -> list[Ordered]:
@@ -74,8 +72,6 @@ def summarise(measured: Measured) -> dict[str, Any]:
         **_value(f"best{BEST}_virtual.{name}", [float(order.best_at <= BEST) for order in orders]),
         f"unsupported_compositions.{name}": len(measured.orders) - len(orders),
     }
-    if measured.seen is not None:
-        summary[f"seen_compositions.{name}"] = measured.seen
     if measured.errors is not None:
         errors, group, new = 1000 * measured.errors.absolute, measured.errors.composition, measured.errors.new
         summary |= _value(f"mae_test_mev.{name}", errors, group)

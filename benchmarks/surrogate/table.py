@@ -61,7 +61,8 @@ def table(summary: dict[str, Any], models: Sequence[str]) -> str:
         "(Taniai et al., ICLR 2024; Ito et al., ICLR 2025).",
         f"The teacher is {summary['teacher']}.",
         f"Pool of {summary['pool.compositions']} compositions, {summary['pool.substituted']} substituted "
-        f"and {summary['pool.random']} random crystals, seed {summary['seed']}, hash {summary['pool.hash']}.",
+        f"and {summary['pool.random']} random crystals, seed {summary['seed']}, hash {summary['pool.hash']}; "
+        f"{summary['pool.left_out_as_seen']} left out, since a model was trained on them.",
         f"{summary['machine.cpu']}, {summary['machine.threads']} threads, {summary['machine.device']} "
         f"{summary.get('machine.gpu', '')}; torch {summary['machine.torch']}.",
         *_omissions(summary, models),
@@ -88,11 +89,10 @@ def _number(value: float | None, factor: float) -> str:
 
 
 def _omissions(summary: dict[str, Any], models: Sequence[str]) -> list[str]:
-    """What was left out, and what should not have been seen."""
+    """What was left out."""
     reasons = {
         "unsupported_compositions": "compositions left out for elements that {} does not know",
         "unsupported_test": "test crystals left out for elements that {} does not know",
-        "seen_compositions": "compositions of the pool are in the training data of {}",
         "relax_failed": "relaxations failed with {}",
         "relax_teacher_failed": "relaxations failed with the teacher, beside {}",
     }
