@@ -39,6 +39,7 @@ __all__ = [
     "model_from_checkpoint",
     "our_names",
     "read_card",
+    "read_checkpoint",
     "seen_compositions",
     "user_folder",
     "verify",
@@ -50,10 +51,7 @@ AUTO = "auto"  # in the place of a name: see `choose_relaxer`
 BEST, AT_HAND = "nequix-oam-1", "chgnet"
 DEFAULT_KIND = "anchored"
 RIGIDITY, CORRECTION = "rigidity.", "correction."  # what the names of those tensors begin with
-CORRECTIONS = {
-    "formation": "MP2018 formation energy",
-    "anchored": "MP2018-anchored Δ(CHGNet)",
-}
+FORMATION_ENERGY = "MP2018 formation energy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,9 +231,7 @@ def model_from_checkpoint(
     Raises:
         MissingError: There is no checkpoint.
     """
-    if not (checkpoint / "about.json").is_file():
-        raise MissingError(f"There is no checkpoint at {checkpoint}; name a folder step-… of a training.")
-    state = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    state = read_checkpoint(checkpoint)
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
     for kind, one in (rigidity or {}).items():
         weights[f"{RIGIDITY}{kind}"] = one.factor.float()
@@ -246,7 +242,7 @@ def model_from_checkpoint(
         seen=state["seen"],
         property="formation energy",
         functional="PBE+U",
-        kinds={kind: CORRECTIONS[kind] for kind in state["architecture"]["kinds"]},
+        kinds={kind: _correction(kind, state) for kind in state["architecture"]["kinds"]},
         elements=state["elements"],
         architecture={k: v for k, v in state["architecture"].items() if k != "kinds"},
         recipe=state["recipe"],
@@ -254,6 +250,25 @@ def model_from_checkpoint(
         metrics=metrics,
         **about,
     )
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint of a training says of itself.
+
+    Raises:
+        MissingError: There is no checkpoint.
+    """
+    if not (checkpoint / "about.json").is_file():
+        raise MissingError(f"There is no checkpoint at {checkpoint}; name a folder step-… of a training.")
+    about: dict[str, Any] = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    return about
+
+
+def _correction(kind: str, state: Mapping[str, Any]) -> str:
+    """Of the energies that a head predicts: virtual crystals have differences by their teacher."""
+    if kind == "formation":
+        return FORMATION_ENERGY
+    return f"MP2018-anchored Δ({state['teacher'] or 'no teacher: untrained'})"
 
 
 def write_model(

@@ -29,7 +29,7 @@ from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.training.checkpoints import checkpoints
 from surrogates.training.batches import KINDS
-from surrogates.training.labelled import Labelled, read_formation_energies
+from surrogates.training.labelled import Labelled, read_formation_energies, read_teacher
 from surrogates.training.train import SurrogateRecipe, read_sources, train_network
 from surrogates.zoo import load_model
 
@@ -142,17 +142,19 @@ class Ablations:
         variant = VARIANTS[name]
         folder = self.out / f"{name}-{seed}"
         recipe = SurrogateRecipe(steps=self.steps, seed=seed, changes=variant.changes, small=MAX_ATOMS)
+        virtual = self.virtual[variant.labels] if variant.labels else None
         sources, _ = read_sources(
             self.structures,
             self.energies,
-            self.virtual[variant.labels] if variant.labels else None,
+            virtual,
             cutoff=recipe.architecture().cutoff,
             device=self.device,
             virtual_share=VIRTUAL_SHARE,
             exclude=benchmark_compositions(),
             max_atoms=MAX_ATOMS,
         )
-        network = train_network(recipe, sources, [], folder, device=self.device)
+        teacher = read_teacher(virtual) if virtual else ""
+        network = train_network(recipe, sources, [], folder, device=self.device, teacher=teacher)
         weights = exported(checkpoints(folder)[-1], self.out / "models")
         formation = load_model(weights, self.device, kind=FORMATION)
         ranker = load_model(weights, self.device, kind=ANCHORED) if variant.labels else formation

@@ -78,7 +78,7 @@ def test_no_model_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert models("card", "tiny") == 0
     told = capsys.readouterr().out
-    for words in ("Δ(CHGNet)", "mae_test_mev", "41.5", "three made up crystals", "Apache-2.0", "89: H He Li"):
+    for words in ("Δ(chgnet)", "mae_test_mev", "41.5", "three made up crystals", "Apache-2.0", "89: H He Li"):
         assert words in told
     assert models("card", "chgnet") == 0
     assert "PBE+U/MP2020/chgnet-0.3.0-d14ab7c0f093" in capsys.readouterr().out
