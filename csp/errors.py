@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError", "StoreError"]
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "ContractError",
+    "CspError",
+    "InputError",
+    "LabelError",
+    "MissingError",
+    "StoreError",
+    "did_you_mean",
+]
 
 
 class CspError(Exception):
@@ -49,3 +60,16 @@ class ContractError(CspError):
 
 class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence on an unknown name: "; did you mean xs?" for the nearest that is known.
+
+    Args:
+        otherwise: The end of the sentence where none is near, or after the question.
+    """
+    near = get_close_matches(name.lower(), by_lower := {one.lower(): one for one in known}, n=1)
+    if not near:
+        return f"; {otherwise}." if otherwise else "."
+    question = f"; did you mean {by_lower[near[0]]}?"
+    return f"{question} {otherwise[:1].upper()}{otherwise[1:]}." if otherwise else question

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from csp import plugins
-from csp.errors import ContractError, InputError, MissingError
+from csp.errors import ContractError, InputError, MissingError, did_you_mean
 from csp.protocols import EnergyModel, Label
 from csp.training import cards
 from csp.training.cards import ModelCard
@@ -31,6 +31,7 @@ from surrogates.transformer.uncertainty import Rigidity
 __all__ = [
     "AUTO",
     "EnergyModelCard",
+    "check_known",
     "choose_relaxer",
     "is_ours",
     "list_models",
@@ -145,6 +146,7 @@ def load_model(
         name_or_path = choose_relaxer()[0]
     if offered := plugins.find(plugins.MODELS, str(name_or_path), our_names()):
         return _from_package(offered, device)
+    check_known(name_or_path)
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential
 
@@ -179,8 +181,32 @@ def our_names() -> frozenset[str]:
     """Names that always mean what the engine itself means by them."""
     from surrogates.potentials.catalogue import PUBLISHED
 
-    own = (path.stem for folder in _folders() for path in folder.glob("*.safetensors"))
-    return frozenset({"none", AUTO, *PUBLISHED, *own})
+    return frozenset({"none", AUTO, *PUBLISHED, *_own()})
+
+
+def _own() -> list[str]:
+    """The names of our own models: those that come with the package first."""
+    return [path.stem for folder in _folders() for path in sorted(folder.glob("*.safetensors"))]
+
+
+def check_known(name_or_path: str | Path, what: str = "model", more: Iterable[str] = ()) -> None:
+    """Does a name or a path mean a model at all? Whether it is here and whole is not looked at.
+
+    Args:
+        what: What it is to be, for the sentence.
+        more: Further names that mean one.
+
+    Raises:
+        InputError: It does not; what is known by name, and which of it was probably meant.
+    """
+    from surrogates.potentials.catalogue import PUBLISHED
+
+    name = str(name_or_path)
+    known = dict.fromkeys([*more, *_own(), *PUBLISHED, *plugins.names(plugins.MODELS)])
+    if name in known or name.lower() == AT_HAND or is_ours(name) or Path(name).is_dir():
+        return
+    others = f"known are {', '.join(known)}, and by their paths weights files of ours and folders of matgl"
+    raise InputError(f"There is no {what} {name!r}{did_you_mean(name, known, others)}")
 
 
 def choose_relaxer() -> tuple[str, str]:

@@ -65,6 +65,7 @@ def card(name: Name) -> None:
     if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         rows = _offered_card(name, plugins.origin(offered))
     else:
+        zoo.check_known(name)
         rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
         table.add_row(key, value)
@@ -101,6 +102,7 @@ def pull(
     from surrogates import zoo
     from surrogates.potentials import catalogue as published
 
+    zoo.check_known(name)
     if zoo.is_ours(name):
         path = zoo.weights_file(name)
     elif name.lower() == "chgnet":
@@ -128,6 +130,7 @@ def _verified(name: str) -> str:
     if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         zoo.load_model(name)
         return f"loads; it comes from {plugins.origin(offered)}, and no hash is published to compare it with"
+    zoo.check_known(name)
     if zoo.is_ours(name):
         return f"sha256 {zoo.verify(name).sha256[:12]}… as in its card"
     found, expected = published.hashes(name)

@@ -23,7 +23,7 @@ def models(*arguments: str) -> int:
 
 @pytest.fixture(autouse=True)
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The library is one untrained model, matgl's cache is empty."""
+    """The library is one untrained model; of the potentials, CHGNet alone is here."""
     folder = tmp_path / "weights"
     zoo.model_from_checkpoint(
         checkpoint(tmp_path / "run"),
@@ -37,6 +37,8 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(zoo, "_shipped", lambda: folder)
     monkeypatch.setattr(published, "MATGL_CACHE", tmp_path / "cache")
+    monkeypatch.delenv("CSP_MODELS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "100")
     return folder
 
@@ -85,7 +87,10 @@ def test_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert models("card", NAME) == 0
     assert f"no; csp models pull {NAME}" in capsys.readouterr().out
     assert models("card", "tiny2") == 2
-    assert "There is no potential 'tiny2'" in capsys.readouterr().err
+    assert "There is no model 'tiny2'; did you mean tiny? Known are tiny, chgnet" in capsys.readouterr().err
+    for command in ("verify", "pull"):
+        assert models(command, "tiny2") == 2
+        assert "did you mean tiny?" in capsys.readouterr().err
 
 
 def test_verify(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
