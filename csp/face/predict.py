@@ -51,7 +51,7 @@ def predict(
             "none": the relaxer does all.
         relaxer: What refines and ranks, likewise; "none": the surrogate does all.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; objects have their own.
-        resume: Go on with the search in `out`.
+        resume: Go on with the search in `out`; where none is, a new one begins.
         progress: Show it on stderr; or a function that is called with the name of a stage, how many are
             done, and of how many.
         settings: All others of `csp.settings.SearchSettings`, for example relaxed=60 or pressure=10.
@@ -71,6 +71,8 @@ def predict(
     _check_names(settings)
     values = {name: value for name, value in settings.items() if value is not None}
     asked = SearchSettings.read(given.generators, formula=formula, **named, **values)
+    if resume and out is None:
+        raise InputError("A search is resumed from its folder: name it as out.")
     target = asked.target()
     with _shown(progress) as report:
         return search(

@@ -122,6 +122,7 @@ def renamed(thing: Any, name: str) -> Any:
         ({"relaxd": 3}, "There is no setting 'relaxd'; did you mean relaxed?"),
         ({"crystal_system": "cubic"}, "did you mean crystal_systems?"),
         ({"qqq": 3}, r"There is no setting 'qqq'; help\(csp.predict\) lists them."),
+        ({"resume": True}, "A search is resumed from its folder: name it as out."),
         ({"relaxed": 0}, "relaxed: input should be greater than or equal to 1"),
         ({"generators": ["swarm"]}, "there is no generator 'swarm'; choose from template"),
         ({"generators": [Nameless()]}, "The type Nameless is no generator"),
