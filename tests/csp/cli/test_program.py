@@ -83,4 +83,4 @@ def test_ctrl_c_while_things_are_imported(after: float, tmp_path: Path) -> None:
         "-c", f"{MAIN}\n{STOP_AFTER.format(after)}\nmain()", "predict", "NaCl", "--out", str(tmp_path / "run")
     )
     assert done.returncode == 130, done.stderr
-    assert [line[:16] for line in done.stderr.splitlines() if ": 0 of " not in line] == ["csp: Interrupted"]
+    assert [line[:16] for line in done.stderr.splitlines() if " after " not in line] == ["csp: Interrupted"]
