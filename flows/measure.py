@@ -182,6 +182,7 @@ def _up(port: int) -> Iterator[float]:
     """`csp up` until the block is left; the seconds that it took to be ready."""
     since = time.perf_counter()
     command = [sys.executable, "-m", "csp", "up", "--port", str(port), "--at-once", str(AT_ONCE)]
+    home().mkdir(parents=True, exist_ok=True)
     with (home() / "up.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
