@@ -18,7 +18,7 @@ from csp.errors import InputError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True, add_completion=False)
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[

@@ -68,8 +68,14 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     Args:
         otherwise: The end of the sentence where none is near, or after the question.
     """
-    near = get_close_matches(name.lower(), by_lower := {one.lower(): one for one in known}, n=1)
+    by_letters = {_letters(one): one for one in known}
+    near = get_close_matches(_letters(name), by_letters, n=1)
     if not near:
         return f"; {otherwise}." if otherwise else "."
-    question = f"; did you mean {by_lower[near[0]]}?"
+    question = f"; did you mean {by_letters[near[0]]}?"
     return f"{question} {otherwise[:1].upper()}{otherwise[1:]}." if otherwise else question
+
+
+def _letters(name: str) -> str:
+    """What counts when names are compared: neither capitals nor the dashes of options."""
+    return name.lower().lstrip("-")

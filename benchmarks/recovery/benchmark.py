@@ -39,7 +39,8 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
+from csp.wrong_values import first_wrong
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import AUTO, choose_relaxer, load_model
 

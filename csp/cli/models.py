@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The library of energy models.", no_args_is_help=True)
+app = typer.Typer(help="The library of energy models.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="Name of a model, a weights file of ours, or a matgl folder")]
 
