@@ -39,7 +39,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(published, "MATGL_CACHE", tmp_path / "cache")
     monkeypatch.delenv("CSP_MODELS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("COLUMNS", "80")
     return folder
 
 
@@ -60,15 +60,15 @@ def downloaded(cache: Path, content: bytes, named_after: bytes) -> None:
 
 def test_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert models("list") == 0
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.split()}
-    assert lines["tiny"][1] == "PBE+U/MP2018"
-    assert (lines["tiny"][-3], lines["tiny"][-1]) == ("89", "yes")
-    assert lines["chgnet"][1:] == ["PBE+U/MP2020", "89", "4.9", "yes"]
-    assert lines[NAME][1:] == ["PBE/none", "89", "–", "no"]
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    k = next(k for k, line in enumerate(told) if line.startswith("tiny PBE+U/MP2018 formation energy 0."))
+    assert told[k + 1 : k + 3] == ["PBE+U/MP2018-anchored Δ(CHGNet)", "89 elements, Apache-2.0"]
+    for line in ("chgnet PBE+U/MP2020 4.9 MB", "89 elements, BSD-3-Clause", f"{NAME} PBE/none no"):
+        assert line in told
     downloaded(tmp_path / "cache", b"0" * 1_000_000, b"")
     assert models("list") == 0
     (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if NAME in line]
-    assert line[-2:] == ["3.0", "yes"]
+    assert line[-2:] == ["3.0", "MB"]
 
 
 def test_no_model_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

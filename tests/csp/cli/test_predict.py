@@ -11,9 +11,10 @@ import pytest
 from tests.places import ROOT
 from tests.program import csp
 
-SMALL = (
-    "--relaxer=chgnet --candidates=24 --screened=6 --relaxed=3 --rattled=1 --max-steps=3 --max-atoms=6".split()  # noqa: SIM905
-)
+SMALL = [
+    "--relaxer=chgnet", "--candidates=24", "--screened=6", "--relaxed=3", "--rattled=1", "--max-steps=3",
+    "--max-atoms=6",
+]  # fmt: skip
 
 TELLING = """
 from csp.__main__ import main
