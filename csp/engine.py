@@ -139,7 +139,11 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    probability = (
+        None
+        if target.pressure
+        else AnswerProbability.load(models[-1].label, len(library), settings.generators)
+    )
     search = Search(
         settings,
         target,
