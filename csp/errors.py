@@ -66,6 +66,8 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
     """The end of a sentence on an unknown name: "; did you mean xs?" for the nearest that is known.
 
     Args:
+        name: That is not known.
+        known: Those that are.
         otherwise: The end of the sentence where none is near, or after the question.
     """
     by_letters = {_letters(one): one for one in known}

@@ -113,7 +113,12 @@ def read_card(name_or_path: str | Path) -> EnergyModelCard:
 
 
 def verify(name_or_path: str | Path) -> EnergyModelCard:
-    """The card, once the weights have the hash that it names; InputError otherwise."""
+    """The card, once the weights are found to be its.
+
+    Raises:
+        MissingError: There are none.
+        InputError: They do not have the hash that it names.
+    """
     path = weights_file(name_or_path)
     card = read_card(path)
     cards.check_weights(path, card)
@@ -235,7 +240,11 @@ def _from_package(offered: EntryPoint, device: torch.device | str) -> EnergyMode
 
 
 def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu") -> Surrogate:
-    """A model that can be adapted to labels; InputError for a potential, which cannot."""
+    """A model that can be adapted to labels.
+
+    Raises:
+        InputError: It is a potential, which cannot.
+    """
     model = load_model(name_or_path, device)
     if not isinstance(model, Surrogate):
         raise InputError(f"{model.name} cannot be adapted to labels; choose a surrogate of ours.")
@@ -301,7 +310,11 @@ def is_ours(name_or_path: str | Path) -> bool:
 
 
 def weights_file(name_or_path: str | Path) -> Path:
-    """The weights of a model of ours by name or path; MissingError where there is none."""
+    """The weights of a model of ours by name or path.
+
+    Raises:
+        MissingError: There is none.
+    """
     path = Path(name_or_path) if str(name_or_path).endswith(".safetensors") else _named(str(name_or_path))
     if path is None or not path.exists():
         known = ", ".join(card.name for card in list_models()) or "none"

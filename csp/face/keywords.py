@@ -16,7 +16,7 @@ MANY = 12  # keywords, more of which nobody reads in a sentence
 
 
 def says_what_it_knows(function: F) -> F:
-    """Have a function raise InputError for a keyword that it does not know, before all else."""
+    """The same function, which refuses a keyword that it does not know (InputError) before all else."""
     known = list(inspect.signature(function).parameters)
 
     @wraps(function)
@@ -29,10 +29,13 @@ def says_what_it_knows(function: F) -> F:
 
 
 def check_keyword(function: str, name: str, known: Iterable[str]) -> None:
-    """InputError for a keyword that is not known, with what was probably meant and what there is.
+    """Is a keyword known?
 
     Args:
-        function: What does not know it, as it is called.
+        function: What is called, as it is called.
+
+    Raises:
+        InputError: It is not; with what was probably meant, and what there is.
     """
     names = list(known)
     if name in names:

@@ -79,7 +79,11 @@ class SurrogateRecipe(TrainingRecipe):
     changes: dict[str, Any] = field(default_factory=dict)
 
     def architecture(self) -> SurrogateArchitecture:
-        """Of the network; InputError for a size or a setting that there is not."""
+        """Of the network.
+
+        Raises:
+            InputError: There is no such size or setting.
+        """
         if self.size not in SIZES:
             raise InputError(f"There is no size {self.size!r}; known are {', '.join(SIZES)}.")
         try:
@@ -201,7 +205,7 @@ def train_network(
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
 ) -> CrystalTransformer:
-    """Train to the end of the recipe, or for a time; returns the averaged model.
+    """Train to the end of the recipe, or for a time.
 
     Continues from the newest checkpoint in `out` as if never interrupted (same batches, same
     directions).
@@ -210,6 +214,9 @@ def train_network(
         sources: On `device`.
         start_from: A checkpoint of another training, or a model's weights file, to begin with the weights of.
         log: Gets each line of `log.jsonl`.
+
+    Returns:
+        The averaged model.
     """
     state = _begin(recipe, sources, start_from, device)
     restore(out, state)
