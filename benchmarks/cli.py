@@ -19,7 +19,7 @@ from csp.errors import InputError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True, add_completion=False)
 app.command("last-order", hidden=True)(calibration)  # its name until 0.2
 app.command()(calibration)
 app.command()(differences)

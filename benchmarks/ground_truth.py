@@ -45,10 +45,11 @@ PUBLISHED_TOTALS = {"space_group_aware": 17, "metric_learning": 21, "template": 
 class Truth:
     """One known crystal.
 
-    name       of its file, without .cif
-    formula    reduced; all that a search is told
-    crystal    one crystal, in its primitive cell
-    published  method → was it found (1) or not (0); empty where nothing is published
+    Attributes:
+        name: Of its file, without .cif.
+        formula: Reduced; all that a search is told.
+        crystal: One crystal, in its primitive cell.
+        published: method → was it found (1) or not (0); empty where nothing is published.
     """
 
     name: str
@@ -77,7 +78,11 @@ class Truths:
     problems: list[Problem]
 
     def choose(self, names: Sequence[str] | None = None, limit: int | None = None) -> list[Truth]:
-        """Those with these names, the first `limit` of them; InputError for a name that is not there."""
+        """Those with these names, the first `limit` of them.
+
+        Raises:
+            InputError: A name is not there.
+        """
         known = {truth.name for truth in self.truths}
         for name in names or ():
             if name not in known:
@@ -90,8 +95,11 @@ def read_truths(folder: Path) -> Truths:
     0 and 1 for each method) gives published marks.
 
     A file that is no single ordered crystal is a `Problem`, as are all files of a formula that has
-    several: which of them is the truth? Raises MissingError where there is no folder and InputError
-    where nothing is left.
+    several: which of them is the truth?
+
+    Raises:
+        MissingError: There is no folder.
+        InputError: Nothing is left.
     """
     if not folder.is_dir():
         raise MissingError(f"There is no folder {folder} of `targets`.")

@@ -36,7 +36,7 @@ from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import AUTO, choose_relaxer, is_ours, load_model
 
-__all__ = ["GENERATORS", "Given", "build", "predict"]
+__all__ = ["GENERATORS", "Given", "begun", "build", "predict"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
@@ -147,7 +147,11 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    probability = (
+        None
+        if target.pressure
+        else AnswerProbability.load(models[-1].label, len(library), settings.generators)
+    )
     others = [None if learner else model.label for model in models[:-1]]
     if second is not None:
         others.append(second.label)
@@ -216,18 +220,17 @@ def _with_relaxer(
     """
     if settings.relaxer != AUTO:
         return settings, "asked for"
-    begun = _begun(location, run) if resume else None
-    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer()
+    stored = begun(location, run) if resume else None
+    name, why = (stored.settings["relaxer"], BEGAN_WITH_IT) if stored else choose_relaxer()
     return settings.model_copy(update={"relaxer": name}), why
 
 
-def _begun(location: Path | str, run: str) -> str | None:
-    """The relaxer of a stored run; None where there is no such run yet."""
+def begun(location: Path | str, run: str = "run") -> Store | None:
+    """A run that can be gone on with, in its out folder or a database; None where there is none yet."""
     try:
-        relaxer: str = Store.open(location, run).settings["relaxer"]
+        return Store.open(location, run)
     except InputError:
         return None
-    return relaxer
 
 
 def _parts(settings: SearchSettings) -> list[str]:
@@ -254,7 +257,7 @@ def predict(
     progress: Progress = lambda stage, done, total: None,
     given: Given = NOTHING_GIVEN,
 ) -> Prediction:
-    """Search, and write the results into `out`. When interrupted, what is done is written first.
+    """Search, and write the results into `out`. When interrupted, what can be ranked is written first.
 
     Args:
         out: None: nothing is kept but what is returned.
@@ -268,9 +271,11 @@ def predict(
     try:
         prediction = search.run()
     except KeyboardInterrupt:
-        prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
-        write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+        if (prediction := search.conclude()).results:
+            prediction.warnings.append(
+                "Interrupted: this ranks what was relaxed so far; the run can be resumed."
+            )
+            write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)

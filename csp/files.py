@@ -59,7 +59,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON, indented by one; ValueError for NaN and infinity, which JSON does not have."""
+    """Write JSON, indented by one.
+
+    Raises:
+        ValueError: For NaN and infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -153,7 +153,7 @@ class EnergyModel(Protocol):
     """Energies (and forces and stress) of batches of crystals.
 
     Elements outside `elements` are never passed in by the engine: it gives such crystals the
-    status `unsupported_element`. A model raises InputError if they are.
+    status `unsupported_element`. If they are, `evaluate` raises InputError.
 
     Attributes:
         name: Short name, for reports and messages.

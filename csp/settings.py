@@ -22,15 +22,14 @@ from pydantic import (
 
 from csp import plugins
 from csp.cell_file import read_cell
-from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
+from csp.wrong_values import first_wrong
 
 __all__ = [
     "DEFAULT_GENERATORS",
     "GENERATOR_NAMES",
     "GeneratorName",
     "SearchSettings",
-    "first_wrong",
     "generator_names",
 ]
 
@@ -75,27 +74,10 @@ Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
 
 
-def first_wrong(error: ValidationError) -> InputError:
-    """The first thing that pydantic found wrong, in one sentence."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if first["type"] != "value_error":  # our own validators name the value themselves
-        message = f"{message} (got {_plain(first['input'])})"
-    return InputError(f"{message}.", setting=str(first["loc"][0]) if first["loc"] else None)
-
-
-def _plain(value: Any) -> str:
-    """A value as a person would write it."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_plain, value)) or "nothing"
-    return str(value) or "nothing"
-
-
 class SearchSettings(BaseModel):
     """Everything that decides the outcome of a search, machine and files aside."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     formula: str = Field(
         min_length=1,
@@ -291,8 +273,8 @@ class SearchSettings(BaseModel):
             settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
             wrong = first_wrong(error)
-            if wrong.setting == "formula":
-                Target.parse(str(values.get("formula", "")))  # has the better message
+            if wrong.setting == "formula" and isinstance(formula := values.get("formula", ""), str):
+                Target.parse(formula)  # has the better message
             raise wrong from error
         return settings
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from csp.errors import CspError, InputError, MissingError
+from csp.report.terminal import plain_table
 from csp.settings import SearchSettings
 from flows.ask import DEPLOYMENT, ask, page
 from flows.form import FIRST
@@ -86,7 +87,7 @@ def follow(submitted: Submitted, console: Console) -> None:
 
 def overview(last: int) -> Table:
     """The last runs: state, since when, progress."""
-    table = Table("run", "state", "since", "for", "progress", header_style="bold")
+    table = plain_table("run", "state", "since", "for", "progress")
     with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
             state = run.state

@@ -101,7 +101,11 @@ def settings_of(
     library: Path | None,
     advanced: Advanced,
 ) -> tuple[SearchSettings, Target]:
-    """The settings that a form asks for, and their target. Raises InputError, one sentence."""
+    """The settings that a form asks for, and their target.
+
+    Raises:
+        InputError: One sentence, for the first thing that is wrong.
+    """
     settings = SearchSettings.read(
         formula=formula,
         candidates=candidates,

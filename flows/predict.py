@@ -78,7 +78,8 @@ def _reporter(settings: SearchSettings, formula: str) -> Reporter:
 def _search(settings: SearchSettings, out: Path, device: str, reports: bool) -> tuple[Search, RunRecord]:
     """Models are loaded once a process; a run that exists is gone on with.
 
-    reports: whether this process reports the progress; a worker that does shares does not.
+    Args:
+        reports: Does this process report the progress? A worker that does shares does not.
     """
     from csp.engine import build
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
 from tests.places import NOT_BESIDE
 
 os.environ["CSP_OFFLINE"] = "1"
+# what a script starts with & ignores Ctrl-C, as do the programs that the tests start and stop
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

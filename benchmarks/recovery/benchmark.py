@@ -39,7 +39,8 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
+from csp.wrong_values import first_wrong
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import AUTO, choose_relaxer, load_model
 
@@ -92,7 +93,11 @@ class RecoverySettings(BaseModel):
 
     @classmethod
     def read(cls, **values: Any) -> RecoverySettings:
-        """Validated settings; raises InputError, one sentence, for the first thing that is wrong."""
+        """Validated settings.
+
+        Raises:
+            InputError: One sentence, for the first thing that is wrong.
+        """
         try:
             settings = cls(**values)
         except ValidationError as error:
@@ -142,8 +147,9 @@ class Recovery:
     ) -> Recovery:
         """Start a benchmark or go on with it.
 
-        Raises InputError or MissingError, before any work, for targets, a library, a relaxer or a device
-        that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
+        Raises:
+            InputError, MissingError: Before any work, for targets, a library, a relaxer or a device that
+                cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
         path = out / SETTINGS_FILE
         if settings.relaxer == AUTO:
@@ -197,7 +203,11 @@ class Recovery:
 
     def write(self) -> dict[str, Any]:
         """Write `recovery.json`, `table.md`, `recovery.png` and `summary.json` of the targets that are
-        finished, a part or all; returns the summary."""
+        finished, a part or all.
+
+        Returns:
+            The summary.
+        """
         outcomes, settings = self.outcomes(), self.settings.record()
         problems = {problem.name: problem.why for problem in self.truths.problems}
         write_json(

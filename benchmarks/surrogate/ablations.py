@@ -46,8 +46,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """changes to the architecture, at an equal number of parameters within 1 %; labels of the virtual
-    crystals: "anchored", "teacher" (its own energies) or None, no virtual crystals."""
+    """A network that is trained to see what a part is worth.
+
+    Attributes:
+        changes: To the architecture, at an equal number of parameters within 1 %.
+        labels: Of the virtual crystals: "anchored" or "teacher" (its own energies); None: there are none.
+    """
 
     changes: dict[str, Any] = field(default_factory=dict)
     labels: str | None = "anchored"
@@ -68,9 +72,10 @@ VARIANTS = {
 class Ablations:
     """Trainings and what came of them, in an out folder: one folder a network, `NAME.json` when measured.
 
-    virtual   folders of shards by the kind of their labels, "anchored" and "teacher"
-    pools     folder of `csp benchmark surrogate`'s pools, made where they are missing
-    limit     compositions whose pools are ordered
+    Attributes:
+        virtual: Folders of shards by the kind of their labels, "anchored" and "teacher".
+        pools: Folder of `csp benchmark surrogate`'s pools, made where they are missing.
+        limit: Compositions whose pools are ordered.
     """
 
     structures: Path
@@ -99,8 +104,11 @@ class Ablations:
         variants: Sequence[str] | None = None,
         device: str = "auto",
     ) -> Ablations:
-        """Start, or go on with what is in `out`. Raises InputError for a variant that there is not and for
-        an out folder of another schedule or other pools."""
+        """Start, or go on with what is in `out`.
+
+        Raises:
+            InputError: There is no such variant, or the out folder is of another schedule or other pools.
+        """
         chosen = list(VARIANTS) if variants is None else list(variants)
         if unknown := sorted(set(chosen) - VARIANTS.keys()):
             raise InputError(f"No variant is called {unknown[0]}; there are {', '.join(VARIANTS)}.")

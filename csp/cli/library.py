@@ -12,7 +12,9 @@ from csp.cli.progress import progress
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The library of known crystals that templates come from.", no_args_is_help=True)
+app = typer.Typer(
+    help="The library of known crystals that templates come from.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command("import")

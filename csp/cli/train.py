@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True)
+app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True, add_completion=False)
 
 Structures = Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")]
 Energies = Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")]

@@ -62,7 +62,9 @@ def latest(runs: Path, formula: str) -> RankedRun:
         run = RankedRun.read(place.parent)
         if run.ranked["formula"] == formula:
             return run
-    raise MissingError(f"No run of {formula} has finished yet in {runs}.")
+    raise MissingError(
+        f"No run of {formula} has finished yet in {runs}; the out folder of another run can be named."
+    )
 
 
 def export(run: RankedRun, file: Path) -> None:

@@ -309,7 +309,12 @@ class Conclusion:
     def _results(
         self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
     ) -> list[Result]:
-        """top: rows of all that was relaxed, in the order to report; places: of each in that by energy."""
+        """The rows of the ranking.
+
+        Args:
+            top: Rows of all that was relaxed, in the order to report.
+            places: Of each in the order by energy.
+        """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
         crystals = relaxed.result.crystals[top]

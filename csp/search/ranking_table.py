@@ -96,6 +96,7 @@ def ranking_table(
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
     probable = any(result.probability is not None for result in results)
+    none = 1.0 - sum(result.probability or 0.0 for result in results)
     columns = {
         "": [str(r.rank) for r in shown],
         "p %": [_percent(r.probability) for r in shown] if probable else None,
@@ -112,7 +113,7 @@ def ranking_table(
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
-        *(["p: of being the ground state"] if probable else []),
+        *([f"p: of being the ground state, {_percent(none)} % that none of these is"] if probable else []),
         *([f"ordered by {order}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above it"] if hull else []),

@@ -47,7 +47,11 @@ class Substitution:
         self._rankings: dict[Target, _Ranking] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0, remark: str = "") -> Proposals:
-        """See `csp.protocols.Generator`. `score` is ln p; remark: what is added to each `why`."""
+        """See `csp.protocols.Generator`. `score` is ln p.
+
+        Args:
+            remark: What is added to each `why`.
+        """
         ranking = self._rankings.setdefault(target, self._ranking(target))
         chosen = ranking.upto(start + n)[start:]
         crystals, wyckoff, fits = self._build(target, chosen)

@@ -207,7 +207,11 @@ def write_shard(path: Path, labelled: Labelled) -> None:
 
 
 def read_shards(folder: Path, split: str) -> Labelled:
-    """All shards of a split in a folder, joined; MissingError where there are none."""
+    """All shards of a split in a folder, joined.
+
+    Raises:
+        MissingError: There are none.
+    """
     found = sorted(folder.glob(f"{split}-*.npz"))
     if not found:
         raise MissingError(f"There are no shards {split}-*.npz in {folder}.")

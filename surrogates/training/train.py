@@ -85,7 +85,11 @@ class SurrogateRecipe(TrainingRecipe):
     changes: dict[str, Any] = field(default_factory=dict)
 
     def architecture(self) -> SurrogateArchitecture:
-        """Of the network; InputError for a size or a setting that there is not."""
+        """Of the network.
+
+        Raises:
+            InputError: There is no such size or setting.
+        """
         if self.size not in SIZES:
             raise InputError(f"There is no size {self.size!r}; known are {', '.join(SIZES)}.")
         try:
@@ -209,7 +213,7 @@ def train_network(
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
 ) -> CrystalTransformer:
-    """Train to the end of the recipe, or for a time; returns the averaged model.
+    """Train to the end of the recipe, or for a time.
 
     Continues from the newest checkpoint in `out` as if never interrupted (same batches, same
     directions).
@@ -219,6 +223,9 @@ def train_network(
         start_from: A checkpoint of another training, or a model's weights file, to begin with the weights of.
         teacher: Who labelled the virtual crystals, for the model's card and label.
         log: Gets each line of `log.jsonl`.
+
+    Returns:
+        The averaged model.
     """
     state = _begin(recipe, sources, start_from, device)
     restore(out, state)

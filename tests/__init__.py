@@ -1,0 +1,1 @@
+"""The tests: a package, for others are installed that bring a folder of this name."""
