@@ -13,8 +13,10 @@ from csp.device import resolve_device
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
+from csp.library.on_demand import Found, library_of_run, pin
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel, Generator
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
@@ -23,7 +25,7 @@ from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
-from csp.settings import SearchSettings
+from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
 from generators.random_symmetric.fixed_cell import check_cell
@@ -62,7 +64,7 @@ class Given:
 NOTHING_GIVEN = Given()
 RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
 BEGAN_WITH_IT = "this search began with it"
-AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
+AFTERWARDS = ("hull", "order", "top", "offline")  # settings that a search which is done can still be asked for
 
 
 def build(
@@ -87,7 +89,8 @@ def build(
     """
     run = str(out) if store_url else "run"
     settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
-    library = Library.open(settings.library) if given.library is None else given.library
+    found = _library(settings, target, out, given.library, resume=resume, progress=progress)
+    library, note = found.library, found.note
     if settings.exclude_composition:
         library = library.excluding(target)
     models = [
@@ -113,7 +116,12 @@ def build(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
         checkpoints={model.name: str(model.label) for model in models} | labelled,
-        library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
+        library={
+            "name": library.name,
+            "fingerprint": library.fingerprint,
+            "entries": len(library),
+            **({"note": note} if note else {}),
+        },
         device=str(models[-1].device),
         citations=citations(["engine", *_parts(settings), *sorted(set(library.origin[0].tolist()))]),
     )
@@ -122,7 +130,7 @@ def build(
     decisive = {
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
-        "library": record.library,
+        "library": {name: value for name, value in record.library.items() if name != "note"},
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
     }
@@ -134,12 +142,16 @@ def build(
         resume=resume,
         run=run,
     )
+    if found.asked:
+        pin(found, out)
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    probability = None if target.pressure else AnswerProbability.load(
+        models[-1].label, library.extract_of or len(library)
+    )
     search = Search(
         settings,
         target,
@@ -153,8 +165,21 @@ def build(
         probability,
         factor,
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
+        (note,) if note else (),
+        KnownCrystals(target, library),
     )
     return search, record
+
+
+def _library(
+    settings: SearchSettings, target: Target, out: Path, given: Library | None, *, resume: bool, progress: Progress
+) -> Found:
+    """The library that is given, or else the one that the settings ask for."""
+    if given is not None:
+        return Found(given)
+    if settings.library != AUTO_LIBRARY:
+        return Found(Library.open(settings.library), path=settings.library)
+    return library_of_run(target, out, resume=resume, ask=not settings.offline, progress=progress)
 
 
 def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:

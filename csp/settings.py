@@ -26,9 +26,11 @@ from csp.errors import InputError
 from csp.target import CRYSTAL_SYSTEMS, Target
 
 __all__ = [
+    "AUTO_LIBRARY",
     "DEFAULT_GENERATORS",
     "GENERATOR_NAMES",
     "GeneratorName",
+    "LibraryFile",
     "SearchSettings",
     "first_wrong",
     "generator_names",
@@ -36,6 +38,8 @@ __all__ = [
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
+AUTO_LIBRARY = Path("auto")
+EMBEDDED_LIBRARY = ("none", "embedded")  # other names of no file
 WITHOUT_TEMPLATES = ("space_group", "random")
 
 
@@ -73,6 +77,14 @@ Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
+
+
+def _file(value: Any) -> Any:
+    """No file may be said in words."""
+    return None if str(value) in EMBEDDED_LIBRARY else value
+
+
+LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
 
 
 def first_wrong(error: ValidationError) -> InputError:
@@ -164,8 +176,14 @@ class SearchSettings(BaseModel):
         description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
         "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
-    library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
+    library: LibraryFile = Field(
+        AUTO_LIBRARY,
+        title="Library",
+        description="Known crystals that templates come from: auto, which is yours (csp library use) or else what "
+        "the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
+    )
+    offline: bool = Field(
+        False, title="Offline", description="Ask no database; what was asked before is used"
     )
     exclude_composition: bool = Field(
         False,
@@ -263,6 +281,11 @@ class SearchSettings(BaseModel):
                 "energies learned from labels of one composition have no hull with others; name a `relaxer`"
             )
         return hull
+
+    @property
+    def library_file(self) -> Path | None:
+        """The library if it is a file that was named."""
+        return None if self.library == AUTO_LIBRARY else self.library
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 import pytest
 
 from tests.places import NOT_BESIDE
 
 os.environ["CSP_OFFLINE"] = "1"
+# whoever runs the tests may have chosen a library of their own
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="csp-tests-")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,7 +8,7 @@ its search. READ `Recovery.run` FIRST.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -242,6 +242,7 @@ class Recovery:
         clock = Clock(folder / "seconds.json")
         with clock("load"):
             search, _ = build(settings, target, folder, device=self.device, resume=True, progress=progress)
+            search = replace(search, known=None)  # costs, and is not asked here
         result, funnel = _searched(search, truth, clock)
         with clock("score"):
             chance = self._chance(truth, search)

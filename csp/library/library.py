@@ -1,18 +1,17 @@
 """The structure library: known crystals on disk, found by composition in milliseconds.
 
-One Parquet file, one row for each crystal; the columns are `SCHEMA`. The prototypes that pymatgen
-carries are the embedded default.
+One Parquet file, one row for each crystal; the columns are those of `library_schema`. The prototypes of the
+AFLOW encyclopedia are the embedded default (`csp.library.build_prototypes`).
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import date
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,14 +27,23 @@ from csp.target import Target
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Library", "LibraryInfo", "library_schema"]
+__all__ = ["ABOUT", "Library", "LibraryInfo", "library_schema"]
 
 Ints = NDArray[np.int64]
 
 REQUIRED = ("material_id", "spacegroup", "cell", "numbers", "frac_coords")
 ORIGIN = ("source", "licence")  # columns a library may have beside them
-AFLOW_SOURCE = "AFLOW Library of Crystallographic Prototypes, part 1, as carried by pymatgen"
-AFLOW_LICENCE = "MIT"
+ABOUT = (
+    "e_above_hull",
+    "formation_energy",
+    "experimental",
+    "name",
+    "stand_in",
+    "modified",
+    "retrieved",
+    "duplicate_of",
+)  # further ones
+EMBEDDED = Path(__file__).parents[1] / "data" / "aflow_prototypes.parquet"
 MAX_NUMBER = 118
 
 
@@ -50,6 +58,17 @@ def library_schema() -> pa.Schema:
     - `frac_coords`: fractional coordinates, flattened
     - `source`: where the crystal is from
     - `licence`: under which licence
+
+    What follows may be unknown, of all entries or of some:
+
+    - `e_above_hull`: eV/atom above the source's own convex hull
+    - `formation_energy`: eV/atom, by the source's own functional and corrections
+    - `experimental`: was the crystal made? False: only computed
+    - `name`: common name, such as "Wurtzite (ZnS, B4)"
+    - `stand_in`: the elements stand for others (molecules, mixed sites): it is no entry of a composition
+    - `modified`: day of the source's last change, as 2026-01-31
+    - `retrieved`: day on which it was asked from the source
+    - `duplicate_of`: the entry of another source, above in the same file, that is the same crystal
     """
     import pyarrow as pa
 
@@ -63,6 +82,14 @@ def library_schema() -> pa.Schema:
             ("frac_coords", pa.list_(pa.float32())),
             ("source", pa.string()),
             ("licence", pa.string()),
+            ("e_above_hull", pa.float32()),
+            ("formation_energy", pa.float32()),
+            ("experimental", pa.bool_()),
+            ("name", pa.string()),
+            ("stand_in", pa.bool_()),
+            ("modified", pa.string()),
+            ("retrieved", pa.string()),
+            ("duplicate_of", pa.string()),
         ]
     )
 
@@ -81,6 +108,10 @@ class LibraryInfo:
         elements: Symbols of the elements that occur.
         sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
         provenance: Entries by (source, licence).
+        retrieved: First and last day on which the entries of a source were asked from it, where it is known.
+        energies: Entries with a distance from their source's hull.
+        experimental: Entries of which is known that they were made.
+        duplicates: Entries that are a crystal of another source again.
     """
 
     name: str
@@ -92,12 +123,23 @@ class LibraryInfo:
     elements: tuple[str, ...]
     sizes: dict[str, int]
     provenance: dict[tuple[str, str], int]
+    retrieved: dict[str, tuple[str, str]] = field(default_factory=dict)
+    energies: int = 0
+    experimental: int = 0
+    duplicates: int = 0
 
     def __str__(self) -> str:
         origins = [
-            f"  {count} from {source}{f' ({licence})' if licence else ''}"
+            f"  {count} from {source}{f' ({licence})' if licence else ''}{self._age(source)}"
             for (source, licence), count in self.provenance.items()
         ]
+        for count, what in (
+            (self.energies, "with their distance from the source's hull"),
+            (self.experimental, "known to have been made"),
+            (self.duplicates, "are crystals that another source has too"),
+        ):
+            if count:
+                origins.append(f"  {count} {what}")
         return "\n".join(
             [
                 f"{self.name}: {self.entries} crystals, fingerprint {self.fingerprint}",
@@ -108,6 +150,14 @@ class LibraryInfo:
                 *origins,
             ]
         )
+
+    def _age(self, source: str) -> str:
+        """How old they are, in words."""
+        if source not in self.retrieved:
+            return ""
+        first, last = self.retrieved[source]
+        days = (date.today() - date.fromisoformat(last)).days
+        return f", asked on {first if first == last else f'{first} to {last}'}, {days} days ago"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,19 +198,21 @@ class Library:
     _frac: NDArray[np.float32] = field(repr=False)  # [A, 3]
     _n_primitive: Ints = field(repr=False)  # [N] what was looked up so far, else 0; shared with the views
     hidden: Ints = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
+    about: Mapping[str, NDArray[Any]] = field(repr=False, default_factory=dict)  # further columns, object [N]
+    extract_of: int = 0  # entries of the database of which this is all that concerns one target; 0: of none
 
     # -- opening ----------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: Path | None = None) -> Library:
-        """Read a library file (None: the embedded AFLOW prototypes).
+        """Read a library file (None: the embedded prototypes of the AFLOW encyclopedia).
 
         Raises:
             MissingError: Where there is no such file.
             InputError: For a file that is no library.
         """
         if path is None:
-            return _embedded()
+            return replace(_from_parquet(EMBEDDED), name="AFLOW prototypes")
         path = Path(path)
         if not path.is_file():
             raise MissingError(f"There is no library at {path}; make one with `csp library import`.")
@@ -183,13 +235,25 @@ class Library:
 
     def excluding(self, *targets: Target) -> Library:
         """A view without any entry of the targets' reduced compositions."""
-        hidden = [self.hidden]
-        for target in targets:
-            found = self._entries(target.anonymous)
-            order = np.lexsort((target.numbers, target.counts))
-            wanted = np.array(target.numbers)[order]
-            hidden.append(found.rows[(found.elements == wanted).all(axis=1)])
+        hidden = [self.hidden, *(self._composed_as(target) for target in targets)]
         return self.hiding(np.unique(np.concatenate(hidden)))
+
+    def own_rows(self, target: Target) -> Ints:
+        """The entries of the target's own composition; not those whose elements stand for others."""
+        rows = self._composed_as(target)
+        return rows[~self.stand_in(rows)]
+
+    def stand_in(self, rows: Ints) -> NDArray[np.bool_]:
+        """Of which rows the elements stand for others (see `library_schema`)?"""
+        known = self.about.get("stand_in")
+        return np.zeros(len(rows), bool) if known is None else known[rows].astype(bool)
+
+    def _composed_as(self, target: Target) -> Ints:
+        """The visible entries whose atoms are the target's."""
+        found = self._entries(target.anonymous)
+        order = np.lexsort((target.numbers, target.counts))
+        wanted = np.array(target.numbers)[order]
+        return found.rows[(found.elements == wanted).all(axis=1)]
 
     @property
     def whole(self) -> Library:
@@ -291,7 +355,26 @@ class Library:
             elements=tuple(Element.from_Z(z).symbol for z in sorted(present)),
             sizes={k: int(np.quantile(sizes, q, method="lower")) for k, q in levels.items() if len(sizes)},
             provenance=dict(Counter(zip(source[rows].tolist(), licence[rows].tolist(), strict=True))),
+            retrieved=self._retrieved(rows),
+            energies=self._known("e_above_hull", rows),
+            experimental=int(sum(x is True for x in self._about("experimental", rows))),
+            duplicates=self._known("duplicate_of", rows),
         )
+
+    def _about(self, column: str, rows: Ints) -> list[Any]:
+        """A further column of rows; None where nothing is known."""
+        known = self.about.get(column)
+        return [None] * len(rows) if known is None else known[rows].tolist()
+
+    def _known(self, column: str, rows: Ints) -> int:
+        return sum(x is not None for x in self._about(column, rows))
+
+    def _retrieved(self, rows: Ints) -> dict[str, tuple[str, str]]:
+        days: dict[str, set[str]] = {}
+        for source, day in zip(self.origin[0][rows].tolist(), self._about("retrieved", rows), strict=True):
+            if day:
+                days.setdefault(source, set()).add(day)
+        return {source: (min(known), max(known)) for source, known in days.items()}
 
     # -- index ------------------------------------------------------------------------------------
 
@@ -340,7 +423,7 @@ def _from_parquet(path: Path) -> Library:
         missing = [name for name in REQUIRED if name not in available.names]
         if missing:
             raise InputError(f"{path} is no structure library: it has no column {', '.join(missing)}.")
-        columns = [name for name in (*REQUIRED, *ORIGIN) if name in available.names]
+        columns = [name for name in (*REQUIRED, *ORIGIN, *ABOUT) if name in available.names]
         table = pq.read_table(path, columns=columns, memory_map=True)
         schema = library_schema()
         table = table.cast(pa.schema([schema.field(name) for name in columns]))
@@ -368,9 +451,18 @@ def _from_parquet(path: Path) -> Library:
         _numbers=flat["numbers"].flatten().to_numpy(),
         _frac=flat["frac_coords"].flatten().to_numpy().reshape(-1, 3),
         _n_primitive=np.zeros(len(table), np.int64),
+        about={name: _objects(table[name]) for name in ABOUT if name in columns},
+        extract_of=int((available.metadata or {}).get(b"available", b"0")),
     )
     _check(library, flat["frac_coords"].value_lengths().to_numpy(), path)
     return library
+
+
+def _objects(column: Any) -> NDArray[Any]:
+    """Python values, None where there is none."""
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
 
 
 def _check(library: Library, frac_lengths: Ints, path: Path) -> None:
@@ -387,40 +479,3 @@ def _check(library: Library, frac_lengths: Ints, path: Path) -> None:
     ):
         if wrong:
             raise InputError(f"The library {path} is damaged: it has {fault}.")
-
-
-def _embedded() -> Library:
-    """The AFLOW prototypes (Mehl et al., Comput. Mater. Sci. 136, S1, 2017) in pymatgen's own file.
-
-    Read without pymatgen, whose objects for them take seconds to build. A prototype's label, such
-    as AB_hP6_154_a_b, has the space group as its third part; a few label several crystals.
-    """
-    package = find_spec("pymatgen.analysis.prototypes")
-    path = Path(str(package.origin)).parent / "aflow_prototypes.json.gz" if package else None
-    if path is None or not path.is_file():
-        raise MissingError("The AFLOW prototypes are not in the installed pymatgen; give a library instead.")
-    from pymatgen.core import Element
-
-    with gzip.open(path) as stream:
-        prototypes = json.load(stream)
-    labels = [p["tags"]["aflow"] for p in prototypes]
-    structures = [p["snl"] for p in prototypes]
-    seen: Counter[str] = Counter()
-    names = []
-    for label in labels:
-        seen[label] += 1
-        names.append(f"aflow:{label}" + (f"-{seen[label]}" if seen[label] > 1 else ""))
-    symbols = [site["species"][0]["element"] for s in structures for site in s["sites"]]
-    number = {symbol: Element(symbol).Z for symbol in set(symbols)}
-    n = len(structures)
-    return Library(
-        name="AFLOW prototypes",
-        material_id=np.array(names, dtype=object),
-        space_group=np.array([int(label.split("_")[2]) for label in labels]),
-        n_atoms=np.array([len(s["sites"]) for s in structures]),
-        origin=(np.full(n, AFLOW_SOURCE, dtype=object), np.full(n, AFLOW_LICENCE, dtype=object)),
-        _cell=np.array([s["lattice"]["matrix"] for s in structures], np.float32),
-        _numbers=np.array([number[s] for s in symbols], np.uint8),
-        _frac=np.array([site["abc"] for s in structures for site in s["sites"]], np.float32),
-        _n_primitive=np.zeros(n, np.int64),
-    )

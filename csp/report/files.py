@@ -9,7 +9,7 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,12 @@ from typing import Any
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
 from csp.files import replacing_folder, write_text
+from csp.ranking.known import KnownAs
 from csp.report.page import render_page
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
 
-__all__ = ["SCHEMA", "write_report"]
+__all__ = ["SCHEMA", "known_text", "write_report"]
 
 SCHEMA = 3
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
@@ -66,6 +67,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "models": list(prediction.models),
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
+        "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
         "results": rows,
         "funnel": prediction.funnel,
@@ -106,8 +108,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "known_as": known_text(row)} for row in rows)
     return text.getvalue()
+
+
+def known_text(row: Mapping[str, Any]) -> str:
+    """What a row of `ranked.json` is known as, for tables."""
+    return "; ".join(str(KnownAs(**entry)) for entry in row.get("known_as") or ())
 
 
 def _extxyz(prediction: Prediction) -> str:

@@ -13,6 +13,7 @@ from csp.crystallography.symmetry import reported_space_groups, space_group_symb
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import Provenance, Uncertain
+from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -76,6 +77,8 @@ class Conclusion:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
+    notes: tuple[str, ...] = ()
+    known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -96,11 +99,13 @@ class Conclusion:
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
             order="energy" if by is None else "probability",
+            known_before=self.known.sentence if self.known else "",
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
             warnings=[
                 *self._losses(),
+                *self.notes,
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)
@@ -259,6 +264,10 @@ class Conclusion:
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
+        told = [
+            self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
+            for k in range(len(top))
+        ]
         n_duplicates = self._ranking.n_duplicates[places].tolist()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
@@ -286,6 +295,10 @@ class Conclusion:
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
+                known_as=told[k].known_as,
+                prototype=told[k].prototype,
+                same_type_as=told[k].same_type_as,
+                novelty=told[k].novelty if self.known else "",
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]

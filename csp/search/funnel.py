@@ -19,7 +19,7 @@ from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
 from csp.matching.fingerprints import unique
-from csp.protocols import EnergyModel, Learner
+from csp.protocols import EnergyModel, Learner, Provenance
 from csp.ranking.rank import Ranking, rank
 from csp.relaxation.rattle import Rattled, rattle
 from csp.relaxation.relax import RelaxationResult, enthalpy
@@ -65,6 +65,7 @@ class Funnel:
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
     _distinct: dict[int, tuple[Pool, list[float]]] = field(default_factory=dict, repr=False)
+    _proposed_too: dict[str, tuple[Provenance, ...]] = field(default_factory=dict, repr=False)
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ class Funnel:
     def plausible(self) -> Tensor:
         """int64: the plausible ones of the built candidates."""
         found = plausible(self.built.crystals, self.volume_per_atom, min_distance=self.min_distance)
+        found[[k for k, one in enumerate(self.built.provenance) if one.as_it_is]] = True  # they exist
         return found.nonzero().flatten()
 
     @cached_property
@@ -105,11 +107,27 @@ class Funnel:
         """The candidates that are plausible, each structure once. Read after `propose`."""
         built, kept = self.built, self.plausible
         self.progress("filter", 0, len(built.ids))
-        same = unique(built.crystals[kept]).tolist()
+        same = self._own_apart(unique(built.crystals[kept]).tolist(), [built.provenance[k] for k in kept.tolist()])
         provenance = merge_provenance(same, [(built.provenance[k],) for k in kept.tolist()])
         index = [int(kept[k]) for k in provenance]
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
+
+    @staticmethod
+    def _own_apart(same: Sequence[int], provenance: Sequence[Provenance]) -> list[int]:
+        """Which candidate stands for each, where entries of the target itself are one only if they are one
+        entry: polytypes have like fingerprints."""
+        first: dict[str, int] = {}
+        apart = list(same)
+        for k, one in enumerate(provenance):
+            if one.as_it_is:
+                apart[k] = first.setdefault(one.template_id, k)
+        return [apart[k] if provenance[k].as_it_is else apart[j] for k, j in enumerate(apart)]
+
+    @cached_property
+    def own(self) -> list[int]:
+        """Members of the pool that are entries of the target itself; they are always relaxed by the last model."""
+        return [k for k, proposed in enumerate(self.pool.provenance) if any(one.as_it_is for one in proposed)]
 
     # -- screened and labelled --------------------------------------------------------------------
 
@@ -184,10 +202,15 @@ class Funnel:
             before[stands] = min(before[stands], self._enthalpies_of_pool[k])
         screened = [self._enthalpies_of_pool[k] for k in left] + list(before.values())
         now = [math.nan] * len(left) + per_atom[kept].tolist()
-        return pool.take(select_round_robin(pool, self.settings.relaxed, screened, now))
+        chosen = select_round_robin(pool, self.settings.relaxed, screened, now)
+        own = {self.pool.ids[k] for k in self.own}
+        first = [k for k, i in enumerate(pool.ids) if i in own]
+        others = [k for k in chosen if pool.ids[k] not in own]
+        return pool.take([*first, *others[: max(0, self.settings.relaxed - len(first))]])
 
     def distinct(self) -> tuple[Pool, list[float]]:
-        """Distinct crystals that the first model relaxed to, by the ids of their candidates; its eV/atom."""
+        """Distinct crystals that the first model relaxed to and no entry of the target itself, by the ids of their
+        candidates; its eV/atom."""
         ids, relaxed = self.store.relaxed("relax", self.screening_model.label)
         if len(ids) not in self._distinct:  # what is stored only grows
             good = relaxed.with_energy()
@@ -196,8 +219,15 @@ class Funnel:
             group = group_duplicates(crystals, per_atom)
             same = prefer_smallest_cell(group, crystals, per_atom).tolist()
             provenance = merge_provenance(same, [known[ids[k]] for k in good])
-            kept = list(provenance)
-            pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
+            own = {self.pool.ids[k] for k in self.own}
+            known_before: dict[int, str] = {}
+            for stands, k in zip(same, good, strict=True):
+                if ids[k] in own:
+                    known_before.setdefault(stands, ids[k])
+            # what else led to an entry speaks for it
+            self._proposed_too.update({own_id: provenance[k] for k, own_id in known_before.items()})
+            kept = [k for k in provenance if k not in known_before]
+            pool = Pool([ids[good[k]] for k in kept], crystals[kept], [provenance[k] for k in kept])
             self._distinct[len(ids)] = pool, per_atom[kept].tolist()
         return self._distinct[len(ids)]
 
@@ -206,19 +236,33 @@ class Funnel:
     def rescored(self) -> Pool:
         """The distinct crystals that the last model gives single points; none if it refines them all."""
         distinct, per_atom = self.distinct()
-        if len(distinct.ids) <= self.settings.refined:
+        if len(distinct.ids) <= self._refined_beside_own:
             return distinct.take([])
-        return distinct.take(select_round_robin(distinct, RESCORED * self.settings.refined, per_atom))
+        return distinct.take(select_round_robin(distinct, RESCORED * self._refined_beside_own, per_atom))
+
+    @property
+    def _refined_beside_own(self) -> int:
+        """How many that are not the target's own entries; of many of these, half as many as are asked for."""
+        return max(self.settings.refined - len(self.own), math.ceil(self.settings.refined / 2))
 
     def refine_starts(self) -> Pool:
-        """What the last model relaxes on, by the ids of their candidates."""
+        """What the last model relaxes on, by the ids of their candidates: all entries of the target itself as they
+        were, which no other model's error shall lose, and the best of the others."""
         rescored = self.rescored()
         if not rescored.ids:
-            return self.distinct()[0]
+            return self._after_own(self.distinct()[0])
         ids, evaluation = self.store.energies("rescore", self.ranking_model.label)
         crystals = rescored.crystals
         per_atom = self._enthalpies(crystals.ids(), crystals, ids, evaluation.energy)
-        return rescored.take(select_round_robin(rescored, self.settings.refined, per_atom))
+        return self._after_own(rescored.take(select_round_robin(rescored, self._refined_beside_own, per_atom)))
+
+    def _after_own(self, others: Pool) -> Pool:
+        own = self.pool.take(self.own)
+        return Pool(
+            own.ids + others.ids,
+            Crystals.cat([own.crystals, others.crystals]),
+            [self._proposed_too.get(i, own.provenance[k]) for k, i in enumerate(own.ids)] + others.provenance,
+        )
 
     @property
     def starts(self) -> Pool:

@@ -30,6 +30,7 @@ from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
@@ -67,6 +68,8 @@ class Search:
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
+        notes: Sentences for people, of how the search came by its parts.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     settings: SearchSettings
@@ -81,6 +84,8 @@ class Search:
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
     relaxer_why: str = ""
+    notes: tuple[str, ...] = ()
+    known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -102,7 +107,13 @@ class Search:
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
         return Conclusion(
-            self.target, self.funnel, self.references, self.answer_probability, self.relaxer_why
+            self.target,
+            self.funnel,
+            self.references,
+            self.answer_probability,
+            self.relaxer_why,
+            self.notes,
+            self.known,
         )
 
     @cached_property

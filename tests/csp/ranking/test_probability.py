@@ -82,7 +82,10 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
     ]
     file.write_text(json.dumps(fits))
     assert AnswerProbability.load(LABEL, 500, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 499, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 10_000, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 80, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 81, file) is None
+    assert AnswerProbability.load(LABEL, 499, file) is None
     assert AnswerProbability.load(LABEL, 19, file) is None
     assert AnswerProbability.load(Label("PBE", "none", "2"), 500, file) is None
 
