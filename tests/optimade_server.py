@@ -112,6 +112,8 @@ class Served:
         return found
 
     def chosen(self, query: str) -> list[int]:
+        if self.library is not None and query.startswith("id="):
+            return np.flatnonzero(np.isin(self.library.material_id, re.findall(r'id="([^"]+)"', query))).tolist()
         text = re.sub(r'elements HAS ALL ((?:"\w+",?)+)', r"{\1} <= elements", query)
         text = re.sub(r'elements HAS ONLY ((?:"\w+",?)+)', r"elements <= {\1}", text)
         text = text.replace("chemical_formula_anonymous=", "anonymous==").replace("nelements=", "len(elements)==")
