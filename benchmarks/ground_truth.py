@@ -1,5 +1,5 @@
-"""Known crystals to be found again: a folder of CIFs with, if known, published marks beside them, or a table of
-ids whose crystals the Materials Project is asked for."""
+"""Known crystals to be found again: a folder of CIFs with, if known, published marks beside them, or a table
+of ids whose crystals the Materials Project is asked for."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 TARGETS35 = Path(__file__).parent / "targets35.csv"
-"""The 35 of KAKENHI 20K19866, table 1, by their ids and space groups (symprec 0.05 Å) in the Materials Project of
-today. For MnFe2O4 it now has a spinel with a slight distortion, and Fe3O4 is its undistorted one."""
+"""The 35 of KAKENHI 20K19866, table 1, by their ids and space groups (symprec 0.05 Å) in the Materials
+Project. For MnFe2O4 it now has a spinel with a slight distortion, and Fe3O4 is its undistorted one."""
 TABLE_COLUMNS = ("name", "formula", "material_id", "spacegroup")
 MARKS_FILE = "table1.csv"
 MAX_ATOMS = 400  # of a formula unit
@@ -102,7 +102,8 @@ def read_truths(folder: Path, provider: Provider = PROVIDERS["mp"], cache: Path 
     spacegroup), ask the provider for these ids; its answer is kept.
 
     A file that is no single ordered crystal is a `Problem`, as are all files of a formula that has
-    several: which of them is the truth? So is an id that the provider does not have, or has in another space group.
+    several: which of them is the truth? So is an id that the provider does not have, or has in another space
+    group.
 
     Raises:
         MissingError: There is no folder or table.

@@ -64,7 +64,12 @@ class Given:
 NOTHING_GIVEN = Given()
 RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
 BEGAN_WITH_IT = "this search began with it"
-AFTERWARDS = ("hull", "order", "top", "offline")  # settings that a search which is done can still be asked for
+AFTERWARDS = (
+    "hull",
+    "order",
+    "top",
+    "offline",
+)  # settings that a search which is done can still be asked for
 
 
 def build(
@@ -91,6 +96,7 @@ def build(
     settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
     found = _library(settings, target, out, given.library, resume=resume, progress=progress)
     library, note = found.library, found.note
+    known = KnownCrystals(target, library, left_out=settings.exclude_composition)
     if settings.exclude_composition:
         library = library.excluding(target)
     models = [
@@ -149,8 +155,10 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(
-        models[-1].label, library.extract_of or len(library)
+    probability = (
+        None
+        if target.pressure
+        else AnswerProbability.load(models[-1].label, library.extract_of or len(library))
     )
     search = Search(
         settings,
@@ -166,13 +174,19 @@ def build(
         factor,
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
         (note,) if note else (),
-        KnownCrystals(target, library),
+        known,
     )
     return search, record
 
 
 def _library(
-    settings: SearchSettings, target: Target, out: Path, given: Library | None, *, resume: bool, progress: Progress
+    settings: SearchSettings,
+    target: Target,
+    out: Path,
+    given: Library | None,
+    *,
+    resume: bool,
+    progress: Progress,
 ) -> Found:
     """The library that is given, or else the one that the settings ask for."""
     if given is not None:
@@ -212,7 +226,7 @@ def _with_relaxer(
     if settings.relaxer != AUTO:
         return settings, "asked for"
     begun = _begun(location, run) if resume else None
-    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer()
+    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer(may_fetch=not settings.offline)
     return settings.model_copy(update={"relaxer": name}), why
 
 

@@ -17,7 +17,6 @@ from csp.errors import LabelError
 from csp.target import Target
 
 __all__ = [
-    "AS_IT_IS",
     "DONE",
     "EnergyModel",
     "Evaluation",
@@ -62,9 +61,6 @@ class Label:
         return labels[0]
 
 
-AS_IT_IS = "as it is"  # after the id of an entry: no element is exchanged
-
-
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """Where a candidate comes from: enough to find, explain and replay it.
@@ -78,6 +74,7 @@ class Provenance:
         wyckoff: Occupied positions, "Sr:a Ti:b O:c", "" if not known.
         score: The generator's own figure of merit, higher is better; its scale is the generator's.
         why: One short clause for people.
+        own: Is it that entry with no element exchanged, a known crystal of the target's own composition?
     """
 
     generator: str
@@ -88,11 +85,7 @@ class Provenance:
     wyckoff: str = ""
     score: float = 0.0
     why: str = ""
-
-    @property
-    def as_it_is(self) -> bool:
-        """Is it an entry of the library with no element exchanged, one of the target's own?"""
-        return bool(self.template_id) and self.why.startswith(f"{self.template_id} {AS_IT_IS}")
+    own: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

@@ -39,7 +39,7 @@ __all__ = [
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
 AUTO_LIBRARY = Path("auto")
-EMBEDDED_LIBRARY = ("none", "embedded")  # other names of no file
+NO_LIBRARY = "none"
 WITHOUT_TEMPLATES = ("space_group", "random")
 
 
@@ -80,8 +80,8 @@ Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValida
 
 
 def _file(value: Any) -> Any:
-    """No file may be said in words."""
-    return None if str(value) in EMBEDDED_LIBRARY else value
+    """No file may be said in a word."""
+    return None if str(value) == NO_LIBRARY else value
 
 
 LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
@@ -179,11 +179,14 @@ class SearchSettings(BaseModel):
     library: LibraryFile = Field(
         AUTO_LIBRARY,
         title="Library",
-        description="Known crystals that templates come from: auto, which is yours (csp library use) or else what "
-        "the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
+        description="Known crystals that templates come from: auto, which is yours (csp library use) or else "
+        "what the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
     )
     offline: bool = Field(
-        False, title="Offline", description="Ask no database; what was asked before is used"
+        False,
+        title="Offline",
+        description="Ask nothing outside this machine, neither for known crystals nor for a potential; what "
+        "is here from before is used",
     )
     exclude_composition: bool = Field(
         False,

@@ -22,9 +22,9 @@ from flows.form import (
     Labeller,
     Library,
     More,
+    plain_library,
     settings_of,
     shown,
-    plain_library,
 )
 
 __all__ = ["predict_many", "read_formulas"]

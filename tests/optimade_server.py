@@ -1,7 +1,7 @@
 """An OPTIMADE server of a library file on the loopback interface, which can be told to misbehave.
 
-The reference server (package `optimade`) keeps its entries in mongomock and reads the file anew for each; this
-one is for 150,000 entries and for what a proper server does not do.
+The reference server (package `optimade`) keeps its entries in mongomock and reads the file anew for each;
+this one is for 150,000 entries and for what a proper server does not do.
 
     PYTHONPATH=. python tests/optimade_server.py LIBRARY.parquet
 """
@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,9 +50,7 @@ def resource(name: str, cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray,
         "attributes": {
             "lattice_vectors": np.round(cell, 6).tolist(),
             "cartesian_site_positions": np.round(frac @ cell, 6).tolist(),
-            "species": [
-                {"name": s, "chemical_symbols": [s], "concentration": [1.0]} for s in sorted(counts)
-            ],
+            "species": [{"name": s, "chemical_symbols": [s], "concentration": [1.0]} for s in sorted(counts)],
             "species_at_sites": symbols,
             "elements": sorted(counts),
             "elements_ratios": [counts[s] / len(symbols) for s in sorted(counts)],
@@ -78,8 +76,8 @@ class Served:
 
     Attributes:
         extra: Resources as they are, after the library's.
-        fault: Of the request with this number (from 1), or of all (0): what is answered in its place, a status
-            or "html", "nonsense", "stall", "cut", "loop".
+        fault: Of the request with this number (from 1), or of all (0): what is answered in its place, a
+            status or "html", "nonsense", "stall", "cut", "loop".
         claim: What is said of the number of entries in place of the truth.
         largest: Entries on a page, at most.
         strict: Refuse a page_limit above `largest`, as the reference server does.
@@ -107,16 +105,24 @@ class Served:
         for one in self.extra:
             a = one.get("attributes") or {}
             found.append(
-                (a.get("chemical_formula_anonymous", ""), frozenset(a.get("elements", ())), a.get("nsites", 0))
+                (
+                    a.get("chemical_formula_anonymous", ""),
+                    frozenset(a.get("elements", ())),
+                    a.get("nsites", 0),
+                )
             )
         return found
 
     def chosen(self, query: str) -> list[int]:
         if self.library is not None and query.startswith("id="):
-            return np.flatnonzero(np.isin(self.library.material_id, re.findall(r'id="([^"]+)"', query))).tolist()
+            return np.flatnonzero(
+                np.isin(self.library.material_id, re.findall(r'id="([^"]+)"', query))
+            ).tolist()
         text = re.sub(r'elements HAS ALL ((?:"\w+",?)+)', r"{\1} <= elements", query)
         text = re.sub(r'elements HAS ONLY ((?:"\w+",?)+)', r"elements <= {\1}", text)
-        text = text.replace("chemical_formula_anonymous=", "anonymous==").replace("nelements=", "len(elements)==")
+        text = text.replace("chemical_formula_anonymous=", "anonymous==").replace(
+            "nelements=", "len(elements)=="
+        )
         text = text.replace(" AND ", " and ").replace(" OR ", " or ") or "True"
         code = compile(text, "filter", "eval")
         return [
@@ -186,7 +192,9 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             start = int(asked.get("page_offset", 0))
             end = start if loop else start + size
             host = self.headers["Host"]
-            following = f"http://{host}/v1/structures?filter={quote(query)}&page_limit={size}&page_offset={end}"
+            following = (
+                f"http://{host}/v1/structures?filter={quote(query)}&page_limit={size}&page_offset={end}"
+            )
             self.send(
                 200,
                 {
@@ -211,10 +219,8 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def handle(self) -> None:
-            try:
+            with suppress(ConnectionError):  # the client went away
                 super().handle()
-            except ConnectionError:
-                pass  # the client went away
 
     return Handler
 

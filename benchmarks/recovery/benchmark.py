@@ -65,7 +65,8 @@ class RecoverySettings(BaseModel):
     library: Path | None = Field(
         None,
         title="Library",
-        description="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW prototypes",
+        description="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW "
+        "prototypes",
     )
     generators: Names = Field(
         DEFAULT_GENERATORS,

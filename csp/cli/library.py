@@ -53,8 +53,9 @@ def library_pull(
     ] = None,
 ) -> None:
     """Get a library from a database that speaks OPTIMADE. A pull that stopped goes on."""
+    from csp.library.filters import question
     from csp.library.materials_project import own_fields
-    from csp.library.optimade import Client, question, resolve
+    from csp.library.optimade import Client, resolve
     from csp.library.pulling import pull
 
     query = question(

@@ -1,10 +1,10 @@
 """The AFLOW label of a crystal's structure type, such as AB3C_cP5_221_a_c_b, by its own definition.
 
-A label has the ratio, species in alphabetical order being A, B, C …; the Pearson symbol, of the primitive cell
-for rhombohedral crystals; the number of the space group; and of each species the Wyckoff letters that its atoms
-occupy. Of the ways to choose the origin and the axes that with the lowest sum of letters counts (a = 0, b = 1 …),
-of those with equal sums the first by species: so are the encyclopedia's labels, nearly all (M. J. Mehl et al.,
-Comput. Mater. Sci. 136, S1 (2017); D. Hicks et al., npj Comput. Mater. 7, 30 (2021)).
+A label has the ratio, species in alphabetical order being A, B, C …; the Pearson symbol, of the primitive
+cell for rhombohedral crystals; the number of the space group; and of each species the Wyckoff letters that
+its atoms occupy. Of the ways to choose the origin and the axes that with the lowest sum of letters counts
+(a = 0, b = 1 …), of those with equal sums the first by species: so are the encyclopedia's labels, nearly all
+(M. J. Mehl et al., Comput. Mater. Sci. 136, S1 (2017); D. Hicks et al., npj Comput. Mater. 7, 30 (2021)).
 """
 
 from __future__ import annotations

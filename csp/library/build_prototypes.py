@@ -42,13 +42,13 @@ MAX_ATOMS = 400  # in the primitive cell; the largest that a search may ask for
 NEAREST = 0.6  # Å; what is nearer are alternatives for one atom
 STAND_INS = ("He", "Ne", "Ar", "Kr", "Xe", "Rn")
 """For species that are no element (water, ammonium) or that share their sites: the entry tells of a structure
-but not of a compound, and is no entry of any composition (`stand_in`). Nothing is like a noble gas, so that the
-entry's elements recommend it for no compound."""
+but not of a compound, and is no entry of any composition (`stand_in`). Nothing is like a noble gas, so that
+the entry's elements recommend it for no compound."""
 
 Floats = NDArray[np.float64]
 
-# The representatives of the rhombohedral groups' positions on rhombohedral axes, International Tables A. Labels
-# that name free coordinates otherwise ("z3" of 166 c) are on hexagonal axes as all other tables here.
+# The representatives of the rhombohedral groups' positions on rhombohedral axes, International Tables A.
+# Labels that name free coordinates otherwise ("z3" of 166 c) are on hexagonal axes as all other tables here.
 ON_RHOMBOHEDRAL_AXES = {
     146: {"a": "x,x,x", "b": "x,y,z"},
     148: {"a": "0,0,0", "b": "1/2,1/2,1/2", "c": "x,x,x", "d": "1/2,0,0", "e": "0,1/2,1/2", "f": "x,y,z"},
@@ -225,7 +225,7 @@ def fault(info: dict[str, Any], crystal: Crystals) -> str:
 
 
 def build(package: Path | None = None) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Rows of `csp.library.library.library_schema`, and by label why others are left out."""
+    """Rows of `csp.library.schema.library_schema`, and by label why others are left out."""
     rows: list[dict[str, Any]] = []
     left_out: dict[str, str] = {}
     for info in encyclopedia(package):
@@ -306,12 +306,14 @@ def write(out: Path = OUT, package: Path | None = None) -> tuple[int, dict[str, 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from csp.library.library import library_schema
+    from csp.library.schema import library_schema
 
     rows, left_out = build(package)
     schema = library_schema()
     with replacing(out) as part:
-        pq.write_table(pa.Table.from_pylist(rows, schema=schema), part, compression="zstd", compression_level=19)
+        pq.write_table(
+            pa.Table.from_pylist(rows, schema=schema), part, compression="zstd", compression_level=19
+        )
     return len(rows), left_out
 
 

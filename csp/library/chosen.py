@@ -17,14 +17,14 @@ def _place() -> Path:
 
 
 def choose(path: Path) -> None:
-    """Searches without `--library` take their templates from this file. Raises MissingError if it is not there."""
+    """Have searches without `--library` use this file. Raises MissingError if it is not there."""
     if not path.is_file():
         raise MissingError(f"There is no library at {path}; `csp library pull` or `import` makes one.")
     write_text(_place(), f"{path.absolute()}\n")
 
 
 def forget() -> None:
-    """Take it back."""
+    """Take the choice back."""
     _place().unlink(missing_ok=True)
 
 

@@ -15,8 +15,8 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.library.cif import read_cif
-from csp.library.library import ABOUT, library_schema
 from csp.library.rows import Entry, checked, library_rows
+from csp.library.schema import ABOUT, library_schema
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -1,7 +1,7 @@
 """The structure library: known crystals on disk, found by composition in milliseconds.
 
-One Parquet file, one row for each crystal; the columns are those of `library_schema`. The prototypes of the
-AFLOW encyclopedia are the embedded default (`csp.library.build_prototypes`).
+One Parquet file, one row for each crystal; the columns are those of `csp.library.schema`. Embedded are the
+prototypes of the AFLOW encyclopedia (`csp.library.build_prototypes`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,142 +21,16 @@ from numpy.typing import NDArray
 from csp.crystallography.primitive import lattice_points
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.library.info import LibraryInfo
+from csp.library.schema import ABOUT, ORIGIN, REQUIRED, library_schema
 from csp.target import Target
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["ABOUT", "Library", "LibraryInfo", "library_schema"]
+__all__ = ["Library"]
 
 Ints = NDArray[np.int64]
 
-REQUIRED = ("material_id", "spacegroup", "cell", "numbers", "frac_coords")
-ORIGIN = ("source", "licence")  # columns a library may have beside them
-ABOUT = (
-    "e_above_hull",
-    "formation_energy",
-    "experimental",
-    "name",
-    "stand_in",
-    "modified",
-    "retrieved",
-    "duplicate_of",
-)  # further ones
 EMBEDDED = Path(__file__).parents[1] / "data" / "aflow_prototypes.parquet"
 MAX_NUMBER = 118
-
-
-def library_schema() -> pa.Schema:
-    """The columns of a library file.
-
-    - `material_id`: unique name of the crystal
-    - `formula`: reduced formula
-    - `spacegroup`: number, 1-230
-    - `cell`: 9 numbers, Å, row by row; rows are the lattice vectors
-    - `numbers`: atomic numbers
-    - `frac_coords`: fractional coordinates, flattened
-    - `source`: where the crystal is from
-    - `licence`: under which licence
-
-    What follows may be unknown, of all entries or of some:
-
-    - `e_above_hull`: eV/atom above the source's own convex hull
-    - `formation_energy`: eV/atom, by the source's own functional and corrections
-    - `experimental`: was the crystal made? False: only computed
-    - `name`: common name, such as "Wurtzite (ZnS, B4)"
-    - `stand_in`: the elements stand for others (molecules, mixed sites): it is no entry of a composition
-    - `modified`: day of the source's last change, as 2026-01-31
-    - `retrieved`: day on which it was asked from the source
-    - `duplicate_of`: the entry of another source, above in the same file, that is the same crystal
-    """
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("material_id", pa.string()),
-            ("formula", pa.string()),
-            ("spacegroup", pa.int16()),
-            ("cell", pa.list_(pa.float32(), 9)),
-            ("numbers", pa.list_(pa.uint8())),
-            ("frac_coords", pa.list_(pa.float32())),
-            ("source", pa.string()),
-            ("licence", pa.string()),
-            ("e_above_hull", pa.float32()),
-            ("formation_energy", pa.float32()),
-            ("experimental", pa.bool_()),
-            ("name", pa.string()),
-            ("stand_in", pa.bool_()),
-            ("modified", pa.string()),
-            ("retrieved", pa.string()),
-            ("duplicate_of", pa.string()),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryInfo:
-    """What a library holds.
-
-    Attributes:
-        name: Of the library.
-        fingerprint: A hash of its crystals.
-        entries: Number of crystals.
-        compositions: Number of distinct reduced compositions.
-        anonymous_compositions: The same with the names of the elements left out.
-        space_groups: Number of distinct space groups.
-        elements: Symbols of the elements that occur.
-        sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
-        provenance: Entries by (source, licence).
-        retrieved: First and last day on which the entries of a source were asked from it, where it is known.
-        energies: Entries with a distance from their source's hull.
-        experimental: Entries of which is known that they were made.
-        duplicates: Entries that are a crystal of another source again.
-    """
-
-    name: str
-    fingerprint: str
-    entries: int
-    compositions: int
-    anonymous_compositions: int
-    space_groups: int
-    elements: tuple[str, ...]
-    sizes: dict[str, int]
-    provenance: dict[tuple[str, str], int]
-    retrieved: dict[str, tuple[str, str]] = field(default_factory=dict)
-    energies: int = 0
-    experimental: int = 0
-    duplicates: int = 0
-
-    def __str__(self) -> str:
-        origins = [
-            f"  {count} from {source}{f' ({licence})' if licence else ''}{self._age(source)}"
-            for (source, licence), count in self.provenance.items()
-        ]
-        for count, what in (
-            (self.energies, "with their distance from the source's hull"),
-            (self.experimental, "known to have been made"),
-            (self.duplicates, "are crystals that another source has too"),
-        ):
-            if count:
-                origins.append(f"  {count} {what}")
-        return "\n".join(
-            [
-                f"{self.name}: {self.entries} crystals, fingerprint {self.fingerprint}",
-                f"  {self.compositions} compositions, {self.anonymous_compositions} anonymous ones, "
-                f"{self.space_groups} space groups",
-                f"  {len(self.elements)} elements: {' '.join(self.elements)}",
-                "  atoms per cell: " + ", ".join(f"{level} {n}" for level, n in self.sizes.items()),
-                *origins,
-            ]
-        )
-
-    def _age(self, source: str) -> str:
-        """How old they are, in words."""
-        if source not in self.retrieved:
-            return ""
-        first, last = self.retrieved[source]
-        days = (date.today() - date.fromisoformat(last)).days
-        return f", asked on {first if first == last else f'{first} to {last}'}, {days} days ago"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

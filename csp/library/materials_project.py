@@ -54,7 +54,9 @@ def _client(key: str) -> Summaries:
     try:
         from mp_api.client import MPRester
     except ImportError as error:
-        raise MissingError("The package mp-api is not there: pip install mp-api, or pull without a key.") from error
+        raise MissingError(
+            "The package mp-api is not there: pip install mp-api, or pull without a key."
+        ) from error
 
     def ask(names: Sequence[str]) -> Iterable[Any]:
         check_online()

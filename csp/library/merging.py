@@ -11,7 +11,8 @@ import numpy as np
 
 from csp.errors import InputError
 from csp.files import replacing
-from csp.library.library import Library, library_schema
+from csp.library.library import Library
+from csp.library.schema import library_schema
 from csp.matching.matcher import Matcher
 
 if TYPE_CHECKING:

@@ -7,22 +7,22 @@ embedded prototypes serve.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from csp.download import offline
 from csp.errors import CspError
-from csp.files import replacing, write_text
+from csp.files import alone_with, replacing, write_text
 from csp.library.chosen import chosen
-from csp.library.library import Library, library_schema
-from csp.library.optimade import Client, of_ratio, of_system, offline
+from csp.library.filters import of_ratio, of_system
+from csp.library.library import Library
+from csp.library.optimade import Client
 from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import Pull, State
+from csp.library.schema import library_schema
 from csp.target import Target
 
 __all__ = ["Found", "library_for", "library_of_run", "pin"]
@@ -31,12 +31,11 @@ BUDGET = 60.0  # s that asking may take
 FRESH = 30 * 24 * 3600.0  # s after which the same is asked again
 AT_ONCE = 1000  # entries on a page
 
+PIN = "library.txt"  # in the folder of a run: the path of its library, or
+EMBEDDED = "embedded"
+
 Progress = Callable[[str, int, int], None]
 """Called with (stage, done, total)."""
-
-
-PIN = "library.txt"
-EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +62,11 @@ def library_of_run(
     ask: bool = True,
     progress: Progress = lambda stage, done, total: None,
 ) -> Found:
-    """`library_for`, found once for a run: what is resumed, and every worker of it, takes the library that the
-    run in the folder began with (`pin`), however much more could be had by now."""
+    """`library_for`, found once for a run.
+
+    What is resumed, and every worker of it, takes the library that the run in the folder began with (`pin`),
+    however much more could be had by now.
+    """
     place = folder / PIN
     if resume and place.is_file():
         kept = place.read_text(encoding="utf-8").strip()
@@ -92,7 +94,13 @@ def library_for(
 ) -> Found:
     """The user's own library, else what the provider has for the target, else the embedded prototypes.
 
-    ask: may the provider be asked? CSP_OFFLINE forbids it too.
+    Args:
+        ask: May the provider be asked? CSP_OFFLINE forbids it too.
+        budget: Seconds that asking may take.
+        cache: Folder of what was asked before; None: the user's.
+
+    Raises:
+        InputError: The user's own library is gone or damaged.
     """
     own = chosen()
     if own is not None:
@@ -106,7 +114,7 @@ def library_for(
         return _embedded("nothing may be asked")
     try:
         return known.ask(budget, progress)
-    except CspError as error:
+    except (CspError, OSError) as error:  # OSError: the cache folder cannot be written
         if known.file.is_file():
             return known.open()
         return _embedded(str(error).rstrip("."))
@@ -146,7 +154,12 @@ class _Kept:
     def open(self) -> Found:
         library = Library.open(self.file)
         when = time.strftime("%Y-%m-%d", time.localtime(self.file.stat().st_mtime))
-        return Found(library, f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.", self.file, True)
+        return Found(
+            library,
+            f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.",
+            self.file,
+            True,
+        )
 
     def ask(self, budget: float, progress: Progress) -> Found:
         """Ask for the system, then for the ratio, one process at a time.
@@ -155,7 +168,10 @@ class _Kept:
             CspError: Nothing came.
         """
         deadline = time.monotonic() + budget
-        with self._alone():
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.file.with_suffix(".lock")
+        lock.touch()
+        with alone_with(lock):  # others that want the same wait here
             return self.open() if self.fresh else self._asked(deadline, progress)
 
     def _asked(self, deadline: float, progress: Progress) -> Found:
@@ -191,19 +207,9 @@ class _Kept:
             True,
         )
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Others that want the same wait here."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.file.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(lock)
-
     def _write(self, place: Path, states: list[tuple[Pull, State]]) -> None:
-        """Each entry once. The size of the whole database is kept, which this is complete of for the target."""
+        """Write each entry once, and with them the size of the whole database, of which these are all that
+        concern the target."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 

@@ -8,23 +8,21 @@ forever: each of these is tried again for a while and then told in one sentence 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from itertools import combinations
-from math import gcd
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
+from csp.download import offline
 from csp.errors import InputError, ProviderError
 from csp.library.providers import LIST, PROVIDERS, Provider
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["FIELDS", "Client", "Page", "check_online", "offline", "of_ratio", "of_system", "question", "resolve"]
+__all__ = ["FIELDS", "Client", "Page", "check_online", "resolve"]
 
 FIELDS = (
     "lattice_vectors",
@@ -44,64 +42,12 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # s, doubling from one try to the next
 CONNECT, SILENT, WHOLE = 10.0, 60.0, 180.0  # s that a connection, the next bytes and one answer may take
 LARGEST = 1 << 28  # bytes of one answer
 TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
-MAX_SYSTEM = 6  # elements; of more the sub-systems are too many for one question
-
-
-def offline() -> bool:
-    """Is asking forbidden by CSP_OFFLINE?"""
-    return os.environ.get("CSP_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
 def check_online() -> None:
     """Raises ProviderError where CSP_OFFLINE forbids to ask."""
     if offline():
         raise ProviderError("CSP_OFFLINE is set: no database is asked.")
-
-
-# -- questions ------------------------------------------------------------------------------------------
-
-
-def question(
-    *, elements: Sequence[str] = (), ratio: Sequence[int] = (), max_atoms: int | None = None, own: str = ""
-) -> str:
-    """The filter that asks for all of it; "" asks for everything. own: a filter in OPTIMADE's own words."""
-    parts = [
-        of_system(elements) if elements else "",
-        of_ratio(ratio) if ratio else "",
-        f"nsites<={max_atoms}" if max_atoms else "",
-        own,
-    ]
-    return " AND ".join(f"({part})" for part in parts if part)
-
-
-def of_ratio(amounts: Sequence[int]) -> str:
-    """The filter for one ratio: "ABC3" in any order is chemical_formula_anonymous="A3BC"."""
-    divisor = gcd(*amounts)
-    ordered = sorted((n // divisor for n in amounts), reverse=True)
-    if len(ordered) > 26:
-        raise InputError("A ratio has at most 26 amounts.")
-    text = "".join(f"{chr(65 + k)}{n if n > 1 else ''}" for k, n in enumerate(ordered))
-    return f'chemical_formula_anonymous="{text}"'
-
-
-def of_system(symbols: Sequence[str]) -> str:
-    """The filter for a chemical system with all its sub-systems.
-
-    HAS ONLY would say it shorter, but servers need not know it.
-    """
-    symbols = sorted(set(symbols))
-    if len(symbols) > MAX_SYSTEM:
-        return f"elements HAS ONLY {_quoted(symbols)}"
-    parts = [
-        f"elements HAS ALL {_quoted(some)} AND nelements={n}"
-        for n in range(len(symbols), 0, -1)
-        for some in combinations(symbols, n)
-    ]
-    return "(" + ") OR (".join(parts) + ")"
-
-
-def _quoted(symbols: Sequence[str]) -> str:
-    return ",".join(f'"{symbol}"' for symbol in symbols)
 
 
 # -- answers --------------------------------------------------------------------------------------------
@@ -161,7 +107,9 @@ class Client:
             if not url:
                 return
             if url in seen:
-                raise ProviderError(f"{self.provider.title} sends the same page again and again; it has no end.")
+                raise ProviderError(
+                    f"{self.provider.title} sends the same page again and again; it has no end."
+                )
             seen.add(url)
 
     def licence(self) -> str:
@@ -250,7 +198,9 @@ class Client:
                         raise ProviderError(f"{_host(url)} took too long.", transient=True)
                     if len(body) > LARGEST:
                         raise ProviderError(f"{_host(url)} sends a page of more than {LARGEST >> 20} MiB.")
-                return _understood(url, answer.status_code, answer.headers.get("retry-after", ""), bytes(body))
+                return _understood(
+                    url, answer.status_code, answer.headers.get("retry-after", ""), bytes(body)
+                )
         except httpx.TimeoutException as error:
             raise ProviderError(f"{_host(url)} does not answer in time.", transient=True) from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -323,7 +273,9 @@ def resolve(name: str, pause: Callable[[float], None] = time.sleep) -> Provider:
     if offline():
         raise InputError(f"There is no provider {name!r} that is known here; {known}.")
     first, _, second = name.partition(".")
-    with Client(Provider("list", LIST.removesuffix("/v1/links"), "The list of providers"), pause=pause) as client:
+    with Client(
+        Provider("list", LIST.removesuffix("/v1/links"), "The list of providers"), pause=pause
+    ) as client:
         index = _linked(client._json(LIST, tries=2), "external").get(first)
         if not index:
             raise InputError(f"There is no provider {first!r}; {known}.")

@@ -52,7 +52,9 @@ class Provider:
 
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{url!r} is no address; write one such as https://optimade.materialsproject.org.")
+            raise InputError(
+                f"{url!r} is no address; write one such as https://optimade.materialsproject.org."
+            )
         base = url.rstrip("/").removesuffix("/structures").removesuffix("/v1")
         known = next((p for p in PROVIDERS.values() if p.base_url == base), None)
         return known or cls(parts.netloc, base, base)
@@ -127,7 +129,9 @@ PROVIDERS = {
             (("_jarvis_ehull",),),
             (("_jarvis_formation_energy_peratom",),),
         ),
-        Provider("odbx", "https://optimade.odbx.science", "Open Database of Xtals", CC_BY, experimental=False),
+        Provider(
+            "odbx", "https://optimade.odbx.science", "Open Database of Xtals", CC_BY, experimental=False
+        ),
         Provider(
             "gnome",
             "https://optimade-gnome.odbx.science",

@@ -1,7 +1,7 @@
 """Pulling crystals from an OPTIMADE provider into a library file, and going on where a pull stopped.
 
-Beside the file a folder keeps what has come, a page at a time, each written whole: a kill costs one page. Once
-all is there the file is written whole and the folder goes.
+Beside the file a folder keeps what has come, a page at a time, each written whole: a kill costs one page.
+Once all is there the file is written whole and the folder goes.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from typing import Any
 from csp.errors import CspError, InputError, ProviderError
 from csp.files import replacing, write_text
 from csp.library.entries import read_entry
-from csp.library.library import library_schema
 from csp.library.merging import copy_rows, mark_duplicates
 from csp.library.optimade import Client, Page
 from csp.library.rows import Entry, library_rows
+from csp.library.schema import library_schema
 
 __all__ = ["MOST", "Pull", "PullReport", "State", "pull"]
 
@@ -40,10 +40,17 @@ Enrich = Callable[[Sequence[Entry]], Sequence[Entry]]
 class State:
     """What has come of a question.
 
-    following  address of the next page; "" before the first
-    skipped    reason → entries left out for it
-    returned   entries that the server says it has for the question, None: it does not say
-    available  entries that it says it has in all
+    Attributes:
+        query, base_url: The question, and who was asked.
+        licence: Of the data; "" where it is not known.
+        following: Address of the next page; "" before the first.
+        pages: That have come.
+        sent: Entries on them, each once.
+        kept: Of these the crystals.
+        skipped: Reason → entries left out for it.
+        returned: Entries that the server says it has for the question; None: it does not say.
+        available: Entries that it says it has in all.
+        complete: Have all pages come?
     """
 
     query: str
@@ -63,10 +70,15 @@ class State:
 class PullReport:
     """What became of a pull.
 
-    pulled      crystals that came
-    skipped     reason → entries left out for it
-    entries     of the library that was written, with those that it had before
-    duplicates  of them that are a crystal of another source again
+    Attributes:
+        out: The library.
+        source: Who was asked.
+        licence: Of the data; "" where it is not known.
+        pulled: Crystals that came.
+        skipped: Reason → entries left out for it.
+        entries: Of the library that was written, with those that it had before.
+        duplicates: Of them that are a crystal of another source again.
+        notes: Sentences for people.
     """
 
     out: Path
@@ -80,7 +92,9 @@ class PullReport:
 
     def __str__(self) -> str:
         licence = self.licence or "a licence that it does not name: ask there before you pass anything on"
-        lines = [f"{self.pulled} crystals from {self.source}, under {licence}; {self.entries} are in {self.out}."]
+        lines = [
+            f"{self.pulled} crystals from {self.source}, under {licence}; {self.entries} are in {self.out}."
+        ]
         lines += [f"  {count} left out: {why}" for why, count in sorted(self.skipped.items())]
         if self.duplicates:
             lines.append(f"  {self.duplicates} are crystals that another source has too")
@@ -89,7 +103,7 @@ class PullReport:
 
 @dataclass(slots=True)
 class Pull:
-    """One question to a provider and the folder that keeps what has come of it."""
+    """One question to a provider and the folder that keeps what has come of it. Fields as in `pull`."""
 
     client: Client
     query: str
@@ -101,8 +115,9 @@ class Pull:
     def run(self, progress: Progress = lambda done, total: None) -> State:
         """Ask for all pages that are not there yet.
 
-        Raises ProviderError where the server fails for good, what has come is kept; InputError where the
-        server has more than `most` entries for the question.
+        Raises:
+            ProviderError: The server fails for good; what has come is kept.
+            InputError: The server has more than `most` entries for the question.
         """
         state = self.state()
         if state.complete:
@@ -158,8 +173,8 @@ class Pull:
         if n > self.most:
             self.forget()
             raise InputError(
-                f"{self.client.provider.title} has {n:,} entries for this, more than {self.most:,}; narrow it with "
-                "--elements, --ratio, --max-atoms or --filter."
+                f"{self.client.provider.title} has {n:,} entries for this, more than {self.most:,}; narrow it "
+                "with --elements, --ratio, --max-atoms or --filter."
             )
 
     def _check_count(self, state: State) -> None:
@@ -206,12 +221,20 @@ def pull(
 ) -> PullReport:
     """Write all crystals of a provider for the question to the library `out`.
 
-    A pull of the same question that stopped goes on. With `add` the crystals are put to those that `out` has:
-    the same entries are replaced, and those that are crystals of another source again are marked. `restart`
-    forgets what had come.
+    A pull of the same question that stopped goes on.
 
-    Raises InputError where `out` is there and `add` is not asked for, or no crystal has come; ProviderError where
-    the server fails.
+    Args:
+        query: In OPTIMADE's filter language; "" asks for everything.
+        licence: Of the data, where the provider does not say it.
+        add: Put the crystals to those that `out` has: the same entries are replaced, and those that are
+            crystals of another source again are marked.
+        restart: Forget what had come.
+        most: Entries that are pulled at most.
+        enrich: Adds to the entries of each page.
+
+    Raises:
+        InputError: `out` is there and `add` is not asked for, or no crystal has come.
+        ProviderError: The server fails.
     """
     import pyarrow.parquet as pq
 
@@ -251,5 +274,12 @@ def pull(
     if state.returned is not None and state.sent != state.returned:
         notes.append(f"It counts {state.returned:,} entries and sent {state.sent:,}.")
     return PullReport(
-        out, client.provider.title, state.licence, state.kept, state.skipped, entries, duplicates, tuple(notes)
+        out,
+        client.provider.title,
+        state.licence,
+        state.kept,
+        state.skipped,
+        entries,
+        duplicates,
+        tuple(notes),
     )

@@ -22,7 +22,12 @@ SYMPREC = 0.05  # Å, of the space groups found for entries that bring none
 class Entry(NamedTuple):
     """One crystal of a source, or why it could not be read; what it does not bring is empty.
 
-    about: further columns of `csp.library.library.library_schema`.
+    Attributes:
+        name: Unique.
+        crystal: It, or the reason.
+        space_group: Its number, 0 if not known.
+        source, licence: Where it is from.
+        about: Further columns of `csp.library.schema.library_schema`.
     """
 
     name: str
@@ -30,7 +35,7 @@ class Entry(NamedTuple):
     space_group: int = 0
     source: str = ""
     licence: str = ""
-    about: Mapping[str, Any] = {}  # noqa: RUF012  never changed
+    about: Mapping[str, Any] = {}
 
 
 @dataclass(slots=True)
@@ -60,9 +65,7 @@ def reduced_formula(numbers: Sequence[int]) -> str:
     amounts = Counter(numbers)
     divisor = math.gcd(*amounts.values())
     ordered = sorted(amounts, key=lambda z: _chi(chemical_symbols[z]))
-    return "".join(
-        f"{chemical_symbols[z]}{n if (n := amounts[z] // divisor) > 1 else ''}" for z in ordered
-    )
+    return "".join(f"{chemical_symbols[z]}{n if (n := amounts[z] // divisor) > 1 else ''}" for z in ordered)
 
 
 _chi = cache(electronegativity_key)

@@ -1,5 +1,5 @@
-"""Is a ranked crystal known? Compared with the library's entries of the composition, and by structure type with
-those of the whole ratio and with the prototypes of the AFLOW encyclopedia."""
+"""Is a ranked crystal known? It is compared with the library's entries of the composition, and by structure
+type with those of the whole ratio and with the prototypes of the AFLOW encyclopedia."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Told:
     Attributes:
         known_as: Entries of its composition that it is.
         prototype: AFLOW label of its structure type, with the common name where the encyclopedia has one.
-        same_type_as: An entry of another composition with its structure; "" if there is none or it need not be
-            looked for.
+        same_type_as: An entry of another composition with its structure; "" if there is none or it need not
+            be looked for.
     """
 
     known_as: tuple[KnownAs, ...] = ()
@@ -80,10 +80,18 @@ class Told:
 
 @dataclass(frozen=True)
 class KnownCrystals:
-    """What a library and the encyclopedia know of a target."""
+    """What a library and the encyclopedia know of a target.
+
+    Attributes:
+        target: The composition.
+        library: With the entries of the target, even if the search does without them.
+        left_out: Does the search do without them?
+        encyclopedia: The AFLOW prototypes.
+    """
 
     target: Target
     library: Library
+    left_out: bool = False
     encyclopedia: Library = field(default_factory=Library.open)
     _letters: dict[tuple[int, int], str] = field(default_factory=dict, repr=False)
 
@@ -103,7 +111,8 @@ class KnownCrystals:
         of_ratio = len(self.library.rows(self.target.anonymous))
         if n:
             entries = "1 entry" if n == 1 else f"{n:,} entries"
-            return f"The library has {entries} of {formula}, among {of_ratio:,} of its ratio."
+            left_out = "; the search did without" if self.left_out else ""
+            return f"The library has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
         return f"The library has no entry of {formula}, and {of_ratio:,} of its ratio."
 
     def of(self, crystal: Crystals, space_group: int, template: str = "") -> Told:

@@ -81,8 +81,8 @@ class AnswerProbability:
     @classmethod
     def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> AnswerProbability | None:
         """For energies of this label and templates from a library of so many entries: the fit whose library
-        is nearest in size, of half to twice that size; that of the largest library is for larger ones too. None
-        where there is no such fit: that a small library has no template for a crystal says less."""
+        is nearest in size, of half to twice that size; that of the largest library is for larger ones too.
+        None where there is no such fit: that a small library has no template for a crystal says less."""
         fits = [fit for fit in json.loads(path.read_text(encoding="utf-8")) if fit["label"] == str(label)]
         most = max((fit["entries"] for fit in fits), default=0)
         usable = [

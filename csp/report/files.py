@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
-from csp.files import replacing_folder, write_text
+from csp.files import alone_with, replacing_folder, write_text
 from csp.ranking.known import KnownAs
 from csp.report.page import render_page
 from csp.report.record import RunRecord
@@ -43,7 +40,7 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with alone_with(folder):
         displacements = _write_cifs(prediction, folder, symprec)
         rows = [
             _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
@@ -157,14 +154,3 @@ def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[fl
             (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
             displacements.append(displacement)
     return displacements
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two workers that took the same run write their files one after the other."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

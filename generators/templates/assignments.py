@@ -54,6 +54,7 @@ class Candidate:
         replaced: … the entry's.
         n_entries: Of the prototype.
         score: ln of the probability of this structure, of all that the library has.
+        own: Is it the entry as it is, one of the target itself?
     """
 
     row: int
@@ -61,6 +62,7 @@ class Candidate:
     replaced: tuple[int, ...]
     n_entries: int
     score: float
+    own: bool = False
 
 
 def candidates(
@@ -69,8 +71,8 @@ def candidates(
     similarity: Floats,
     own: NDArray[np.bool_] | None = None,
 ) -> Iterator[Candidate]:
-    """All distinct structures: those that are entries of the target itself, then the others, the most probable
-    first of each.
+    """All distinct structures: those that are entries of the target itself, then the others; of each the most
+    probable first.
 
     The weight of a structure is the sum over the entries of its prototype and over the assignments that its
     symmetry makes the same. Ties come in the order of the library.
@@ -104,24 +106,21 @@ def candidates(
         p, a = divmod(place, total.shape[1])
         same = np.unique(equivalent.under(prototypes.symmetry[p])[:, a])
         entries = members[bounds[p] : bounds[p + 1]]
-        if place in own_entries:
-            # as it is, whatever another entry of the prototype would say for it
+        if is_own := place in own_entries:
             entry = own_entries[place]
-            yield Candidate(
-                row=int(prototypes.rows[entry]),
-                numbers=tuple(prototypes.elements[entry].tolist()),
-                replaced=tuple(prototypes.elements[entry].tolist()),
-                n_entries=len(entries),
-                score=float(summed[p, a]),
-            )
-            continue
-        best, way = np.unravel_index(similarity[np.ix_(entries, same)].argmax(), (len(entries), len(same)))
+            numbers = prototypes.elements[entry]
+        else:
+            places = (len(entries), len(same))
+            best, way = np.unravel_index(similarity[np.ix_(entries, same)].argmax(), places)
+            entry = int(entries[best])
+            numbers = assignments.elements[assignments.orders[same[way]]]
         yield Candidate(
-            row=int(prototypes.rows[entries[best]]),
-            numbers=tuple(assignments.elements[assignments.orders[same[way]]].tolist()),
-            replaced=tuple(prototypes.elements[entries[best]].tolist()),
+            row=int(prototypes.rows[entry]),
+            numbers=tuple(numbers.tolist()),
+            replaced=tuple(prototypes.elements[entry].tolist()),
             n_entries=len(entries),
             score=float(summed[p, a]),
+            own=is_own,
         )
 
 

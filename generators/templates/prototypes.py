@@ -136,14 +136,16 @@ def clustered(library: Library, anonymous: tuple[int, ...]) -> Prototypes:
     """Cluster the entries of an anonymous composition.
 
     In the order of the library each entry joins the first prototype of its space group whose shells are
-    its own in some order of equal amounts, or else is a new one. Crystals of one composition, with the elements
-    in the same places, are kept apart if StructureMatcher tells them apart: polytypes of layers and packings of
-    molecules have the same shells.
+    its own in some order of equal amounts, or else is a new one. Crystals of one composition, with the
+    elements in the same places, are kept apart if StructureMatcher tells them apart: polytypes of layers and
+    packings of molecules have the same shells.
     """
     rows, elements = library.rows(anonymous), library.elements(anonymous)
     orders = equal_places(anonymous)
     leaders: dict[int, _Leaders] = defaultdict(_Leaders)
-    of_composition: dict[tuple[int, tuple[int, ...]], int] = {}  # prototype and elements in its places → a row
+    of_composition: dict[
+        tuple[int, tuple[int, ...]], int
+    ] = {}  # prototype and elements in its places → a row
     number, taken = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
     symmetry: list[Ints] = []
     for start, part in _parts(library, rows, elements):
@@ -170,8 +172,8 @@ def _placing(elements: Ints, symmetry: Ints) -> tuple[int, ...]:
 
 
 def _one_crystal(library: Library, row: int, other: int) -> bool:
-    """Does StructureMatcher take two entries for one crystal? Larger ones than `COMPARED` it is not asked about:
-    it takes long, and of 5,696 pairs of AB2 crystals with like surroundings it found 17 to be one."""
+    """Does StructureMatcher take two entries for one crystal? It is not asked about larger ones than
+    `COMPARED`: it takes long, and of 5,696 pairs of AB2 crystals with like surroundings it found 17 to be one."""
     first, second = library.n_primitive(np.array([row, other])).tolist()
     if first != second or first > COMPARED:
         return False

@@ -15,7 +15,7 @@ from csp.crystallography.symmetry import primitive_sites, wyckoff_text
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import AS_IT_IS, Proposals, Provenance
+from csp.protocols import Proposals, Provenance
 from csp.target import Target
 from generators.templates.assignments import MAX_ASSIGNMENTS, Assignments, Candidate, candidates
 from generators.templates.prototypes import PrototypeIndex, Prototypes
@@ -31,10 +31,10 @@ Similarity = Callable[[Target, Prototypes, Assignments], NDArray[np.float64]]
 class Substitution:
     """Proposes the entries of the target's anonymous composition with its elements in their places.
 
-    The entries of the target itself come first, then the others ranked by `similarity`, each structure once. The
-    primitive cell of an entry, made exactly symmetric, is scaled by the ratio of the volumes that the prior
-    predicts for the two compositions; that of an entry whose elements stand in for others gets the volume
-    predicted. Deterministic: the seed plays no role.
+    The entries of the target itself come first, then the others ranked by `similarity`, each structure once.
+    The primitive cell of an entry, made exactly symmetric, is scaled by the ratio of the volumes that the
+    prior predicts for the two compositions; that of an entry whose elements stand in for others gets the
+    volume predicted. Deterministic: the seed plays no role.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Substitution:
                 wyckoff=wyckoff[i],
                 score=candidate.score,
                 why=self._why(candidate) + remark,
+                own=candidate.own,
             )
             for i, candidate in enumerate(chosen)
         ]
@@ -124,7 +125,7 @@ class Substitution:
         )
         name = self._library.material_id[candidate.row]
         others = f"; {candidate.n_entries} entries are this prototype" if candidate.n_entries > 1 else ""
-        return (f"{name} with {changes}" if changes else f"{name} {AS_IT_IS}") + others
+        return (f"{name} with {changes}" if changes else f"{name} as it is") + others
 
 
 class _Ranking:

@@ -28,7 +28,9 @@ def of(group: int, lattice: Lattice, species: list[str], sites: list[list[float]
             "A3BC_cP5_221_c_a_b",
         ),
         (
-            of(194, Lattice.hexagonal(3.16, 12.3), ["Mo", "S"], [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.621]]),
+            of(
+                194, Lattice.hexagonal(3.16, 12.3), ["Mo", "S"], [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.621]]
+            ),
             "AB2_hP6_194_c_f",
         ),
         (

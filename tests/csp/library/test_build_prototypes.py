@@ -84,7 +84,9 @@ def test_same_crystals_as_others_built() -> None:
     assert ours_volume.numpy() == pytest.approx(theirs_volume.numpy(), rel=1e-5)
     some = np.flatnonzero((theirs.n_atoms <= 40) & ~ours.stand_in(rows))[::7]
     for row in some.tolist():
-        assert CLOSE.fits(theirs.crystals([row]), ours.crystals([int(rows[row])])).all(), theirs.material_id[row]
+        assert CLOSE.fits(theirs.crystals([row]), ours.crystals([int(rows[row])])).all(), theirs.material_id[
+            row
+        ]
 
 
 def test_every_ratio_of_common_structure_types_is_there() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from csp.crystallography.symmetry import primitive, space_groups
 from csp.errors import InputError, MissingError
-from csp.library.library import Library, library_schema
+from csp.library.library import Library
+from csp.library.schema import library_schema
 from csp.target import Target
 from tests.places import SHARED, needs
 

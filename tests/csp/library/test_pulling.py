@@ -13,9 +13,10 @@ import pytest
 from csp.cli.library import read_elements, read_ratio
 from csp.errors import InputError, ProviderError
 from csp.library import optimade
+from csp.library.filters import of_ratio, of_system, question
 from csp.library.library import Library
 from csp.library.materials_project import own_fields
-from csp.library.optimade import Client, of_ratio, of_system, question, resolve
+from csp.library.optimade import Client, resolve
 from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import PullReport, pull
 from tests.optimade_server import Served, resource, serving
@@ -147,11 +148,12 @@ def test_a_server_that_is_overrun_is_waited_for(aflow: Library, tmp_path: Path) 
     assert report.licence == "CC0-1.0"  # as the server says
 
 
-def test_a_server_that_takes_forever(
-    aflow: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_takes_forever(aflow: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimade, "WHOLE", 0.3)
-    with serving(Served(aflow, fault={0: "stall"})) as url, pytest.raises(ProviderError, match="took too long"):
+    with (
+        serving(Served(aflow, fault={0: "stall"})) as url,
+        pytest.raises(ProviderError, match="took too long"),
+    ):
         got(url, tmp_path / "some.parquet")
     assert not list(tmp_path.iterdir())
 
@@ -159,7 +161,10 @@ def test_a_server_that_takes_forever(
 def test_a_server_that_lies(aflow: Library, tmp_path: Path) -> None:
     query, out = question(max_atoms=3), tmp_path / "some.parquet"
     n = int((aflow.n_atoms <= 3).sum())
-    with serving(Served(aflow, claim=10 * n)) as url, pytest.raises(ProviderError, match=rf"counts {10 * n:,}"):
+    with (
+        serving(Served(aflow, claim=10 * n)) as url,
+        pytest.raises(ProviderError, match=rf"counts {10 * n:,}"),
+    ):
         got(url, out, query, page=1000)
     with serving(Served(aflow, claim=n - 3)) as url:
         assert f"It counts {n - 3} entries and sent {n}." in str(got(url, out, query, page=20))
@@ -168,7 +173,10 @@ def test_a_server_that_lies(aflow: Library, tmp_path: Path) -> None:
         pytest.raises(ProviderError, match="again and again"),
     ):
         got(url, tmp_path / "loop.parquet", query, page=20)
-    with serving(Served(aflow, claim=10**6)) as url, pytest.raises(InputError, match=r"1,000,000 .* narrow it"):
+    with (
+        serving(Served(aflow, claim=10**6)) as url,
+        pytest.raises(InputError, match=r"1,000,000 .* narrow it"),
+    ):
         got(url, tmp_path / "huge.parquet", query)
     assert not [path for path in tmp_path.iterdir() if "huge" in path.name]
 
@@ -283,7 +291,10 @@ def test_the_materials_projects_own_fields(aflow: Library, tmp_path: Path) -> No
     def summaries(names: list[str]) -> list[SimpleNamespace]:
         return [
             SimpleNamespace(
-                material_id=name, energy_above_hull=0.25, formation_energy_per_atom=None, theoretical=k % 2 == 0
+                material_id=name,
+                energy_above_hull=0.25,
+                formation_energy_per_atom=None,
+                theoretical=k % 2 == 0,
             )
             for k, name in enumerate(names)
             if k < 4

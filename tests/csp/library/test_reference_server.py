@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from csp.errors import ProviderError
+from csp.library.filters import question
 from csp.library.library import Library
 from csp.library.on_demand import library_for
-from csp.library.optimade import Client, question
+from csp.library.optimade import Client
 from csp.library.providers import Provider
 from csp.library.pulling import pull
 from csp.target import Target
@@ -37,7 +38,9 @@ def library() -> Library:
 
 @pytest.fixture(scope="module")
 def rows(library: Library) -> np.ndarray:
-    some = set(range(0, len(library.material_id), EVERY)) | set(library.own_rows(Target.parse("MoS2")).tolist())
+    some = set(range(0, len(library.material_id), EVERY)) | set(
+        library.own_rows(Target.parse("MoS2")).tolist()
+    )
     return np.array(sorted(row for row in some if library.n_atoms[row] <= 60))
 
 
@@ -151,6 +154,8 @@ def test_on_demand(reference: Provider, library: Library, rows: np.ndarray, tmp_
     assert len(found.library.rows((1, 2))) == sum(row in served for row in library.rows((1, 2)).tolist())
     assert found.library.extract_of == len(rows)
     started = time.perf_counter()
-    again = library_for(target, provider=Provider("exmpl", reference.base_url, "Reference server"), cache=tmp_path)
+    again = library_for(
+        target, provider=Provider("exmpl", reference.base_url, "Reference server"), cache=tmp_path
+    )
     assert time.perf_counter() - started < 2
     assert again.library.fingerprint == found.library.fingerprint

@@ -27,7 +27,7 @@ def library(tmp_path: Path) -> Library:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from csp.library.library import library_schema
+    from csp.library.schema import library_schema
 
     rows = library_rows(
         [

@@ -12,7 +12,7 @@ from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.matcher import Matcher
-from csp.protocols import AS_IT_IS, Evaluation, Label, Proposals, Provenance
+from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.search.search import Search
 from csp.settings import SearchSettings
 from csp.store.store import Store
@@ -27,7 +27,7 @@ KNOWN = ("zincblende", "rocksalt")
 
 
 class Known:
-    """Two entries of the target, the second of them stretched out of all measure, and many strained others."""
+    """Two entries of the target, the second stretched out of all measure, and many strained others."""
 
     name = "template"
 
@@ -41,8 +41,7 @@ class Known:
                 crystal.set_cell(crystal.cell.array * strain, scale_atoms=True)
             crystals.append(crystal)
             name = f"mine-{i}"
-            why = f"{name} {AS_IT_IS}" if own else f"{name} with Cs→Na"
-            provenance.append(Provenance(self.name, i, seed, 221, name, score=-20.0 * own, why=why))
+            provenance.append(Provenance(self.name, i, seed, 221, name, score=-20.0 * own, own=own))
         return Proposals(Crystals.from_atoms(crystals), provenance, n, Counter())
 
 
@@ -61,7 +60,14 @@ class Blind(LennardJones):
 def test_they_reach_the_ranking_whatever_speaks_against_them(tmp_path: Path, surrogate: bool) -> None:
     """Worst scores, an implausible volume, a surrogate that is wrong, no room."""
     settings = SearchSettings.read(
-        formula="NaCl", candidates=20, screened=20, relaxed=3, refined=2, rattled=0, max_steps=40, max_force=0.05
+        formula="NaCl",
+        candidates=20,
+        screened=20,
+        relaxed=3,
+        refined=2,
+        rattled=0,
+        max_steps=40,
+        max_force=0.05,
     )
     store = Store.begin(tmp_path, {}, formula="NaCl", versions={})
     models = [*([Blind()] if surrogate else []), LennardJones()]
@@ -81,18 +87,22 @@ def test_they_reach_the_ranking_whatever_speaks_against_them(tmp_path: Path, sur
 def test_all_that_structure_matcher_tells_apart_are_proposed_first(formula: str) -> None:
     target, library = Target.parse(formula, max_atoms=120), Library.open(STRUCTURES)
     own = library.own_rows(target)
-    few = library.hiding(np.setdiff1d(library.all_rows(), np.union1d(own, library.rows(target.anonymous)[::20])))
+    few = library.hiding(
+        np.setdiff1d(library.all_rows(), np.union1d(own, library.rows(target.anonymous)[::20]))
+    )
     small = Library.open(STRUCTURES).hiding(few.hidden)
     crystals = library.crystals(own)
     groups = Matcher.DEFAULT.group(crystals).tolist()
     for make in (TemplateGenerator, MetricLearningGenerator):
         generator = make(small, VolumePrior.load())
         proposals = generator.propose(target, 100, seed=0)
-        as_they_are = [one.as_it_is for one in proposals.provenance]
+        as_they_are = [one.own for one in proposals.provenance]
         n = sum(as_they_are)
         assert as_they_are[:n] == [True] * n
         assert n >= len(set(groups))
         for k in sorted(set(groups)):
-            assert Matcher.DEFAULT.fits(crystals[k], proposals.crystals[:n]).any(), library.material_id[own[k]]
+            assert Matcher.DEFAULT.fits(crystals[k], proposals.crystals[:n]).any(), library.material_id[
+                own[k]
+            ]
     without = TemplateGenerator(small.excluding(target), VolumePrior.load())
-    assert not any(one.as_it_is for one in without.propose(target, 100, seed=0).provenance)
+    assert not any(one.own for one in without.propose(target, 100, seed=0).provenance)
