@@ -13,7 +13,7 @@ from csp.device import resolve_device
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
-from csp.library.on_demand import Found, library_of_run, pin
+from csp.library.on_demand import Found, library_for, reopened
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel, Generator
 from csp.ranking.known import KnownCrystals
@@ -62,7 +62,8 @@ class Given:
 
 
 NOTHING_GIVEN = Given()
-RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
+# in the store, beside the versions that a search began with
+RELAXER_WHY, LIBRARY_PLACE, LIBRARY_NOTE = "relaxer_why", "library_place", "library_note"
 BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = (
     "hull",
@@ -93,10 +94,11 @@ def build(
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
     run = str(out) if store_url else "run"
-    settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
-    found = _library(settings, target, out, given.library, resume=resume, progress=progress)
-    library, note = found.library, found.note
-    known = KnownCrystals(target, library, left_out=settings.exclude_composition)
+    begun = _begun(store_url or out, run) if resume else None
+    settings, why = _with_relaxer(settings, begun)
+    found = _library(settings, target, given.library, begun, progress)
+    library = found.library
+    known = KnownCrystals(target, library, found.note, left_out=settings.exclude_composition)
     if settings.exclude_composition:
         library = library.excluding(target)
     models = [
@@ -126,7 +128,6 @@ def build(
             "name": library.name,
             "fingerprint": library.fingerprint,
             "entries": len(library),
-            **({"note": note} if note else {}),
         },
         device=str(models[-1].device),
         citations=citations(["engine", *_parts(settings), *sorted(set(library.origin[0].tolist()))]),
@@ -136,7 +137,7 @@ def build(
     decisive = {
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
-        "library": {name: value for name, value in record.library.items() if name != "note"},
+        "library": record.library,
         "checkpoints": record.checkpoints,
         "device": models[-1].device.type,
     }
@@ -144,12 +145,15 @@ def build(
         store_url or out,
         decisive,
         formula=target.formula,
-        versions={**record.versions, RELAXER_WHY: why},
+        versions={
+            **record.versions,
+            RELAXER_WHY: why,
+            LIBRARY_PLACE: found.place,
+            LIBRARY_NOTE: found.note,
+        },
         resume=resume,
         run=run,
     )
-    if found.asked:
-        pin(found, out)
     volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
@@ -173,27 +177,25 @@ def build(
         probability,
         factor,
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
-        (note,) if note else (),
         known,
     )
     return search, record
 
 
 def _library(
-    settings: SearchSettings,
-    target: Target,
-    out: Path,
-    given: Library | None,
-    *,
-    resume: bool,
-    progress: Progress,
+    settings: SearchSettings, target: Target, given: Library | None, begun: Store | None, progress: Progress
 ) -> Found:
-    """The library that is given, or else the one that the settings ask for."""
+    """The library that is given, or else the one that the settings ask for.
+
+    Where they leave it open, a search that is gone on with keeps the one that it began with.
+    """
     if given is not None:
         return Found(given)
     if settings.library != AUTO_LIBRARY:
-        return Found(Library.open(settings.library), path=settings.library)
-    return library_of_run(target, out, resume=resume, ask=not settings.offline, progress=progress)
+        return Found(Library.open(settings.library))
+    kept = begun.versions if begun else {}
+    again = reopened(kept.get(LIBRARY_PLACE, ""), kept.get(LIBRARY_NOTE, ""))
+    return again or library_for(target, ask=not settings.offline, progress=progress)
 
 
 def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
@@ -216,27 +218,26 @@ def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
     return generator
 
 
-def _with_relaxer(
-    settings: SearchSettings, location: Path | str, run: str, *, resume: bool
-) -> tuple[SearchSettings, str]:
+def _with_relaxer(settings: SearchSettings, begun: Store | None) -> tuple[SearchSettings, str]:
     """The settings with the name of the relaxer where they leave it open, and why it is that one.
 
     A search that is gone on with keeps the one that it began with, whatever can be had now.
     """
     if settings.relaxer != AUTO:
         return settings, "asked for"
-    begun = _begun(location, run) if resume else None
-    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer(may_fetch=not settings.offline)
+    if begun is not None:
+        name, why = begun.settings["relaxer"], BEGAN_WITH_IT
+    else:
+        name, why = choose_relaxer(may_fetch=not settings.offline)
     return settings.model_copy(update={"relaxer": name}), why
 
 
-def _begun(location: Path | str, run: str) -> str | None:
-    """The relaxer of a stored run; None where there is no such run yet."""
+def _begun(location: Path | str, run: str) -> Store | None:
+    """A run that was begun; None where there is no such run yet."""
     try:
-        relaxer: str = Store.open(location, run).settings["relaxer"]
+        return Store.open(location, run)
     except InputError:
         return None
-    return relaxer
 
 
 def _parts(settings: SearchSettings) -> list[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from csp.download import offline
 from csp.errors import CspError
-from csp.files import alone_with, replacing, write_text
+from csp.files import alone_with, replacing
 from csp.library.chosen import chosen
 from csp.library.filters import of_ratio, of_system
 from csp.library.library import Library
@@ -25,13 +25,12 @@ from csp.library.pulling import Pull, State
 from csp.library.schema import library_schema
 from csp.target import Target
 
-__all__ = ["Found", "library_for", "library_of_run", "pin"]
+__all__ = ["Found", "library_for", "reopened"]
 
 BUDGET = 60.0  # s that asking may take
 FRESH = 30 * 24 * 3600.0  # s after which the same is asked again
 AT_ONCE = 1000  # entries on a page
 
-PIN = "library.txt"  # in the folder of a run: the path of its library, or
 EMBEDDED = "embedded"
 
 Progress = Callable[[str, int, int], None]
@@ -43,44 +42,21 @@ class Found:
     """A library and how it was come by.
 
     Attributes:
-        note: In one line for people; "" where they named it.
-        path: Its file; None: the embedded prototypes, or none.
-        asked: Is it left to the engine which one it is?
+        note: A sentence for people; "" where they named it.
+        place: The path of its file, or `EMBEDDED`, by which the same run finds it again (`reopened`); ""
+            where people named it.
     """
 
     library: Library
     note: str = ""
-    path: Path | None = None
-    asked: bool = False
+    place: str = ""
 
 
-def library_of_run(
-    target: Target,
-    folder: Path,
-    *,
-    resume: bool,
-    ask: bool = True,
-    progress: Progress = lambda stage, done, total: None,
-) -> Found:
-    """`library_for`, found once for a run.
-
-    What is resumed, and every worker of it, takes the library that the run in the folder began with (`pin`),
-    however much more could be had by now.
-    """
-    place = folder / PIN
-    if resume and place.is_file():
-        kept = place.read_text(encoding="utf-8").strip()
-        if kept == EMBEDDED:
-            return _embedded("as this run began")
-        if Path(kept).is_file():
-            library = Library.open(Path(kept))
-            return Found(library, f"Library: {len(library):,} entries, as this run began.", Path(kept), True)
-    return library_for(target, ask=ask, progress=progress)
-
-
-def pin(found: Found, folder: Path) -> None:
-    """Have the run in a folder keep its library."""
-    write_text(folder / PIN, f"{found.path.absolute() if found.path else EMBEDDED}\n")
+def reopened(place: str, note: str) -> Found | None:
+    """The library that a run began with, however much more could be had by now; None where it is gone."""
+    if place == EMBEDDED:
+        return Found(Library.open(), note, place)
+    return Found(Library.open(Path(place)), note, place) if place and Path(place).is_file() else None
 
 
 def library_for(
@@ -104,7 +80,7 @@ def library_for(
     """
     own = chosen()
     if own is not None:
-        return Found(Library.open(own), f"Library: your own, {own}.", own, True)
+        return Found(Library.open(own), f"Library: your own, {own}.", str(own))
     known = _Kept.of(target, provider, cache)
     if known.fresh:
         return known.open()
@@ -126,7 +102,7 @@ def _embedded(why: str) -> Found:
         library,
         f"Library: the {len(library):,} embedded AFLOW prototypes alone ({why}); "
         "`csp library pull` gets a database, `csp library use` keeps one.",
-        asked=True,
+        EMBEDDED,
     )
 
 
@@ -157,8 +133,7 @@ class _Kept:
         return Found(
             library,
             f"Library: {len(library):,} entries of the {self.provider.title} as of {when}.",
-            self.file,
-            True,
+            str(self.file.absolute()),
         )
 
     def ask(self, budget: float, progress: Progress) -> Found:
@@ -203,8 +178,7 @@ class _Kept:
             library,
             f"Library: {len(library):,} entries of the {self.provider.title}, not all that it has "
             f"({str(failure).rstrip('.')}); the next search goes on asking.",
-            place,
-            True,
+            str(place.absolute()),
         )
 
     def _write(self, place: Path, states: list[tuple[Pull, State]]) -> None:

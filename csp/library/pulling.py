@@ -173,8 +173,8 @@ class Pull:
         if n > self.most:
             self.forget()
             raise InputError(
-                f"{self.client.provider.title} has {n:,} entries for this, more than {self.most:,}; narrow it "
-                "with --elements, --ratio, --max-atoms or --filter."
+                f"{self.client.provider.title} has {n:,} entries for this, more than {self.most:,}; narrow "
+                "it with --elements, --ratio, --max-atoms or --filter."
             )
 
     def _check_count(self, state: State) -> None:

@@ -85,12 +85,14 @@ class KnownCrystals:
     Attributes:
         target: The composition.
         library: With the entries of the target, even if the search does without them.
+        note: A sentence that says which library it is; "" if people named it.
         left_out: Does the search do without them?
         encyclopedia: The AFLOW prototypes.
     """
 
     target: Target
     library: Library
+    note: str = ""
     left_out: bool = False
     encyclopedia: Library = field(default_factory=Library.open)
     _letters: dict[tuple[int, int], str] = field(default_factory=dict, repr=False)
@@ -106,14 +108,15 @@ class KnownCrystals:
 
     @property
     def sentence(self) -> str:
-        """For people, of what was known beforehand."""
+        """For people: which library there was, and what it has of the target."""
         formula, n = self.target.formula, len(self.own)
         of_ratio = len(self.library.rows(self.target.anonymous))
+        begin = f"{self.note} It" if self.note else "The library"
         if n:
             entries = "1 entry" if n == 1 else f"{n:,} entries"
             left_out = "; the search did without" if self.left_out else ""
-            return f"The library has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
-        return f"The library has no entry of {formula}, and {of_ratio:,} of its ratio."
+            return f"{begin} has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
+        return f"{begin} has no entry of {formula}, and {of_ratio:,} of its ratio."
 
     def of(self, crystal: Crystals, space_group: int, template: str = "") -> Told:
         """What is known of one crystal of the target.

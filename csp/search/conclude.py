@@ -77,7 +77,6 @@ class Conclusion:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
-    notes: tuple[str, ...] = ()
     known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
@@ -105,7 +104,6 @@ class Conclusion:
             relaxer_why=self.relaxer_why,
             warnings=[
                 *self._losses(),
-                *self.notes,
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
                     _shortfall(name, t.requested, reason, count)

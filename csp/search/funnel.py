@@ -123,7 +123,8 @@ class Funnel:
         built, kept = self.built, self.plausible
         self.progress("filter", 0, len(built.ids))
         proposed = [built.provenance[k] for k in kept.tolist()]
-        same = _own_apart(unique(built.crystals[kept]).tolist(), proposed)
+        ids = [built.ids[k] for k in kept.tolist()]
+        same = _own_apart(unique(built.crystals[kept]).tolist(), ids, proposed)
         provenance = merge_provenance(same, [(one,) for one in proposed])
         index = [int(kept[k]) for k in provenance]
         self.progress("filter", len(built.ids), len(built.ids))
@@ -330,12 +331,14 @@ class Funnel:
         return (enthalpy(found, crystals.volumes, self.settings.pressure) / crystals.n_atoms).tolist()
 
 
-def _own_apart(same: Sequence[int], provenance: Sequence[Provenance]) -> list[int]:
-    """Which candidate stands for each, where entries of the target itself are one only if they are one entry:
-    polytypes have like fingerprints."""
+def _own_apart(same: Sequence[int], ids: Sequence[str], provenance: Sequence[Provenance]) -> list[int]:
+    """Which candidate stands for each. Entries of the target itself are one only if they are one entry or equal
+    to the last digit: polytypes have like fingerprints."""
     first: dict[str, int] = {}
     apart = list(same)
     for k, one in enumerate(provenance):
         if one.own:
-            apart[k] = first.setdefault(one.template_id, k)
+            names = (ids[k], one.template_id)
+            apart[k] = next((first[name] for name in names if name in first), k)
+            first |= dict.fromkeys(names, apart[k])
     return [k if provenance[place].own else apart[k] for place, k in enumerate(apart)]

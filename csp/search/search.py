@@ -68,7 +68,6 @@ class Search:
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
-        notes: Sentences for people, of how the search came by its parts.
         known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
@@ -84,7 +83,6 @@ class Search:
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
     relaxer_why: str = ""
-    notes: tuple[str, ...] = ()
     known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
@@ -112,7 +110,6 @@ class Search:
             self.references,
             self.answer_probability,
             self.relaxer_why,
-            self.notes,
             self.known,
         )
 

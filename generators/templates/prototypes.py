@@ -173,7 +173,8 @@ def _placing(elements: Ints, symmetry: Ints) -> tuple[int, ...]:
 
 def _one_crystal(library: Library, row: int, other: int) -> bool:
     """Does StructureMatcher take two entries for one crystal? It is not asked about larger ones than
-    `COMPARED`: it takes long, and of 5,696 pairs of AB2 crystals with like surroundings it found 17 to be one."""
+    `COMPARED`: it takes long, and of 5,696 pairs of AB2 crystals with like surroundings it found 17 to be
+    one."""
     first, second = library.n_primitive(np.array([row, other])).tolist()
     if first != second or first > COMPARED:
         return False

@@ -9,7 +9,7 @@ import pytest
 from csp.errors import InputError, MissingError
 from csp.library import chosen, on_demand
 from csp.library.library import Library
-from csp.library.on_demand import library_for, library_of_run, pin
+from csp.library.on_demand import EMBEDDED, library_for, reopened
 from csp.library.providers import Provider
 from csp.target import Target
 from tests.optimade_server import Served, serving
@@ -97,23 +97,26 @@ def test_time_that_runs_out_is_gone_on_with(
         whole = library_for(TARGET, provider=at(url), cache=tmp_path)
     assert "not all that it has" in part.note
     assert 0 < len(part.library.rows((1, 2))) < len(whole.library.rows((1, 2))) == len(aflow.rows((1, 2)))
-    assert part.path != whole.path
+    assert part.place != whole.place
 
 
-def test_a_run_keeps_the_library_that_it_began_with(aflow: Library, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    first = library_of_run(TARGET, folder, resume=True, ask=False)
-    assert first.path is None
-    pin(first, folder)
+def test_a_library_is_found_again(tmp_path: Path) -> None:
+    first = library_for(TARGET, ask=False, cache=tmp_path)
+    assert first.place == EMBEDDED
+    again = reopened(first.place, first.note)
+    assert again is not None
+    assert (again.note, again.library.fingerprint) == (first.note, first.library.fingerprint)
     mine = tmp_path / "mine.parquet"
     mine.write_bytes((Path(on_demand.__file__).parents[1] / "data" / "aflow_prototypes.parquet").read_bytes())
     chosen.choose(mine)
-    assert library_of_run(TARGET, folder, resume=True).path is None
-    anew = library_of_run(TARGET, folder, resume=False)
-    pin(anew, folder)
+    own = library_for(TARGET, cache=tmp_path)
     chosen.forget()
-    assert anew.path == mine
-    assert library_of_run(TARGET, folder, resume=True).path == mine
+    again = reopened(own.place, own.note)
+    assert again is not None
+    assert again.place == str(mine)
+    mine.unlink()
+    assert reopened(own.place, own.note) is None
+    assert reopened("", "") is None
 
 
 def test_a_library_of_ones_own(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk
 
 from csp.crystals import Crystals
@@ -13,6 +14,8 @@ from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.matching.matcher import Matcher
 from csp.protocols import Evaluation, Label, Proposals, Provenance
+from csp.relaxation.relax import RelaxationResult, Status
+from csp.search.funnel import Funnel
 from csp.search.search import Search
 from csp.settings import SearchSettings
 from csp.store.store import Store
@@ -80,6 +83,51 @@ def test_they_reach_the_ranking_whatever_speaks_against_them(tmp_path: Path, sur
         assert [one[0].template_id for one in starts.provenance[:2]] == ["mine-0", "mine-1"]
         assert len(starts.ids) == 3  # half of `refined` is for what is new
         assert prediction.funnel["refined"] == 3
+
+
+def cubic(kind: str, a: float) -> Crystals:
+    return Crystals.from_atoms([bulk("NaCl", kind, a=a)])
+
+
+def test_what_the_first_model_makes_of_an_entry_is_not_taken_for_it(tmp_path: Path) -> None:
+    """Zinc blende, an entry, and CsCl both become rock salt, which is refined beside the entry. Where CsCl
+    becomes zinc blende as well, it only speaks for the entry."""
+    starts = Crystals.cat([cubic("zincblende", 5.6), cubic("cesiumchloride", 3.1)])
+    entry = Provenance("template", 0, 0, 216, "mine", own=True)
+    other = Provenance("random", 0, 0, 221)
+    for ends, refined, proposed in (
+        (["rocksalt", "rocksalt"], 2, (entry,)),
+        (["zincblende", "zincblende"], 1, (entry, other)),
+    ):
+        store = Store.begin(tmp_path / ends[0], {}, formula="NaCl", versions={})
+        for k, one in enumerate((entry, other)):
+            store.write_proposals(one.generator, 0, Proposals(starts[[k]], [one], 1, Counter()))
+        relaxed = Crystals.cat([cubic(ends[0], 5.64), cubic(ends[1], 5.641)])
+        energies, steps = torch.tensor([-6.0, -6.0]).double(), torch.tensor([3, 3])
+        ids = starts.ids()
+        store.write_relaxed(
+            "relax",
+            0,
+            ids,
+            RelaxationResult(relaxed, Blind.label, energies, energies * 0, steps, [Status.CONVERGED] * 2),
+        )
+        settings = SearchSettings.read(formula="NaCl", refined=5)
+        funnel = Funnel(settings, [Blind(), LennardJones()], 16.0, store)
+        found = funnel.refine_starts()
+        assert len(found.ids) == refined
+        assert (found.ids[0], found.provenance[0]) == (ids[0], proposed)
+        assert (
+            Matcher.DEFAULT.fits(cubic("rocksalt", 5.64), found.crystals).tolist() == [False, True][:refined]
+        )
+
+
+def test_equal_entries_are_refined_once(tmp_path: Path) -> None:
+    twice = Crystals.cat([cubic("rocksalt", 5.64)] * 2)
+    entries = [Provenance("template", k, 0, 225, f"mine-{k}", own=True) for k in range(2)]
+    store = Store.begin(tmp_path, {}, formula="NaCl", versions={})
+    store.write_proposals("template", 0, Proposals(twice, entries, 2, Counter()))
+    funnel = Funnel(SearchSettings.read(formula="NaCl"), [Blind(), LennardJones()], 16.0, store)
+    assert funnel.pool.provenance == [(entries[0],)]
 
 
 @needs(STRUCTURES)
