@@ -332,8 +332,8 @@ class Funnel:
 
 
 def _own_apart(same: Sequence[int], ids: Sequence[str], provenance: Sequence[Provenance]) -> list[int]:
-    """Which candidate stands for each. Entries of the target itself are one only if they are one entry or equal
-    to the last digit: polytypes have like fingerprints."""
+    """Which candidate stands for each. Entries of the target itself are one only if they are one entry or
+    equal to the last digit: polytypes have like fingerprints."""
     first: dict[str, int] = {}
     apart = list(same)
     for k, one in enumerate(provenance):

@@ -106,8 +106,8 @@ def ranking_table(
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
         "atoms": [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
-        "from": [_shortened(r.template_id or r.generator, 11 if told else 15) for r in shown],
-        "known as": [_shortened(_known(r), 13) for r in shown] if told else None,
+        "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
+        "known as": [_shortened(_known(r)) for r in shown] if told else None,
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
