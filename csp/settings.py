@@ -176,6 +176,13 @@ class SearchSettings(BaseModel):
         description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
         "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
+    second_opinion: str = Field(
+        "none",
+        min_length=1,
+        title="Second opinion",
+        description="Another potential, asked for the energies of what is ranked: where the two disagree, "
+        "differences are less sure; none: the surrogate alone is asked",
+    )
     library: LibraryFile = Field(
         AUTO_LIBRARY,
         title="Library",

@@ -47,6 +47,8 @@ class Result:
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
         probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
+            lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
         known_as: Entries of the library of this composition that it is, by StructureMatcher.
         prototype: AFLOW label of its structure type, with the common name where there is one.
         same_type_as: An entry of another composition with its structure; "" where there is none, and where it
@@ -77,6 +79,7 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    above_lowest_sigma_ev_per_atom: float | None = None
     known_as: tuple[KnownAs, ...] = ()
     prototype: str = ""
     same_type_as: str = ""
