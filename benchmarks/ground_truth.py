@@ -6,7 +6,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,7 @@ class Truths:
 def read_truths(folder: Path, provider: Provider = PROVIDERS["mp"], cache: Path | None = None) -> Truths:
     """Read every `*.cif` of a folder; `table1.csv` beside them (printed_formula, cif, one column of
     0 and 1 for each method) gives published marks. Or, if `folder` is a CSV file (name, formula, material_id,
-    spacegroup), ask the provider for these ids; its answer is kept.
+    spacegroup and perhaps the columns of marks), ask the provider for these ids; its answer is kept.
 
     A file that is no single ordered crystal is a `Problem`, as are all files of a formula that has
     several: which of them is the truth? So is an id that the provider does not have, or has in another space
@@ -140,6 +140,7 @@ def _from_table(table: Path, provider: Provider, cache: Path | None) -> Truths:
         raise InputError(f"{table} is no table of targets: it needs the columns {', '.join(TABLE_COLUMNS)}.")
     library = _asked([row["material_id"] for row in rows], provider, cache)
     place = {str(name): k for k, name in enumerate(library.material_id)}
+    marked = set(PUBLISHED_METHODS) <= rows[0].keys()
     truths, problems = [], []
     for row in rows:
         entry = place.get(provider.entry_id(row["material_id"]))
@@ -147,12 +148,12 @@ def _from_table(table: Path, provider: Provider, cache: Path | None) -> Truths:
             problems.append(Problem(row["name"], f"{provider.title} has no {row['material_id']}"))
             continue
         group = int(library.space_group[entry])
-        if group != int(row["spacegroup"]):
+        if str(group) != row["spacegroup"]:
             problems.append(Problem(row["name"], f"{row['material_id']} is in space group {group} now"))
             continue
         formula = Target.parse(row["formula"], max_atoms=MAX_ATOMS).formula
         crystal = primitive(library.crystals([entry]), SYMPREC)
-        truths.append(Truth(row["name"], formula, crystal, {}))
+        truths.append(Truth(row["name"], formula, crystal, _marks(row, table) if marked else {}))
     if not truths:
         raise InputError(f"No target of {table} can be had ({'; '.join(map(str, problems))}).")
     return Truths(table, truths, problems)
@@ -210,7 +211,14 @@ def _read_marks(path: Path) -> dict[str, dict[str, int]]:
         return {}
     with path.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
+    if any("cif" not in row for row in rows):
+        raise InputError(f"{path} is no table of published marks: it has no column cif.")
+    return {row["cif"]: _marks(row, path) for row in rows}
+
+
+def _marks(row: Mapping[str, str], table: Path) -> dict[str, int]:
+    """Method → mark."""
     try:
-        return {row["cif"]: {method: int(row[method]) for method in PUBLISHED_METHODS} for row in rows}
+        return {method: int(row[method]) for method in PUBLISHED_METHODS}
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path} is no table of published marks: {error}.") from error
+        raise InputError(f"{table} is no table of published marks: {error}.") from error

@@ -206,24 +206,17 @@ class Library:
         sizes = self.n_atoms[rows]
         levels = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
         tables = self._compositions.values()
-        visible = [np.isin(t.rows, rows) for t in tables]
-        present = {
-            int(z) for t, keep in zip(tables, visible, strict=True) for z in np.unique(t.elements[keep])
-        }
-        distinct = [
-            (
-                len(np.unique(np.hstack([t.elements, t.counts])[keep], axis=0)),
-                len(np.unique(t.counts[keep], axis=0)),
-            )
-            for t, keep in zip(tables, visible, strict=True)
-        ]
+        compounds = rows[~self.stand_in(rows)]
+        of_compounds = [np.hstack([t.elements, t.counts])[np.isin(t.rows, compounds)] for t in tables]
+        present = {int(z) for own in of_compounds for z in np.unique(own[:, : own.shape[1] // 2])}
+        ratios = [t.counts[np.isin(t.rows, rows)] for t in tables]
         source, licence = self.origin
         return LibraryInfo(
             name=self.name,
             fingerprint=self.fingerprint,
             entries=len(rows),
-            compositions=sum(d[0] for d in distinct),
-            anonymous_compositions=sum(d[1] for d in distinct),
+            compositions=sum(len(np.unique(own, axis=0)) for own in of_compounds),
+            anonymous_compositions=sum(len(np.unique(own, axis=0)) for own in ratios),
             space_groups=len(np.unique(self.space_group[rows])),
             elements=tuple(Element.from_Z(z).symbol for z in sorted(present)),
             sizes={k: int(np.quantile(sizes, q, method="lower")) for k, q in levels.items() if len(sizes)},

@@ -47,14 +47,19 @@ class KnownAs:
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
-    def __str__(self) -> str:
+    @property
+    def details(self) -> str:
+        """What its source says of it, for people."""
         above = self.e_above_hull_ev_per_atom
         said = [
             self.source.split(" (")[0],
             *([] if above is None else [f"{1000 * above:.0f} meV/atom above its hull"]),
             *([] if self.experimental is None else ["made" if self.experimental else "only computed"]),
         ]
-        return f"{self.id} ({', '.join(said)})"
+        return ", ".join(said)
+
+    def __str__(self) -> str:
+        return f"{self.id} ({self.details})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,7 @@ class KnownCrystals:
         begin = f"{self.note} It" if self.note else "The library"
         if n:
             entries = "1 entry" if n == 1 else f"{n:,} entries"
-            left_out = "; the search did without" if self.left_out else ""
+            left_out = "; the search did without them" if self.left_out else ""
             return f"{begin} has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
         return f"{begin} has no entry of {formula}, and {of_ratio:,} of its ratio."
 

@@ -131,8 +131,11 @@ def test_the_thirty_five_by_their_ids(tmp_path: Path, monkeypatch: pytest.Monkey
         read_truths(TARGETS35, Provider("mp", url, "Materials Project"), tmp_path)
         assert len(served.requests) == count
     assert not asked.problems
-    published = {truth.name: truth.crystal for truth in read_truths(THIRTY_FIVE).truths}
-    assert [truth.name for truth in asked.truths] == list(published)
+    known = read_truths(THIRTY_FIVE).truths
+    published = {truth.name: truth.crystal for truth in known}
+    assert [(t.name, t.formula, t.published) for t in asked.truths] == [
+        (t.name, t.formula, t.published) for t in known
+    ]
     other = [
         truth.name
         for truth in asked.truths
