@@ -11,6 +11,7 @@ __all__ = [
     "InputError",
     "LabelError",
     "MissingError",
+    "ProviderError",
     "StoreError",
     "did_you_mean",
 ]
@@ -60,6 +61,26 @@ class ContractError(CspError):
 
 class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
+
+
+class ProviderError(CspError):
+    """A database elsewhere cannot be reached, refuses, or answers what cannot be understood.
+
+    Attributes:
+        transient: May it help to ask again?
+        refused: Did the server understand the question and refuse it?
+        retry_after: Seconds after which the server wants to be asked again; 0: it does not say.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, transient: bool = False, refused: bool = False, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.transient = transient
+        self.refused = refused
+        self.retry_after = retry_after
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:

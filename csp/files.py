@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["keep_arrays", "replacing", "replacing_folder", "write_arrays", "write_json", "write_text"]
+__all__ = [
+    "alone_with",
+    "keep_arrays",
+    "replacing",
+    "replacing_folder",
+    "write_arrays",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -50,6 +59,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Processes that want the same file or folder, which must be there, wait here for each other."""
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def write_text(path: Path, text: str) -> None:

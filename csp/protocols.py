@@ -74,6 +74,7 @@ class Provenance:
         wyckoff: Occupied positions, "Sr:a Ti:b O:c", "" if not known.
         score: The generator's own figure of merit, higher is better; its scale is the generator's.
         why: One short clause for people.
+        own: Is it that entry with no element exchanged, a known crystal of the target's own composition?
     """
 
     generator: str
@@ -84,6 +85,7 @@ class Provenance:
     wyckoff: str = ""
     score: float = 0.0
     why: str = ""
+    own: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}

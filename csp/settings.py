@@ -26,15 +26,19 @@ from csp.target import CRYSTAL_SYSTEMS, Target
 from csp.wrong_values import first_wrong
 
 __all__ = [
+    "AUTO_LIBRARY",
     "DEFAULT_GENERATORS",
     "GENERATOR_NAMES",
     "GeneratorName",
+    "LibraryFile",
     "SearchSettings",
     "generator_names",
 ]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
+AUTO_LIBRARY = Path("auto")
+NO_LIBRARY = "none"
 WITHOUT_TEMPLATES = ("space_group", "random")
 
 
@@ -72,6 +76,14 @@ Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
+
+
+def _file(value: Any) -> Any:
+    """No file may be said in a word."""
+    return None if str(value) == NO_LIBRARY else value
+
+
+LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
 
 
 class SearchSettings(BaseModel):
@@ -153,8 +165,17 @@ class SearchSettings(BaseModel):
         description="Another potential, asked for the energies of what is ranked: where the two disagree, "
         "differences are less sure; none: the surrogate alone is asked",
     )
-    library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
+    library: LibraryFile = Field(
+        AUTO_LIBRARY,
+        title="Library",
+        description="Known crystals that templates come from: auto, which is yours (csp library use) or else "
+        "what the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
+    )
+    offline: bool = Field(
+        False,
+        title="Offline",
+        description="Ask nothing outside this machine, neither for known crystals nor for a potential; what "
+        "is here from before is used",
     )
     exclude_composition: bool = Field(
         False,
@@ -252,6 +273,11 @@ class SearchSettings(BaseModel):
                 "energies learned from labels of one composition have no hull with others; name a `relaxer`"
             )
         return hull
+
+    @property
+    def library_file(self) -> Path | None:
+        """The library if it is a file that was named."""
+        return None if self.library == AUTO_LIBRARY else self.library
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from csp.errors import CspError, InputError, MissingError
 from csp.report.terminal import plain_table
 from csp.settings import SearchSettings
 from flows.ask import DEPLOYMENT, ask, page
-from flows.form import FIRST
+from flows.form import FIRST, plain_library
 from flows.home import AUTH
 
 __all__ = ["Submitted", "follow", "overview", "submit"]
@@ -48,8 +48,7 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
         MissingError: The server does not answer or serves no predictions.
     """
     values = settings.model_dump(mode="json")
-    if settings.library:
-        values["library"] = str(settings.library.absolute())
+    values["library"] = plain_library(settings.library)
     parameters = {name: values.pop(name) for name in FIRST} | {
         "advanced": values,
         "device": device,

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from csp.settings import GeneratorName, SearchSettings
+from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
 from csp.target import Target
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Library",
     "More",
     "Runner",
+    "plain_library",
     "settings_of",
     "shown",
 ]
@@ -53,7 +54,7 @@ Formula = Annotated[str, _field("formula")]
 Candidates = Annotated[int, _field("candidates")]
 Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
 Labeller = Annotated[str, _field("labeller")]
-Library = Annotated[Path | None, _field("library")]
+Library = Annotated[LibraryFile, _field("library")]
 Device = Annotated[
     str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 ]
@@ -91,6 +92,13 @@ class Advanced(_Advanced):
 
 DEFAULTS = Advanced()
 More = Annotated[Advanced, shown("Advanced settings", "What the defaults are good for, most of the time")]
+
+
+def plain_library(library: Path | None) -> str | None:
+    """The library as a parameter of a run, which may be in another folder."""
+    if library is None or library == AUTO_LIBRARY:
+        return None if library is None else str(library)
+    return str(library.absolute())
 
 
 def settings_of(

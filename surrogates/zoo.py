@@ -212,15 +212,18 @@ def check_known(name_or_path: str | Path, what: str = "model", more: Iterable[st
     raise InputError(f"There is no {what} {name!r}{did_you_mean(name, known, others)}")
 
 
-def choose_relaxer() -> tuple[str, str]:
+def choose_relaxer(*, may_fetch: bool = True) -> tuple[str, str]:
     """The name of the best potential that is here or can be had, and why it is that one, a clause for people.
 
     Nequix orders polymorphs better than CHGNet at about its cost; CHGNet comes with its package.
+
+    Args:
+        may_fetch: May it be downloaded?
     """
     from surrogates.potentials import catalogue
 
     try:
-        path = catalogue.download(BEST)[-1]
+        path = (catalogue.download if may_fetch else catalogue.files)(BEST)[-1]
     except MissingError as error:
         return AT_HAND, f"{BEST}, which orders crystals better, cannot be used: {str(error).rstrip('.')}"
     return BEST, f"the best that is known here, from {path.parent}"

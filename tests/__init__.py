@@ -1,1 +1,1 @@
-"""The tests: a package, for others are installed that bring a folder of this name."""
+"""A package, not a namespace: some packages install a `tests` of their own (optimade does)."""

@@ -71,6 +71,8 @@ def _show(prediction: Prediction) -> None:
 
     if prediction.results:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
+    if prediction.known_before:
+        output.print(prediction.known_before)
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:

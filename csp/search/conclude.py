@@ -14,6 +14,7 @@ from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
+from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -87,6 +88,7 @@ class Conclusion:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -107,6 +109,7 @@ class Conclusion:
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
             order="energy" if by is None else "probability",
+            known_before=self.known.sentence if self.known else "",
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
@@ -322,6 +325,10 @@ class Conclusion:
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
+        told = [
+            self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
+            for k in range(len(top))
+        ]
         n_duplicates = self._ranking.n_duplicates[places].tolist()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
@@ -350,6 +357,10 @@ class Conclusion:
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
                 above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
+                known_as=told[k].known_as,
+                prototype=told[k].prototype,
+                same_type_as=told[k].same_type_as,
+                novelty=told[k].novelty if self.known else "",
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]

@@ -91,7 +91,10 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
     ]
     file.write_text(json.dumps(fits))
     assert AnswerProbability.load(LABEL, 500, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 499, SCORED, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 80, SCORED, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 81, SCORED, file) is None
+    assert AnswerProbability.load(LABEL, 499, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 19, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 500, (*SCORED, "random"), file) is not None
     for left_out in SCORED:  # it would look as if it had held nothing for probable
