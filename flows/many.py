@@ -60,7 +60,10 @@ def predict_many(
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")
     targets = [settings_of(f, candidates, generators, labeller, library, advanced)[1] for f in wanted]
-    distinct = list(dict.fromkeys(target.formula for target in targets))
+    distinct = {target.formula: target for target in reversed(targets)}  # the first that was written
+    log = get_run_logger()
+    for note in filter(None, (target.formula_note for target in targets)):
+        log.info(note)
     parameters = {
         "candidates": candidates,
         "generators": list(generators),
@@ -70,11 +73,12 @@ def predict_many(
         "device": device,
     }
     made: list[dict[str, Any]] = []
-    for formula in distinct:
-        run = ask({"formula": formula, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
-        made.append({"formula": formula, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
+    for formula in dict.fromkeys(target.formula for target in targets):
+        name = distinct[formula].name
+        run = ask({"formula": name, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
+        made.append({"formula": name, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
     create_table_artifact(made, key="many", description=f"{len(made)} runs of {flow_run.name}")
-    get_run_logger().info("%d runs are scheduled", len(made))
+    log.info("%d runs are scheduled", len(made))
     return [row["id"] for row in made]
 
 

@@ -34,7 +34,9 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    folder = out or Path("out") / target.formula
+    if target.formula_note:
+        note(target.formula_note)
+    folder = out or Path("out") / target.name
     started = time.monotonic()
     try:
         with terminated_as_interrupted(), progress() as report:
@@ -63,7 +65,8 @@ def _show(prediction: Prediction) -> None:
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:
-        note(warning, to=output)
+        if warning != prediction.target.formula_note:  # said before the search
+            note(warning, to=output)
 
 
 def match(
