@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError", "StoreError"]
+__all__ = [
+    "ContractError",
+    "CrystalError",
+    "CspError",
+    "InputError",
+    "LabelError",
+    "MissingError",
+    "StoreError",
+]
 
 
 class CspError(Exception):
@@ -31,6 +39,23 @@ class InputError(CspError, ValueError):
     """What was asked for is wrong: a formula, a setting, a file's contents."""
 
     exit_code = 2
+
+
+class CrystalError(InputError):
+    """A crystal of a file or a database that cannot be used.
+
+    Attributes:
+        kind: What is wrong in a few words, to count by.
+        clause: The same of this crystal, "it has partial occupancies".
+    """
+
+    def __init__(self, kind: str, clause: str, *, of: str = "") -> None:
+        super().__init__(f"{of} cannot be used: {clause}." if of else f"{clause}.")
+        self.kind, self.clause = kind, clause
+
+    def named(self, name: object) -> CrystalError:
+        """The same with the name of the crystal in its sentence."""
+        return CrystalError(self.kind, self.clause, of=str(name))
 
 
 class MissingError(CspError):
