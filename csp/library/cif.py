@@ -228,6 +228,8 @@ def _check_content(numbers: list[int], written: _Written) -> None:
         raise CrystalError(
             "other composition", f"its atoms are {_formula(own)}, its formula is {_formula(said)}"
         )
+    if len(own) == 1:  # whose formula is a molecule's, or an atom's
+        return
     whole = all(amount == round(amount) for amount in said.values())
     reduced = units / math.gcd(*map(round, said.values())) if whole else units
     if math.isfinite(written.z) and min(abs(len(numbers) - written.z * n) for n in (units, reduced)) > 0.5:

@@ -20,7 +20,7 @@ from csp.crystallography.symmetry import number_of_operations, space_group_symbo
 from csp.errors import CrystalError
 
 if TYPE_CHECKING:
-    from gemmi import GroupOps
+    from gemmi import GroupOps, SpaceGroup
 
 __all__ = ["Setting", "settings"]
 
@@ -37,9 +37,11 @@ HERMANN_MAUGUIN = ("space_group_name_h-m_alt", "symmetry_space_group_name_h-m", 
 NUMBER = ("space_group_it_number", "symmetry_int_tables_number")
 ORIGINS = {"s": ":1", "z": ":2"}  # as other programs call the origin choices
 TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?\*?([xyz])?|([xyz]))")
-LARGEST_GROUP = 1536  # operations; 192, and centrings of a magnetic cell
+LARGEST_ENTRY = 9  # of a rotation in an oblique cell
+LARGEST_GROUP = 400  # operations; 192, and centrings of a magnetic cell
 STRAIN = 0.01  # by which a metric may differ from that of its group
-GRID = 840  # translations are multiples of 1/840: in halves to eighths, and so written with three decimals
+GRID = 24  # the denominators of translations in standard settings divide it
+SAME = 3e-3  # by which translations may differ: they are written with three decimals or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def settings(block: Block) -> list[Setting]:
     """
     listed, named = _listed(block), _named(block)
     if listed is None:
-        return named or [_setting("P 1", [(np.eye(3), np.zeros(3))])]
+        return named or [_of_group([(np.eye(3), np.zeros(3))])]
     if not named or any(setting.number == listed.number for setting in named):
         return [listed]
     # the operations of a smaller group beside the name: all atoms are listed, or the operations are not
@@ -91,26 +93,34 @@ def _uncertain(setting: Setting) -> Setting:
     return Setting(setting.name, setting.number, setting.rotations, setting.translations, certain=False)
 
 
-def _setting(name: str, operations: list[tuple[Array, Array]]) -> Setting:
+def _of_group(operations: list[tuple[Array, Array]]) -> Setting:
     rotations = np.array([rotation for rotation, _ in operations])
     translations = np.array([translation for _, translation in operations]) % 1.0
-    number = number_of_operations(rotations, translations)
-    if number == 0 or not _is_group(rotations, translations):
+    number = number_of_operations(rotations, translations) if _is_group(rotations, translations) else 0
+    if not number:
         raise CrystalError("no group", "the symmetry operations that it lists are not those of a space group")
-    return Setting(name or space_group_symbol(number), number, rotations, translations)
+    return Setting(space_group_symbol(number), number, rotations, translations)
 
 
 def _is_group(rotations: Array, translations: Array) -> bool:
     """Is every product of two of them among them?"""
+    keys = _keys(rotations)
+    turns, counts = np.unique(keys, return_counts=True)
+    if counts.min() != counts.max():
+        return False
+    moves = translations[np.argsort(keys, kind="stable")].reshape(len(turns), -1, 3)  # of each rotation
+    products = _keys(np.einsum("aij,bjk->abik", rotations, rotations)).ravel()
+    which = np.searchsorted(turns, products).clip(max=len(turns) - 1)
+    moved = (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]).reshape(-1, 1, 3)
+    off = moved - moves[which]
+    off -= np.rint(off)
+    return bool((turns[which] == products).all() and (np.abs(off) < SAME).all(axis=-1).any(axis=-1).all())
 
-    def keys(turns: Array, moves: Array) -> set[tuple[int, ...]]:
-        steps = np.rint(moves * GRID) % GRID
-        return set(map(tuple, np.concatenate([turns.reshape(-1, 9), steps], axis=1).astype(int).tolist()))
 
-    there = keys(rotations, translations)
-    products = np.einsum("aij,bjk->abik", rotations, rotations).reshape(-1, 3, 3)
-    moved = (np.einsum("aij,bj->abi", rotations, translations) + translations[:, None]).reshape(-1, 3)
-    return keys(products, moved) <= there
+def _keys(rotations: Array) -> NDArray[np.int64]:
+    """One whole number for each rotation [..., 3, 3]."""
+    digits = np.rint(rotations).astype(np.int64).reshape(*rotations.shape[:-2], 9) + LARGEST_ENTRY
+    return digits @ (2 * LARGEST_ENTRY + 1) ** np.arange(9)
 
 
 # -- listed -------------------------------------------------------------------------------------------
@@ -128,11 +138,11 @@ def _listed(block: Block) -> Setting | None:
         operations = [(turn, move + shift) for (turn, move), shift in product(operations, shifts)]
     if len(operations) > LARGEST_GROUP:
         raise CrystalError("no group", f"it lists {len(operations)} symmetry operations, which no group has")
-    return _setting("", _distinct(operations))
+    return _of_group(_distinct(operations))
 
 
 def _distinct(operations: list[tuple[Array, Array]]) -> list[tuple[Array, Array]]:
-    return list({(*r.ravel(), *np.rint(t * GRID) % GRID): (r, t) for r, t in operations}.values())
+    return list({(*r.ravel(), *np.rint(t / SAME) % round(1 / SAME)): (r, t) for r, t in operations}.values())
 
 
 def _operation(text: str) -> tuple[Array, Array]:
@@ -154,11 +164,13 @@ def _operation(text: str) -> tuple[Array, Array]:
             raise CrystalError("no group", f"{text!r} is no symmetry operation")
     if not np.isfinite([*rotation.ravel(), *translation]).all() or not _turns(rotation):
         raise CrystalError("no group", f"{text!r} is no symmetry operation")
-    return rotation, np.rint(translation * GRID) / GRID
+    on_grid = np.rint(translation * GRID) / GRID
+    return rotation, np.where(np.abs(on_grid - translation) < SAME / 3, on_grid, translation)  # 0.333 is 1/3
 
 
 def _turns(rotation: Array) -> bool:
-    return bool((rotation == np.rint(rotation)).all()) and abs(round(np.linalg.det(rotation))) == 1
+    whole = (rotation == np.rint(rotation)).all() and np.abs(rotation).max() <= LARGEST_ENTRY
+    return bool(whole) and abs(round(np.linalg.det(rotation))) == 1
 
 
 # -- named --------------------------------------------------------------------------------------------
@@ -198,9 +210,11 @@ def _of_hall(hall: str) -> list[Setting]:
     from gemmi import symops_from_hall
 
     try:
-        return [_of_gemmi(f"{hall} (Hall)", symops_from_hall(hall))]
+        rotations, translations = _arrays(symops_from_hall(hall))
     except RuntimeError:
         return []
+    number = number_of_operations(rotations, translations)
+    return [Setting(f"{hall} (Hall)", number, rotations, translations)] if number else []
 
 
 def _of_name(name: str) -> Iterator[Setting]:
@@ -217,19 +231,22 @@ def _of_name(name: str) -> Iterator[Setting]:
     is_open = found.ext != "\x00" and not re.search(r":\s*\w\s*$|\s[HR]$", plain, re.IGNORECASE)
     for group in gemmi.spacegroup_table():
         if group.hm == found.hm and (is_open or group.ext == found.ext):
-            yield _of_gemmi(group.xhm(), group.operations())
+            yield _of_table(group)
 
 
 def _of_number(number: int) -> Iterator[Setting]:
     import gemmi
 
-    for group in gemmi.spacegroup_table_itb():
-        if group.number == number:
-            yield _of_gemmi(group.xhm(), group.operations())
+    return (_of_table(group) for group in gemmi.spacegroup_table_itb() if group.number == number)
 
 
-def _of_gemmi(name: str, operations: GroupOps) -> Setting:
+def _of_table(group: SpaceGroup) -> Setting:
+    return Setting(group.xhm(), group.number, *_arrays(group.operations()))
+
+
+def _arrays(operations: GroupOps) -> tuple[Array, Array]:
+    """Rotations [G, 3, 3] and translations [G, 3]."""
     from gemmi import Op
 
-    pairs = [(np.array(op.rot) / Op.DEN, np.array(op.tran) / Op.DEN) for op in operations]
-    return _setting(name, pairs)
+    listed = list(operations)
+    return np.array([op.rot for op in listed]) / Op.DEN, np.array([op.tran for op in listed]) / Op.DEN % 1.0
