@@ -17,10 +17,11 @@ from csp.errors import CrystalError, InputError
 if TYPE_CHECKING:
     from gemmi import cif
 
-__all__ = ["Block", "is_cif", "name_of", "read_blocks", "read_text"]
+__all__ = ["DEFAULT", "Block", "is_cif", "name_of", "read_blocks", "read_text"]
 
 COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = (".cif", ".mcif")
+DEFAULT = "."
 LARGEST = 64 * 2**20  # bytes of text
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
@@ -92,8 +93,8 @@ class Block:
 
     Attributes:
         name: As it is written.
-        tags: Values of each tag, "" for those not known. Tags are in the spelling of CIF 1.1, small, without
-            their first underscore.
+        tags: Values of each tag, "" for those not known and `DEFAULT` for those left out because the
+            dictionary has one. Tags are in the spelling of CIF 1.1, small, without their first underscore.
     """
 
     name: str
@@ -112,7 +113,10 @@ class Block:
                 continue
             names, values = ([pair[0]], [pair[1]]) if loop is None else (loop.tags, loop.values)
             for k, name in enumerate(names):
-                column = [cif.as_string(value).strip() for value in values[k :: len(names)]]
+                column = [
+                    value if value == DEFAULT else cif.as_string(value).strip()
+                    for value in values[k :: len(names)]
+                ]
                 tags.setdefault(name.lower().removeprefix("_").replace(".", "_"), []).extend(column)
         return cls(block.name.strip(), tags)
 
@@ -133,7 +137,9 @@ class Block:
             CrystalError: It has two.
         """
         for tag in tags:
-            values = list(dict.fromkeys(value for value in self.tags.get(tag, ()) if value))
+            values = list(
+                dict.fromkeys(value for value in self.tags.get(tag, ()) if value not in ("", DEFAULT))
+            )
             if len(values) > 1:
                 raise CrystalError("contradiction", f"it gives both {values[0]} and {values[1]} for _{tag}")
             if values:

@@ -129,8 +129,14 @@ def _read(block: Block) -> Crystals:
             crystals.append(_in_setting(written, setting, named=meant[-1].number))
         except CrystalError as error:
             refused.append(error)
+    if not crystals and not meant[0].certain:
+        raise CrystalError(
+            "contradiction",
+            f"it names the space group {meant[-1].name} and lists operations of {meant[0].name}, and its "
+            "atoms fit neither",
+        )
     if not crystals:
-        raise refused[0 if meant[0].certain else -1]
+        raise refused[0]
     return _the_one(crystals, fitting[0].name)
 
 

@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from csp.cif_file import Block, number
+from csp.cif_file import DEFAULT, Block, number
 from csp.errors import CrystalError, InputError
 from csp.formula import read_formula
 
@@ -65,19 +65,21 @@ def read_sites(block: Block, formula: Collection[int]) -> tuple[NDArray[np.float
     )
     frac, numbers = [], []
     for k in range(n):
-        occupancy = number(occupancies[k] or "1")
+        occupancy = _value(occupancies[k], "1")
         if flags[k] == "dum" or occupancy == 0:
             continue
-        numbers.append(_element(labels[k], kinds[k], formula))
+        numbers.append(_element(labels[k], kinds[k].removeprefix(DEFAULT), formula))
         if not abs(occupancy - 1) <= OCCUPIED:
             raise CrystalError(
                 "partial occupancies", "it has partial occupancies; only ordered crystals can be used"
             )
-        if number(attached[k] or "0") > 0:
+        if _value(attached[k], "0") > 0:
             raise CrystalError(
                 "hydrogens left out", f"hydrogens are attached to its site {labels[k]} without places"
             )
-        frac.append([number(column[k]) for column in columns])
+        frac.append(
+            [_value(column[k], "0") if column[k] else math.nan for column in columns]
+        )  # ICSD has dots
         if not np.isfinite(frac[-1]).all() or max(map(abs, frac[-1])) > 1000:
             raise CrystalError("no coordinates", f"its site {labels[k] or k + 1} has no coordinates")
     if not numbers:
@@ -85,30 +87,39 @@ def read_sites(block: Block, formula: Collection[int]) -> tuple[NDArray[np.float
     return np.array(frac), numbers
 
 
+def _value(text: str, default: str) -> float:
+    return number(default if text in ("", DEFAULT) else text)
+
+
 def _element(label: str, kind: str, formula: Collection[int]) -> int:
     """The atomic number that a type symbol (Fe3+) means or, where there is none, a label (Fe1A).
 
     CIFs in capitals, or with labels such as OW1, are understood where the formula leaves no doubt.
     """
-    text = kind or label
-    known = _numbers()
+    text, known = kind or label, _numbers()
     letters = re.match(r"[A-Za-z]*", text)[0]  # type: ignore[index]
-    rest = text[len(letters) :]
-    if letters in known and (not kind or re.fullmatch(r"\d*[+-]?\d*", rest)):
+    if letters in known and (not kind or re.fullmatch(r"\d*[+-]?\d*", text[len(letters) :])):
         return known[letters]
-    lengths = (2,) if kind else (2, 1)
-    likely = {known.get(letters[:n].capitalize(), 0) for n in lengths if len(letters) >= n} - {0}
-    if formula:
-        likely &= set(formula)
-    elif len(letters) != 2 or all(letter in known for letter in letters.upper()):
-        likely = set()  # CO, or OW
-    if len(likely) == 1 and (not kind or len(letters) == 2):
+    likely = _likely(letters, formula, is_label=not kind)
+    if len(likely) == 1:
         return likely.pop()
-    if len(letters) > 1 and _is_group(text if kind else letters):
+    if _is_group(re.sub(r"\d*[+-]\d*$", "", text) if kind else letters):
         raise CrystalError(
             "groups of atoms", f"its site {label or text} is {text}, of which the atoms have no places"
         )
     raise CrystalError("no element", f"its site {label or text} is of no known element")
+
+
+def _likely(letters: str, formula: Collection[int], *, is_label: bool) -> set[int]:
+    """What letters that are no symbol may stand for: NA for Na, and of labels CaM2 for Ca and OW1 for O."""
+    known = _numbers()
+    if is_label and letters[1:2].islower() and letters[:2] in known:
+        return {known[letters[:2]]}
+    if not formula:  # CO may be cobalt or two atoms
+        both = len(letters) != 2 or all(letter in known for letter in letters.upper())
+        return set() if both else {known.get(letters.capitalize(), 0)} - {0}
+    beginnings = (letters[:2], letters[:1]) if is_label else (letters,) if len(letters) == 2 else ()
+    return {known.get(beginning.capitalize(), 0) for beginning in beginnings} & set(formula)
 
 
 def _is_group(text: str) -> bool:
