@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import math
 import re
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from csp.errors import CrystalError, InputError
+from csp.errors import CrystalError
+from csp.files import COMPRESSED, read_text
 
 if TYPE_CHECKING:
     from gemmi import cif
 
-__all__ = ["DEFAULT", "Block", "is_cif", "name_of", "read_blocks", "read_text"]
+__all__ = ["DEFAULT", "Block", "is_cif", "name_of", "read_blocks"]
 
-COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 SUFFIXES = (".cif", ".mcif")
 DEFAULT = "."
-LARGEST = 64 * 2**20  # bytes of text
 CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
@@ -38,29 +33,6 @@ def name_of(path: Path) -> str:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
     return next((name[: -len(s)] for s in SUFFIXES if name.lower().endswith(s)), path.name)
-
-
-def read_text(path: Path) -> str:
-    """The text of a file, whichever of the common encodings it has, decompressed.
-
-    Raises:
-        InputError: There is no such file, it cannot be read, or is larger than 64 MB.
-    """
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.")
-    try:
-        with COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as stream:
-            content: bytes = stream.read(LARGEST + 1)
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        raise InputError(f"{path} cannot be read: {error}.") from error
-    if len(content) > LARGEST:
-        raise InputError(f"{path} holds more than {LARGEST // 2**20} MB of text.")
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def read_blocks(path: Path) -> list[Block]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 __all__ = [
     "ContractError",
     "CrystalError",
@@ -10,6 +12,7 @@ __all__ = [
     "LabelError",
     "MissingError",
     "StoreError",
+    "of_system",
 ]
 
 
@@ -74,3 +77,11 @@ class ContractError(CspError):
 
 class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
+
+
+def of_system(error: OSError) -> CspError:
+    """What the system refuses, in one sentence: a disk that is full, a folder that may not be written."""
+    if error.errno == errno.ENOSPC:
+        return CspError("The disk is full.")
+    reason = (error.strerror or str(error)).splitlines()[0].rstrip(".")
+    return CspError(f"{error.filename}: {reason}." if error.filename else f"{reason}.")

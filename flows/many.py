@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
+from csp.files import read_text
 from csp.settings import DEFAULT_GENERATORS
 from flows.ask import ask, page
 from flows.crashes import go_on, stop_crashing
@@ -89,9 +90,9 @@ def read_formulas(table: Path) -> list[str]:
         InputError: The file is not there or holds none.
     """
     try:
-        rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
-    except OSError as error:
-        raise InputError(f"The CSV file {table} cannot be read: {error.strerror}.") from error
+        rows = [row for row in csv.reader(read_text(table).splitlines()) if any(row)]
+    except csv.Error as error:
+        raise InputError(f"The CSV file {table} cannot be read: {error}.") from error
     head = [name.strip().lower() for name in rows[0]] if rows else []
     column = head.index("formula") if "formula" in head else 0
     found = [row[column].strip() for row in rows["formula" in head :] if len(row) > column]

@@ -12,6 +12,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.errors import CspError, of_system
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def predict(
     except KeyboardInterrupt as ending:
         done = f"Interrupted; what is done is in {folder}, and `resume` goes on with it."
         raise StoppedError(done if folder.exists() else "Interrupted.", ending) from ending
+    except OSError as error:
+        reason = of_system(error).message.removesuffix(".")
+        raise CspError(f"{reason}; what is done is in {folder}, and `resume` goes on with it.") from error
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:

@@ -236,13 +236,14 @@ def _check_content(numbers: list[int], written: _Written) -> None:
         )
     if len(own) == 1:  # whose formula is a molecule's, or an atom's
         return
-    whole = all(amount == round(amount) for amount in said.values())
-    reduced = units / math.gcd(*map(round, said.values())) if whole else units
-    if math.isfinite(written.z) and min(abs(len(numbers) - written.z * n) for n in (units, reduced)) > 0.5:
-        raise CrystalError(
-            "other Z",
-            f"its cell holds {len(numbers) / units:g} of its formula units, and it says {written.z:g}",
-        )
+    cell_has = len(numbers) / units
+    if math.isfinite(written.z) and abs(cell_has - written.z) * units > 0.5:
+        whole = all(amount == round(amount) for amount in said.values())
+        divisor = math.gcd(*map(round, said.values())) if whole else 1
+        if cell_has != 1 or not written.z or divisor % written.z:  # else it is pymatgen's, that of the cell
+            raise CrystalError(
+                "other Z", f"its cell holds {cell_has:g} of its formula units, and it says {written.z:g}"
+            )
 
 
 def _formula(amounts: Mapping[int, float]) -> str:
