@@ -22,6 +22,7 @@ from pydantic import (
 
 from csp import plugins
 from csp.cell_file import read_cell
+from csp.formula import plain
 from csp.target import CRYSTAL_SYSTEMS, Target
 from csp.wrong_values import first_wrong
 
@@ -91,12 +92,13 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    formula: str = Field(
+    formula: Annotated[str, BeforeValidator(plain)] = Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[(\[ ]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9.()\[\] ])*$",
+        # for forms; `Target.parse` knows all that may be wrong
+        pattern=r"^[(\[{ 0-9/]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9₀-₉.·•⋅∙・●*∗/½¼¾(){}\[\] ])*$",
         title="Formula",
-        description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
+        description="Chemical formula, for example SrTiO3, Ba(FeAs)2 or CaSO4·2H2O",
     )
     generators: Names = Field(
         DEFAULT_GENERATORS,

@@ -12,6 +12,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.errors import CspError, of_system
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    folder = out or Path("out") / target.formula
+    if target.formula_note:
+        note(target.formula_note)
+    folder = out or Path("out") / target.name
     started = time.monotonic()
     try:
         with terminated_as_interrupted(), progress() as report:
@@ -47,6 +50,9 @@ def predict(
             prediction = run(settings, target, folder, device=device, resume=resume, progress=report)
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
+    except OSError as error:
+        reason = of_system(error).message.removesuffix(".")
+        raise CspError(f"{reason}; what is done is in {folder}, and `resume` goes on with it.") from error
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
@@ -76,7 +82,8 @@ def _show(prediction: Prediction) -> None:
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:
-        note(warning, to=output)
+        if warning != prediction.target.formula_note:  # said before the search
+            note(warning, to=output)
 
 
 def match(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.target import electronegativity_key
+from csp.formula import electronegativity_key
 
 __all__ = ["SYMPREC", "Entry", "LibraryRows", "checked", "library_rows", "reduced_formula"]
 

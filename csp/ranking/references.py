@@ -24,13 +24,14 @@ from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.files import keep_arrays
+from csp.formula import in_order
 from csp.library.library import Library
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Label
 from csp.ranking.hull import hull_energy
 from csp.ranking.rank import order
 from csp.relaxation.relax import RelaxationResult, Status, enthalpy, relax
-from csp.target import Target, electronegativity_key
+from csp.target import Target
 
 __all__ = ["References"]
 
@@ -216,8 +217,7 @@ def _formula(numbers: np.ndarray, counts: np.ndarray) -> str:
     amounts = {
         chemical_symbols[z]: n // divisor for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)
     }
-    ordered = sorted(amounts, key=electronegativity_key)
-    return "".join(f"{s}{amounts[s] if amounts[s] > 1 else ''}" for s in ordered)
+    return in_order(amounts)
 
 
 def _listed(formulas: Sequence[str]) -> str:

@@ -114,6 +114,7 @@ class Conclusion:
             failed=self._failed,
             relaxer_why=self.relaxer_why,
             warnings=[
+                *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
