@@ -187,4 +187,5 @@ def _read(path: Path) -> dict[str, Judged]:
 
 def _line(one: Judged) -> str:
     ours = one.why_not if one.above is None else f"{1000 * one.above:7.1f} meV/atom"
-    return f"{one.id:12} {one.formula:16} published {1000 * one.published:7.1f}, here {ours}, {one.seconds:.0f} s"
+    published = f"published {1000 * one.published:7.1f}"
+    return f"{one.id:12} {one.formula:16} {published}, here {ours}, {one.seconds:.0f} s"

@@ -19,7 +19,9 @@ def hulls(
     stability: Annotated[
         Path, typer.Option(help="Parquet table of their distances from the hull by DFT (e_above_hull)")
     ],
-    relaxer: Annotated[str, typer.Option(help="Potential that relaxes and whose hull it is")] = "nequix-oam-1",
+    relaxer: Annotated[
+        str, typer.Option(help="Potential that relaxes and whose hull it is")
+    ] = "nequix-oam-1",
     limit: Annotated[int, typer.Option(min=1, help="So many stable and so many unstable crystals")] = 200,
     seed: Seed = 0,
     device: Device = "auto",
