@@ -229,7 +229,7 @@ class _Known:
 
     Attributes:
         rows: Those of each composition, by its formula, in cells of at most `MAX_ATOMS` atoms.
-        too_large: Formulas of compositions that are known in larger cells only.
+        too_large: Formulas of elements, and of compounds that may be stable, in larger cells only.
         n_atoms: int [N], in the primitive cells of all rows.
         distances: float64 [N], eV/atom above the source's hull, of all rows; NaN where it is not known, and
             under pressure, where other crystals are stable.
@@ -260,7 +260,7 @@ class _Known:
             small = own[n_atoms[own] <= MAX_ATOMS]
             if len(small):
                 found[formula] = small
-            else:
+            elif (n > 0).sum() == 1 or not distances[own].min() > NEAR:  # NaN: it is not known
                 too_large.append(formula)
         return cls(found, sorted(too_large), n_atoms, distances)
 
