@@ -226,9 +226,10 @@ class SearchSettings(BaseModel):
         description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
     )
     hull: bool = Field(
-        False,
+        True,
         title="Hull",
-        description="Energies above the convex hull of known crystals, relaxed by the model that ranks",
+        description="Energies above the convex hull of what the library has of the elements, relaxed by "
+        "the model that ranks; none where an element is missing",
     )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
@@ -266,15 +267,6 @@ class SearchSettings(BaseModel):
         if cell is not None and set(info.data.get("generators", ())) - set(WITHOUT_TEMPLATES):
             raise ValueError("templates have cells of their own; ask for `generators` space_group,random")
         return cell
-
-    @field_validator("hull")
-    @classmethod
-    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
-        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
-            raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a `relaxer`"
-            )
-        return hull
 
     @property
     def library_file(self) -> Path | None:

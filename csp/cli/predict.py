@@ -47,7 +47,9 @@ def predict(
 
             if resume and not begun(folder):
                 note(f"Nothing to resume in {folder}: a new run begins.")
-            prediction = run(settings, target, folder, device=device, resume=resume, progress=report)
+            prediction = run(
+                settings, target, folder, device=device, resume=resume, progress=report, say=note
+            )
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
     except OSError as error:
@@ -79,6 +81,8 @@ def _show(prediction: Prediction) -> None:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
     if prediction.known_before:
         output.print(prediction.known_before)
+    if prediction.results and (stability := prediction.results[0].stability):
+        output.print(f"Crystal 1 is {stability}.")
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:

@@ -10,7 +10,7 @@ from csp.errors import InputError, MissingError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["read_energies", "read_stable"]
+__all__ = ["read_distances", "read_energies", "read_stable"]
 
 
 def read_energies(path: Path, split: str | None = None) -> dict[str, float]:
@@ -32,6 +32,20 @@ def read_energies(path: Path, split: str | None = None) -> dict[str, float]:
     if split is not None:
         table = table.filter(pc.equal(table["split"], split))
     return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))
+
+
+def read_distances(path: Path) -> dict[str, float]:
+    """Distances from the convex hull, eV/atom, by id, of a table as `read_stable` reads it, where unique.
+
+    Raises:
+        MissingError: There is no such file.
+        InputError: It is no Parquet table, or it lacks one of these columns.
+    """
+    import pyarrow.compute as pc
+
+    table = _read(path, ["material_id", "e_above_hull", "e_above_hull_unique"])
+    table = table.filter(pc.and_(pc.is_valid(table["e_above_hull"]), table["e_above_hull_unique"]))
+    return dict(zip(table["material_id"].to_pylist(), table["e_above_hull"].to_pylist(), strict=True))
 
 
 def read_stable(path: Path, within: float) -> set[str]:

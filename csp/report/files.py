@@ -14,7 +14,9 @@ from typing import Any
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
 from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.hull import Hull
 from csp.ranking.known import KnownAs
+from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
@@ -22,12 +24,14 @@ from csp.search.prediction import Prediction, Result
 __all__ = ["SCHEMA", "known_text", "write_report"]
 
 SCHEMA = 3
+HULL = "hull.svg"
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 
 
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
-    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
+    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`, and
+    `hull.svg` where there is a hull of two or three elements.
 
     Equal predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where it
     is, all are.
@@ -49,6 +53,10 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         write_text(folder / "structures.extxyz", _extxyz(prediction))
         write_text(folder / "ranked.csv", _csv(rows))
         write_text(folder / "report.html", render_page(prediction, record))
+        if (svg := hull_svg(prediction)) is not None:
+            write_text(folder / HULL, svg)
+        else:
+            (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
@@ -66,12 +74,21 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "order": prediction.order,
         "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
+        "decomposition": _rounded(prediction.decomposition),
+        "hull": _hull(prediction.hull),
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
         "failed": prediction.failed,
         "warnings": prediction.warnings,
     }
+
+
+def _hull(hull: Hull | None) -> dict[str, Any] | None:
+    if hull is None:
+        return None
+    told = hull.as_dict()
+    return _rounded({**told, "phases": [_rounded(phase) for phase in told["phases"]]})
 
 
 def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
+from csp.ranking.hull import Hull
 from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
@@ -98,7 +99,7 @@ class Conclusion:
         places = torch.arange(len(ranked)) if by is None else best_first(by)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
-        hull, of_hull = self._hull_energy()
+        hull, of_hull = self._hull()
         return Prediction(
             target=self.target,
             label=funnel.ranking_model.label if top else None,
@@ -110,6 +111,8 @@ class Conclusion:
             ),
             order="energy" if by is None else "probability",
             known_before=self.known.sentence if self.known else "",
+            decomposition={} if hull is None else hull.decomposition,
+            hull=hull,
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
@@ -300,18 +303,18 @@ class Conclusion:
         built = self.funnel.built
         return dict(zip(built.ids, built.provenance, strict=True))
 
-    def _hull_energy(self) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+    def _hull(self) -> tuple[Hull | None, list[str]]:
+        """The hull at the target's composition, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
         if not funnel.stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, relaxed = funnel.store.relaxed("hull", model.label)
-        return references.hull(relaxed, funnel.per_atom(relaxed), model.label)
+        ids, relaxed = funnel.store.relaxed("hull", model.label)
+        return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
 
     def _results(
-        self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
+        self, top: list[int], places: Tensor, probability: Tensor | None, hull: Hull | None
     ) -> list[Result]:
         """The rows of the ranking.
 
@@ -321,6 +324,7 @@ class Conclusion:
         """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
+        above_hull = [None if hull is None else float(per_atom[row]) - hull.energy for row in top]
         crystals = relaxed.result.crystals[top]
         ids, numbers = crystals.ids(), reported_space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
@@ -352,7 +356,8 @@ class Conclusion:
                 n_duplicates=n_duplicates[k],
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
-                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                e_above_hull_ev_per_atom=above,
+                stability="" if hull is None or above is None else hull.words(above),
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
@@ -363,7 +368,7 @@ class Conclusion:
                 same_type_as=told[k].same_type_as,
                 novelty=told[k].novelty if self.known else "",
             )
-            for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
+            for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
 
 
