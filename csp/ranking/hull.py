@@ -19,7 +19,7 @@ from csp.errors import ContractError
 from csp.protocols import Label
 from csp.target import Target, electronegativity_key
 
-__all__ = ["Hull", "Phase", "convex_hull", "reduced_formula"]
+__all__ = ["ON_IT", "Hull", "Phase", "convex_hull", "reduced_formula"]
 
 ON_IT = 0.0005  # eV/atom, the half of what is printed
 

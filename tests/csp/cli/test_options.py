@@ -48,7 +48,8 @@ def read(*words: str) -> tuple[SearchSettings, dict[str, Any]]:
 
 def test_what_is_written_is_what_is_read() -> None:
     assert read("Si") == (SearchSettings(formula="Si"), {"out": None})
-    words = "Si --no-hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2 --out b"
+    words = "Si --no-hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2"
+    words += " --out b"
     settings, own = read(*words.split())
     assert settings == SearchSettings(
         formula="Si",
