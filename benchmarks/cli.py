@@ -45,9 +45,18 @@ Energies = Annotated[
 def recovery(
     out: Out,
     targets: Annotated[
-        Path | None, typer.Option(help="Folder of CIFs of known crystals; default: the 35 of the paper")
+        Path | None,
+        typer.Option(
+            help="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project; "
+            "default: the 35 of the paper by their ids"
+        ),
     ] = None,
-    library: Prototyped = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW prototypes"
+        ),
+    ] = None,
     generators: Annotated[
         str | None, typer.Option(help="Which generators propose, a,b; default: all")
     ] = None,

@@ -96,9 +96,9 @@ More = Annotated[Advanced, shown("Advanced settings", "What the defaults are goo
 
 def plain_library(library: Path | None) -> str | None:
     """The library as a parameter of a run, which may be in another folder."""
-    if library is None or library == AUTO_LIBRARY:
-        return None if library is None else str(library)
-    return str(library.absolute())
+    if library is None:
+        return None
+    return str(library if library == AUTO_LIBRARY else library.absolute())
 
 
 def settings_of(

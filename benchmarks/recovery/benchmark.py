@@ -40,7 +40,7 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, Names, SearchSettings
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, LibraryFile, Names, SearchSettings
 from csp.wrong_values import first_wrong
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import AUTO, choose_relaxer, load_model
@@ -63,7 +63,7 @@ class RecoverySettings(BaseModel):
         title="Targets",
         description="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project",
     )
-    library: Path | None = Field(
+    library: LibraryFile = Field(
         None,
         title="Library",
         description="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW "

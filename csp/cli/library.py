@@ -50,7 +50,7 @@ def library_pull(
             envvar="MP_API_KEY",
             show_envvar=True,
             help="Your key of the Materials Project: adds its own hull distances and what is only computed "
-            "(needs the package mp-api)",
+            "(needs the extra mp)",
         ),
     ] = None,
 ) -> None:

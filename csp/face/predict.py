@@ -46,8 +46,8 @@ def predict(
         formula: For example "SrTiO3" or "Ba(FeAs)2".
         out: Folder of the results, which a search that was interrupted goes on from; none: nothing is left
             on the disk.
-        library: Known crystals, a Parquet file or a `csp.Library`; none: your own (`csp library
-            use`), or else what the Materials Project has for the formula, or "none": the AFLOW prototypes.
+        library: Known crystals: a Parquet file or a `csp.Library`; none: your own (`csp library use`), or
+            else what the Materials Project has for the formula; "none" in quotes: the AFLOW prototypes.
         generators: Names, or objects that keep `csp.protocols.Generator`.
         surrogate: What screens and relaxes first: a name, a path, or an object as `csp.load_model` takes it;
             "none": the relaxer does all.

@@ -23,7 +23,12 @@ Summaries = Callable[[Sequence[str]], Iterable[Any]]
 def own_fields(key: str, ask: Summaries | None = None) -> Callable[[Sequence[Entry]], list[Entry]]:
     """Adds to entries their energies above the hull and whether they were made.
 
-    ask: takes the place of the client, in tests. Raises MissingError where mp-api is not installed.
+    Args:
+        key: The user's.
+        ask: Takes the place of the client, in tests.
+
+    Raises:
+        MissingError: mp-api is not installed.
     """
     summaries = ask or _client(key)
 
@@ -55,7 +60,7 @@ def _client(key: str) -> Summaries:
         from mp_api.client import MPRester
     except ImportError as error:
         raise MissingError(
-            "The package mp-api is not there: pip install mp-api, or pull without a key."
+            "A pull with a key needs mp-api: pip install 'csp-engine[mp]', or pull without a key."
         ) from error
 
     def ask(names: Sequence[str]) -> Iterable[Any]:

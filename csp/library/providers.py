@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from csp.errors import InputError
@@ -39,11 +39,11 @@ class Provider:
     e_above_hull: tuple[Field, ...] = ()
     formation_energy: tuple[Field, ...] = ()
     experimental: bool | None = None
-    own_fields: tuple[str, ...] = field(init=False, default=())
 
-    def __post_init__(self) -> None:
-        own = dict.fromkeys(path[0] for path in (*self.e_above_hull, *self.formation_energy))
-        object.__setattr__(self, "own_fields", tuple(own))
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """Fields of its own that it is asked for beside OPTIMADE's."""
+        return tuple(dict.fromkeys(path[0] for path in (*self.e_above_hull, *self.formation_energy)))
 
     @classmethod
     def at(cls, url: str) -> Provider:

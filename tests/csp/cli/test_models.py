@@ -62,7 +62,7 @@ def test_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert models("list") == 0
     told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     k = next(k for k, line in enumerate(told) if line.startswith("tiny PBE+U/MP2018 formation energy 0."))
-    assert told[k + 1 : k + 3] == ["PBE+U/MP2018-anchored Δ(CHGNet)", "89 elements, Apache-2.0"]
+    assert told[k + 1 : k + 3] == ["PBE+U/MP2018-anchored Δ(chgnet)", "89 elements, Apache-2.0"]
     for line in ("chgnet PBE+U/MP2020 4.9 MB", "89 elements, BSD-3-Clause", f"{NAME} PBE/none no"):
         assert line in told
     downloaded(tmp_path / "cache", b"0" * 1_000_000, b"")

@@ -18,8 +18,9 @@ SLOW = ("torch", "prefect", "pymatgen", "pandas", "matplotlib", "ase", "scipy")
 ALL = list(commands())
 MAIN = "import sys\nfrom csp.__main__ import main"
 TELL = f"print(*(name for name in {SLOW} if name in sys.modules), file=sys.stderr)"
-STOP_AFTER = (
-    "import os, signal, threading; threading.Timer({}, os.kill, (os.getpid(), signal.SIGINT)).start()"
+STOP_AFTER = (  # what Ctrl-C does; a timer's thread may take longer to start than it is to wait
+    "import signal\nsignal.signal(signal.SIGALRM, signal.default_int_handler)\n"
+    "signal.setitimer(signal.ITIMER_REAL, {})"
 )
 
 

@@ -1,5 +1,6 @@
 """Pulling from servers on this machine: proper ones, and such as die, throttle, lie or never end."""
 
+import inspect
 import itertools
 import json
 from pathlib import Path
@@ -15,7 +16,7 @@ from csp.errors import InputError, ProviderError
 from csp.library import optimade
 from csp.library.filters import of_ratio, of_system, question
 from csp.library.library import Library
-from csp.library.materials_project import own_fields
+from csp.library.materials_project import FIELDS, own_fields
 from csp.library.optimade import Client, resolve
 from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import PullReport, pull
@@ -312,6 +313,17 @@ def test_the_materials_projects_own_fields(aflow: Library, tmp_path: Path) -> No
     with serving(Served(aflow)) as url, pytest.raises(ProviderError, match="with this key: Invalid API key"):
         got(url, tmp_path / "b.parquet", question(ratio=(1, 1)), enrich=own_fields("key", refused))
     assert not (tmp_path / "b.parquet").exists()
+
+
+@pytest.mark.slow  # its import takes seconds
+def test_the_client_of_the_materials_project_takes_what_it_is_asked() -> None:
+    from emmet.core.summary import SummaryDoc
+    from mp_api.client import MPRester
+    from mp_api.client.routes.materials.summary import SummaryRester
+
+    assert {"material_ids", "fields"} <= inspect.signature(SummaryRester.search).parameters.keys()
+    assert {"api_key", "mute_progress_bars"} <= inspect.signature(MPRester).parameters.keys()
+    assert set(FIELDS) <= SummaryDoc.model_fields.keys()
 
 
 def test_memory_does_not_grow_with_the_pages(aflow: Library, tmp_path: Path) -> None:
