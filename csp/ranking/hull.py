@@ -20,7 +20,7 @@ from csp.formula import electronegativity_key
 from csp.protocols import Label
 from csp.target import Target
 
-__all__ = ["Hull", "Phase", "convex_hull", "reduced_formula"]
+__all__ = ["ON_IT", "Hull", "Phase", "convex_hull", "reduced_formula"]
 
 ON_IT = 0.0005  # eV/atom, the half of what is printed
 

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from csp.formula import electronegativity_key
+=======
+from csp.ranking.hull import ON_IT
+>>>>>>> hulls
 from csp.report.page import STYLE
 from csp.search.prediction import Prediction
 from csp.target import Target
@@ -22,6 +26,7 @@ __all__ = ["hull_svg"]
 STABLE = 1e-6  # eV/atom
 SHOWN = 0.2  # eV/atom above the hull; what is higher has the colour of this
 INK, LINE, FOUND = "#3d434d", "#1f5fa8", "#c2410c"
+WIDE, HIGH = 0.1, 0.035  # of a name
 HEIGHT = 3**0.5 / 2  # of a triangle of sides 1
 
 
@@ -82,17 +87,36 @@ def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[
         dots = axes.scatter(*_places(above, elements), c=much, cmap="viridis_r", s=22, zorder=2, marker="s",
                             vmin=0, vmax=1000 * SHOWN, label="above it")  # fmt: skip
         axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="meV/atom above the hull", extend="max")
-    for phase in on_it:
+    for phase in _labelled(on_it, elements):
         axes.annotate(_printed(phase.formula), _in_triangle(_shares(phase.formula, elements)), (0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
     there = _in_triangle(_shares(prediction.target.formula, elements))
+<<<<<<< HEAD
     known = [r.e_above_hull_ev_per_atom for r in prediction.results]
     best = min((above for above in known if above is not None), default=None)
     words = "" if best is None else f": {abs(1000 * best):.0f} meV/atom {'above' if best >= 0 else 'below'}"
+=======
+    best = min((r.e_above_hull_ev_per_atom for r in prediction.results), default=None)
+    words = (
+        "" if best is None else f": {abs(1000 * best):.0f} meV/atom {'above it' if best > 0 else 'below it'}"
+    )
+    words = ": on it" if best is not None and abs(best) < ON_IT else words
+>>>>>>> hulls
     axes.plot(*there, "*", ms=13, mfc="none", mec=FOUND, mew=1.4, zorder=3,
               label=f"{_printed(prediction.target.formula)}, the lowest found{words}")  # fmt: skip
     axes.set_aspect("equal")
     axes.set_axis_off()
+
+
+def _labelled(phases: Sequence[Phase], elements: Sequence[str]) -> list[Phase]:
+    """Those whose names are not written over one another: elements and what the target could decompose into
+    first."""
+    chosen: list[tuple[Phase, tuple[float, float]]] = []
+    for phase in sorted(phases, key=lambda p: (p.formula not in elements, p.share == 0, len(p.formula))):
+        x, y = _in_triangle(_shares(phase.formula, elements))
+        if all(abs(x - a) > WIDE or abs(y - b) > HIGH for _, (a, b) in chosen):
+            chosen.append((phase, (x, y)))
+    return [phase for phase, _ in chosen]
 
 
 def _edges(hull: Hull) -> set[tuple[str, str]]:
