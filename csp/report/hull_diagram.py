@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
 from csp.formula import electronegativity_key
-=======
 from csp.ranking.hull import ON_IT
->>>>>>> hulls
 from csp.report.page import STYLE
 from csp.search.prediction import Prediction
 from csp.target import Target
@@ -91,17 +88,11 @@ def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[
         axes.annotate(_printed(phase.formula), _in_triangle(_shares(phase.formula, elements)), (0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
     there = _in_triangle(_shares(prediction.target.formula, elements))
-<<<<<<< HEAD
-    known = [r.e_above_hull_ev_per_atom for r in prediction.results]
-    best = min((above for above in known if above is not None), default=None)
-    words = "" if best is None else f": {abs(1000 * best):.0f} meV/atom {'above' if best >= 0 else 'below'}"
-=======
     best = min((r.e_above_hull_ev_per_atom for r in prediction.results), default=None)
     words = (
         "" if best is None else f": {abs(1000 * best):.0f} meV/atom {'above it' if best > 0 else 'below it'}"
     )
     words = ": on it" if best is not None and abs(best) < ON_IT else words
->>>>>>> hulls
     axes.plot(*there, "*", ms=13, mfc="none", mec=FOUND, mew=1.4, zorder=3,
               label=f"{_printed(prediction.target.formula)}, the lowest found{words}")  # fmt: skip
     axes.set_aspect("equal")
