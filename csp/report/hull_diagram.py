@@ -88,7 +88,8 @@ def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[
         axes.annotate(_printed(phase.formula), _in_triangle(_shares(phase.formula, elements)), (0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
     there = _in_triangle(_shares(prediction.target.formula, elements))
-    best = min((r.e_above_hull_ev_per_atom for r in prediction.results), default=None)
+    known = [r.e_above_hull_ev_per_atom for r in prediction.results]
+    best = min((above for above in known if above is not None), default=None)
     words = (
         "" if best is None else f": {abs(1000 * best):.0f} meV/atom {'above it' if best > 0 else 'below it'}"
     )
