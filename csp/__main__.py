@@ -8,7 +8,6 @@ asked for, by its name in `COMMANDS`.
 from __future__ import annotations
 
 import sys
-from io import TextIOWrapper
 
 from csp.errors import CspError, of_system
 from csp.threads import wait_asleep
@@ -39,12 +38,11 @@ def main() -> None:
     """Entry point of `csp`."""
     try:  # from the first moment: what is slow to import is imported in here
         wait_asleep()
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, TextIOWrapper):
-                stream.reconfigure(errors="replace")  # a terminal may know no Å
+        from csp.cli.plain_letters import say_it_in_plain_letters
         from csp.cli.program import program
         from csp.device import keep_freed_memory
 
+        say_it_in_plain_letters()
         keep_freed_memory()
         program(COMMANDS).main(prog_name="csp")
     except CspError as error:

@@ -6,6 +6,7 @@ And the one way in which text that people bring is read, in whichever encoding.
 from __future__ import annotations
 
 import bz2
+import fcntl
 import gzip
 import json
 import logging
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COMPRESSED",
+    "alone_with",
     "keep_arrays",
     "read_text",
     "replacing",
@@ -73,6 +75,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Processes that want the same file or folder, which must be there, wait here for each other."""
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8 text."""
     with replacing(path) as partial:
@@ -80,7 +93,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON, indented by one; ValueError for NaN and infinity, which JSON does not have."""
+    """Write JSON, indented by one.
+
+    Raises:
+        ValueError: For NaN and infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
-from csp.files import replacing_folder, write_text
+from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.known import KnownAs
 from csp.report.page import render_page
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
 
-__all__ = ["SCHEMA", "write_report"]
+__all__ = ["SCHEMA", "known_text", "write_report"]
 
 SCHEMA = 3
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
@@ -42,7 +40,7 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with alone_with(folder):
         displacements = _write_cifs(prediction, folder, symprec)
         rows = [
             _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
@@ -66,6 +64,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "models": list(prediction.models),
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
+        "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
         "results": rows,
         "funnel": prediction.funnel,
@@ -106,8 +105,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "known_as": known_text(row)} for row in rows)
     return text.getvalue()
+
+
+def known_text(row: Mapping[str, Any]) -> str:
+    """What a row of `ranked.json` is known as, for tables."""
+    return "; ".join(str(KnownAs(**entry)) for entry in row.get("known_as") or ())
 
 
 def _extxyz(prediction: Prediction) -> str:
@@ -150,14 +154,3 @@ def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[fl
             (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
             displacements.append(displacement)
     return displacements
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two workers that took the same run write their files one after the other."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -40,6 +40,7 @@ class Prediction(Sequence[RankedCrystal]):
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
         order: What the ranks are by, "probability" or "energy".
+        known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
     """
@@ -53,6 +54,7 @@ class Prediction(Sequence[RankedCrystal]):
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
 
