@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 
-from csp.cli.plain_letters import say_it_in_plain_letters
 from csp.errors import CspError, of_system
 from csp.threads import wait_asleep
 
@@ -39,10 +38,11 @@ def main() -> None:
     """Entry point of `csp`."""
     try:  # from the first moment: what is slow to import is imported in here
         wait_asleep()
-        say_it_in_plain_letters()
+        from csp.cli.plain_letters import say_it_in_plain_letters
         from csp.cli.program import program
         from csp.device import keep_freed_memory
 
+        say_it_in_plain_letters()
         keep_freed_memory()
         program(COMMANDS).main(prog_name="csp")
     except CspError as error:

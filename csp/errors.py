@@ -83,6 +83,15 @@ class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
 
 
+def of_system(error: OSError) -> CspError:
+    """What the system refuses, in one sentence: a disk that is full, a folder that may not be written."""
+    if error.errno == errno.ENOSPC:
+        return CspError("The disk is full.")
+    reason = (error.strerror or str(error)).splitlines()[0].rstrip(".")
+    name = error.filename2 or error.filename  # of two, the one that was to be
+    return CspError(f"{name}: {reason}." if name else f"{reason}.")
+
+
 class ProviderError(CspError):
     """A database elsewhere cannot be reached, refuses, or answers what cannot be understood.
 
@@ -122,11 +131,3 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
 def _letters(name: str) -> str:
     """What counts when names are compared: neither capitals nor the dashes of options."""
     return name.lower().lstrip("-")
-
-
-def of_system(error: OSError) -> CspError:
-    """What the system refuses, in one sentence: a disk that is full, a folder that may not be written."""
-    if error.errno == errno.ENOSPC:
-        return CspError("The disk is full.")
-    reason = (error.strerror or str(error)).splitlines()[0].rstrip(".")
-    return CspError(f"{error.filename}: {reason}." if error.filename else f"{reason}.")

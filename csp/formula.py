@@ -100,6 +100,7 @@ def in_order(counts: Mapping[str, int]) -> str:
     return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in ordered)
 
 
+@cache
 def electronegativity_key(symbol: str) -> tuple[float, str]:
     """Sorts element symbols as formulas list them: by electronegativity (Pauling), unknown ones last."""
     from pymatgen.core import Element

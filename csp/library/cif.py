@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from csp.cell_file import cell_vectors
 from csp.cif_file import Block, name_of, number, read_blocks
-from csp.crystallography.neighbours import CLOSEST, distance_ratio
+from csp.crystallography.neighbours import CLOSEST, OVERLAPPING, distance_ratio
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import CrystalError
@@ -28,7 +28,6 @@ Array = NDArray[np.float64]
 
 MERGED = 0.05  # Å: images of an atom that are closer are one, written with few decimals
 SYMPREC = 0.05  # Å, of the group that is found
-OVERLAPPING = 0.5  # of the sum of covalent radii; 15 in 100,000 entries of the Materials Project are below
 DENSITY = 0.1  # by which a density may differ from the one that is given, as a share
 AMOUNT = 1e-3  # by which shares of elements may differ, of all atoms
 MOST_IMAGES = 400_000  # of all sites
