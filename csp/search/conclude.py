@@ -20,7 +20,7 @@ from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
 from csp.search.pool import merge_provenance
-from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures"]
@@ -286,9 +286,28 @@ class Conclusion:
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
+                variants=self._variants(row, numbers[k]),
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]
+
+
+    def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
+        """Of the duplicates of a ranked crystal the lowest of each other space group."""
+        stands = self._good.index(row)
+        members = (self._ranking.stands_for == stands).nonzero().flatten().tolist()
+        rows = [self._good[k] for k in members if k != stands]
+        crystals = self._relaxed.result.crystals[rows]
+        per_atom = self.funnel.per_atom(self._relaxed.result)
+        lowest: dict[int, float] = {}
+        for other, found in zip(rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True):
+            above = round(float(per_atom[other] - per_atom[row]), 6)
+            lowest[found] = min(above, lowest.get(found, above))
+        return tuple(
+            Variant(space_group_symbol(found) if found else "", found, above)
+            for found, above in sorted(lowest.items(), key=lambda pair: pair[1])
+            if found != number
+        )
 
 
 def _with_the_lowest(places: Tensor, top: int) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import CLOSEST, plausible
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
-from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
+from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell, representatives
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Learner
 from csp.ranking.rank import Ranking, rank
@@ -240,7 +240,7 @@ class Funnel:
         """Those with an energy, and the ranking of them."""
         good = relaxed.with_energy()
         crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
-        same = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
+        same = representatives(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), same, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:

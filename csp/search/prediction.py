@@ -11,13 +11,13 @@ from csp.errors import ContractError, MissingError
 from csp.protocols import Label
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
-from csp.search.result import Result, Unranked, cif_path
+from csp.search.result import Result, Unranked, Variant, cif_path
 from csp.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Prediction", "Result", "Unranked", "cif_path"]
+__all__ = ["Prediction", "Result", "Unranked", "Variant", "cif_path"]
 
 IN_TERMINAL, IN_NOTEBOOK = 10, 20  # crystals that are shown without being asked for
 

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["Result", "Unranked", "cif_path"]
+__all__ = ["Result", "Unranked", "Variant", "cif_path"]
 
 
 def cif_path(rank: int) -> str:
     """The place of a ranked crystal's CIF in the out folder."""
     return f"structures/{rank:03d}.cif"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A crystal of another space group that is taken for a ranked one.
+
+    Attributes:
+        above_ev_per_atom: Its energy, or enthalpy under pressure, above that of the ranked one; may be negative.
+    """
+
+    spacegroup: str
+    spacegroup_number: int
+    above_ev_per_atom: float
+
+    def __str__(self) -> str:
+        return f"{self.spacegroup or '?'} {1000 * self.above_ev_per_atom:+.1f} meV/atom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,8 @@ class Result:
             more stable; None where it was not asked for or a reference is missing.
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
-        probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
+        variants: What of the duplicates has another space group, the lowest of each, lowest first.
     """
 
     rank: int
@@ -70,6 +87,7 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    variants: tuple[Variant, ...] = ()
 
     @property
     def above_lowest(self) -> float:
@@ -77,8 +95,9 @@ class Result:
         return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, in their order."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The fields by name, in their order; JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "variants": [asdict(variant) for variant in self.variants]}
 
 
 @dataclass(frozen=True, slots=True)

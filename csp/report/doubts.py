@@ -1,0 +1,130 @@
+"""What a careful reader should doubt of a prediction, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from csp.report.description import Description
+from csp.search.prediction import Prediction
+
+__all__ = ["doubts"]
+
+LAYERS_APART = 4.0  # Å between atomic planes: more than in any layered crystal that dispersion holds together
+WITH_DISPERSION = ("D3", "D4", "vdw", "rvv10", "mbd", "TS")  # in the name of a functional
+MAGNETIC = frozenset(
+    [*range(24, 29), *range(58, 71), *range(92, 97)]  # Cr–Ni, Ce–Yb, U–Cm
+)
+TOO_CLOSE = 5.0  # meV/atom; by less potentials do not tell polymorphs apart
+LOST = 0.2  # share of relaxations
+NAMED = 6  # ranks in a sentence
+
+
+def doubts(prediction: Prediction, crystals: Sequence[Description]) -> list[str]:
+    """Sentences, the weightiest first; `crystals` are those of the results, in their order."""
+    if not prediction.results:
+        return []
+    return [
+        sentence
+        for sentence in (
+            _uncertain(prediction),
+            _close(prediction),
+            _layers(prediction, crystals),
+            _magnetic(prediction),
+            _radioactive(prediction),
+            _unfinished(prediction),
+            _lost(prediction),
+            _none_of_these(prediction),
+        )
+        if sentence
+    ]
+
+
+def _uncertain(prediction: Prediction) -> str:
+    sigmas = [r.sigma_ev_per_atom for r in prediction.results[:2] if r.sigma_ev_per_atom is not None]
+    if len(sigmas) < 2:
+        return ""
+    apart = abs(prediction.results[1].above_lowest - prediction.results[0].above_lowest)
+    sigma = 1000 * max(sigmas)
+    if sigma <= apart:
+        return ""
+    return f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than the {apart:.1f} meV/atom between ranks 1 and 2."
+
+
+def _close(prediction: Prediction) -> str:
+    lowest = min(r.above_lowest for r in prediction.results)
+    close = [r.rank for r in prediction.results if r.above_lowest - lowest < TOO_CLOSE]
+    if len(close) < 2:
+        return ""
+    return (
+        f"{_ranks(close)} lie within {TOO_CLOSE:.0f} meV/atom of each other, which is less than the errors of a potential: "
+        "their order is not settled."
+    )
+
+
+def _layers(prediction: Prediction, crystals: Sequence[Description]) -> str:
+    label = prediction.label
+    if label is None or any(word.lower() in label.functional.lower() for word in WITH_DISPERSION):
+        return ""
+    apart = [r.rank for r, c in zip(prediction.results, crystals, strict=False) if c.gap > LAYERS_APART]
+    if not apart:
+        return ""
+    return (
+        f"{label.functional} has no dispersion forces, and {_ranks(apart, 'have', 'has')} gaps of more than "
+        f"{LAYERS_APART:.0f} Å between planes of atoms: distances and stackings of such layers mean little."
+    )
+
+
+def _magnetic(prediction: Prediction) -> str:
+    found = _symbols(z for z in prediction.target.numbers if z in MAGNETIC)
+    if not found:
+        return ""
+    return f"{found} may be magnetic: energies are those of the order that the potential has learned; no other was tried."
+
+
+def _radioactive(prediction: Prediction) -> str:
+    from pymatgen.core import Element
+
+    found = _symbols(z for z in prediction.target.numbers if Element.from_Z(z).is_radioactive)
+    return f"{found} is radioactive: there are few measured crystals to learn from." if found else ""
+
+
+def _unfinished(prediction: Prediction) -> str:
+    moving = [r.rank for r in prediction.results if r.status != "converged"]
+    if not moving:
+        return ""
+    return f"{_ranks(moving, 'were', 'was')} not relaxed to the end: more steps would lower {'it' if len(moving) == 1 else 'them'}."
+
+
+def _lost(prediction: Prediction) -> str:
+    stage, count = ("refine", "refined") if "refined" in prediction.funnel else ("relax", "relaxed")
+    lost, tried = prediction.failed.get(stage, {}), prediction.funnel.get(count, 0)
+    if not tried or sum(lost.values()) < LOST * tried:
+        return ""
+    why = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in sorted(lost.items()))
+    return f"Of {tried} last relaxations {sum(lost.values())} failed ({why}): the potential may not fit here."
+
+
+def _none_of_these(prediction: Prediction) -> str:
+    if not prediction.has_probability or prediction.probability_of_none < 0.5:
+        return ""
+    none = 100 * prediction.probability_of_none
+    return f"With p = {none:.0f} % the lowest-energy crystal is none of these: more candidates or a larger library may find it."
+
+
+def _ranks(ranks: Sequence[int], many: str = "", one: str = "") -> str:
+    """Such as "Ranks 1, 2 and 5 have"."""
+    shown = [str(rank) for rank in ranks[:NAMED]]
+    if len(ranks) > NAMED:
+        text = f"Ranks {', '.join(shown)} and {len(ranks) - NAMED} more"
+    elif len(ranks) > 1:
+        text = f"Ranks {', '.join(shown[:-1])} and {shown[-1]}"
+    else:
+        text = f"Rank {shown[0]}"
+    return f"{text} {one if len(ranks) == 1 else many}".strip()
+
+
+def _symbols(numbers: object) -> str:
+    from ase.data import chemical_symbols
+
+    found = [chemical_symbols[z] for z in numbers]  # type: ignore[attr-defined]
+    return " and ".join(found) if len(found) < 3 else f"{', '.join(found[:-1])} and {found[-1]}"
