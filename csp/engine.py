@@ -19,6 +19,7 @@ from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
 from csp.report.files import write_report
+from csp.report.notebook import NotebookCard
 from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
@@ -231,7 +232,7 @@ def predict(
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
             search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
-            return search.run()
+            return _with_cards(search.run(), settings)
     clock = _Clock(progress)
     search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
     try:
@@ -243,7 +244,14 @@ def predict(
         raise
     clock.stop()
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
-    return prediction
+    return _with_cards(prediction, settings)
+
+
+def _with_cards(prediction: Prediction, settings: SearchSettings) -> Prediction:
+    """With crystals that a notebook can draw."""
+    target = prediction.target
+    card = NotebookCard(target.formula, prediction.models, settings.symprec, target.pressure != 0)
+    return replace(prediction, card=card)
 
 
 class _Clock:

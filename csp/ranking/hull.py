@@ -5,7 +5,8 @@ S. P. Ong et al., Chem. Mater. 20, 1798 (2008), as in pymatgen's PhaseDiagram.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,11 +15,24 @@ from csp.errors import ContractError
 from csp.protocols import Label
 from csp.target import Target
 
-__all__ = ["hull_energy"]
+__all__ = ["Hull", "convex_hull"]
 
 
-def hull_energy(target: Target, phases: Crystals, per_atom: Tensor, labels: Sequence[Label]) -> float:
-    """The hull at the target's composition, eV/atom: the least that phases of the same elements have there.
+@dataclass(frozen=True, slots=True)
+class Hull:
+    """The convex hull at one composition.
+
+    Attributes:
+        energy: eV/atom, the least that phases of the same elements have there.
+        decomposition: The phases that have it: formula → share of the atoms, more than 0, adding up to 1.
+    """
+
+    energy: float
+    decomposition: Mapping[str, float]
+
+
+def convex_hull(target: Target, phases: Crystals, per_atom: Tensor, labels: Sequence[Label]) -> Hull:
+    """The hull at the target's composition.
 
     Args:
         target: The composition.
@@ -46,4 +60,9 @@ def hull_energy(target: Target, phases: Crystals, per_atom: Tensor, labels: Sequ
             for composition, energy in zip(compositions, per_atom, strict=True)
         ]
     )
-    return float(diagram.get_hull_energy_per_atom(Composition(target.formula)))
+    there = Composition(target.formula)
+    shares: dict[str, float] = {}
+    for entry, share in diagram.get_decomposition(there).items():
+        name = Target.parse(entry.composition.reduced_formula).formula  # as the engine writes it
+        shares[name] = shares.get(name, 0.0) + float(share)
+    return Hull(float(diagram.get_hull_energy_per_atom(there)), shares)

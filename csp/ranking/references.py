@@ -27,7 +27,7 @@ from csp.files import keep_arrays
 from csp.library.library import Library
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Label
-from csp.ranking.hull import hull_energy
+from csp.ranking.hull import Hull, convex_hull
 from csp.ranking.rank import order
 from csp.relaxation.relax import RelaxationResult, Status, enthalpy, relax
 from csp.target import Target, electronegativity_key
@@ -136,8 +136,8 @@ class References:
 
     def hull(
         self, relaxed: RelaxationResult, per_atom: Tensor, label: Label
-    ) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, and what people should know of it.
+    ) -> tuple[Hull | None, list[str]]:
+        """The hull at the target's composition, and what people should know of it.
 
         None, with the reason among the notes, where an element or all crystals of a known composition are
         missing.
@@ -171,7 +171,7 @@ class References:
             notes.append(f"There is no energy above the hull: references of {_listed(lacking)} are missing.")
             return None, notes
         labels = [relaxed.label, label]
-        return hull_energy(self.target, relaxed.crystals[good], per_atom[good], labels), notes
+        return convex_hull(self.target, relaxed.crystals[good], per_atom[good], labels), notes
 
     def _elements(self) -> list[str]:
         return [chemical_symbols[z] for z in self.target.numbers]

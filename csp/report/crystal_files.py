@@ -11,7 +11,6 @@ from importlib import metadata
 from csp.crystals import Crystals
 from csp.report.description import Description
 from csp.report.record import RunRecord
-from csp.report.words import ordered_by
 from csp.search.prediction import Prediction, Result
 
 __all__ = ["CIF", "EXTXYZ", "POSCAR", "crystal_files", "extxyz"]
@@ -73,7 +72,7 @@ def _cif(result: Result, crystal: Description, prediction: Prediction, record: R
 def _origin(result: Result, crystal: Description, prediction: Prediction, record: RunRecord) -> list[str]:
     pressure = prediction.target.pressure
     lines = [
-        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, ordered by {ordered_by(prediction)}",
+        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, ordered by {prediction.ordered_by}",
         f"A predicted crystal structure, not a measured one: csp-engine {metadata.version('csp-engine')}, "
         f"seed {record.settings.get('seed')}",
         f"Energy {result.energy_ev_per_atom:.{DECIMALS}f} eV/atom ({prediction.label}), "

@@ -12,7 +12,7 @@ __all__ = ["doubts"]
 LAYERS_APART = 4.0  # Å between atomic planes: more than in any layered crystal that dispersion holds together
 WITH_DISPERSION = ("D3", "D4", "vdw", "rvv10", "mbd", "TS")  # in the name of a functional
 MAGNETIC = frozenset(
-    [*range(24, 29), *range(58, 71), *range(92, 97)]  # Cr–Ni, Ce–Yb, U–Cm
+    [*range(23, 29), *range(58, 71), *range(92, 97)]  # V–Ni, Ce–Yb, U–Cm
 )
 TOO_CLOSE = 5.0  # meV/atom; by less potentials do not tell polymorphs apart
 LOST = 0.2  # share of relaxations
@@ -24,7 +24,7 @@ def doubts(prediction: Prediction, crystals: Sequence[Description]) -> list[str]
     if not prediction.results:
         return []
     return [
-        sentence
+        sentence[0].upper() + sentence[1:]
         for sentence in (
             _uncertain(prediction),
             _close(prediction),
@@ -112,15 +112,16 @@ def _none_of_these(prediction: Prediction) -> str:
 
 
 def _ranks(ranks: Sequence[int], many: str = "", one: str = "") -> str:
-    """Such as "Ranks 1, 2 and 5 have"."""
-    shown = [str(rank) for rank in ranks[:NAMED]]
-    if len(ranks) > NAMED:
-        text = f"Ranks {', '.join(shown)} and {len(ranks) - NAMED} more"
-    elif len(ranks) > 1:
-        text = f"Ranks {', '.join(shown[:-1])} and {shown[-1]}"
+    """Such as "ranks 1 to 4 have" or "rank 3 has"."""
+    if len(ranks) == 1:
+        return f"rank {ranks[0]} {one}".strip()
+    if list(ranks) == list(range(ranks[0], ranks[-1] + 1)) and len(ranks) > 2:
+        text = f"ranks {ranks[0]} to {ranks[-1]}"
+    elif len(ranks) > NAMED:
+        text = f"ranks {', '.join(map(str, ranks[:NAMED]))} and {len(ranks) - NAMED} more"
     else:
-        text = f"Rank {shown[0]}"
-    return f"{text} {one if len(ranks) == 1 else many}".strip()
+        text = f"ranks {', '.join(map(str, ranks[:-1]))} and {ranks[-1]}"
+    return f"{text} {many}".strip()
 
 
 def _symbols(numbers: object) -> str:

@@ -91,6 +91,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
         "pressure_gpa": prediction.target.pressure,
+        "decomposition": _rounded(prediction.decomposition),
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
@@ -115,7 +116,7 @@ def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()
     }

@@ -14,7 +14,7 @@ from csp.report.card import Card
 from csp.report.doubts import doubts
 from csp.report.energy_volume import energy_volume_svg
 from csp.report.record import RunRecord
-from csp.report.words import TERMS, answer, ordered_by, printed_formula, printed_space_group, wyckoff_summary
+from csp.report.words import TERMS, answer, decomposition, printed_formula, printed_space_group, wyckoff_summary
 from csp.search.prediction import Prediction
 
 __all__ = ["FUNNEL", "card_page", "render_page"]
@@ -48,7 +48,8 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         record=record,
         settings={name: _plain(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
-        order=ordered_by(prediction),
+        order=prediction.ordered_by,
+        decomposition=decomposition(prediction) or "the library's crystals",
         answer=answer(prediction) if prediction.results else (),
         doubts=doubts(prediction, [card.crystal for card in cards]),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),

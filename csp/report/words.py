@@ -9,7 +9,7 @@ from csp.crystallography.symmetry import crystal_system
 from csp.report.description import Shell
 from csp.search.prediction import Prediction, Result
 
-__all__ = ["TERMS", "answer", "neighbours", "ordered_by", "printed_formula", "printed_space_group", "wyckoff_summary"]
+__all__ = ["TERMS", "answer", "crystal_words", "decomposition", "distances", "neighbours", "printed_formula", "printed_space_group", "wyckoff_summary"]
 
 BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 OVERLINE = "\u0305"
@@ -24,7 +24,7 @@ TERMS = {
     "meV/atom. Zero or less is stable against them.",
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
-    "found again": "How many other candidates relaxed to this crystal.",
+    "found again": "How many other candidates are this crystal, or relaxed to it.",
     "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in the conventional cell, "
     "and their letter.",
     "CN": "Coordination number: bonded neighbours, by pymatgen's CrystalNN.",
@@ -53,13 +53,6 @@ def crystal_words(result: Result) -> str:
     return f"{crystal_system(result.spacegroup_number)} {symbol} (no. {result.spacegroup_number})"
 
 
-def ordered_by(prediction: Prediction) -> str:
-    """What the ranks are by."""
-    if prediction.order == "probability":
-        return "probability"
-    return "enthalpy" if prediction.target.pressure else "energy"
-
-
 def answer(prediction: Prediction) -> tuple[str, str]:
     """What was found, in two sentences; of a prediction that has results."""
     first, *others = prediction.results
@@ -69,8 +62,8 @@ def answer(prediction: Prediction) -> tuple[str, str]:
     number = prediction.funnel.get("ranked", len(prediction.results))
     if probable:
         start = (
-            f"{formula} is most probably {crystal_words(first)}: p = {_percent(first.probability)} that this is its "
-            "lowest-energy crystal"
+            f"{formula} is most probably {crystal_words(first)}: p = {_percent(first.probability)} to be its "
+            "lowest-energy crystal known"
         )
     else:
         of = f"Of {number} distinct crystals of {formula}" if number > 1 else f"The only crystal of {formula}"
@@ -94,6 +87,16 @@ def _second(others: Sequence[Result], first: Result, value: str, *, probable: bo
     above = second.above_lowest - first.above_lowest
     p = f", p = {_percent(second.probability)}" if probable and second.probability is not None else ""
     return f"Next is {crystal_words(second)}, {above:.1f} meV/atom above it{p}."
+
+
+def decomposition(prediction: Prediction) -> str:
+    """What the convex hull stands for; empty where there is none."""
+    phases = list(prediction.decomposition)
+    if not phases:
+        return ""
+    if phases == [prediction.target.formula]:
+        return f"the lowest crystal of {printed_formula(phases[0])} in the library"
+    return " + ".join(printed_formula(phase) for phase in phases)
 
 
 def _value(prediction: Prediction) -> str:

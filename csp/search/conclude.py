@@ -13,6 +13,7 @@ from csp.crystallography.symmetry import reported_space_groups, space_group_symb
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.protocols import Provenance, Uncertain
+from csp.ranking.hull import Hull
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -85,11 +86,11 @@ class Conclusion:
         places = torch.arange(len(ranked)) if by is None else best_first(by)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
-        hull, of_hull = self._hull_energy()
+        hull, of_hull = self._hull()
         return Prediction(
             target=self.target,
             label=funnel.ranking_model.label if top else None,
-            results=self._results(top, places, probability, hull),
+            results=self._results(top, places, probability, None if hull is None else hull.energy),
             crystals=self._relaxed.result.crystals[top],
             funnel=self._counts(),
             models=tuple(
@@ -99,6 +100,7 @@ class Conclusion:
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
+            decomposition={} if hull is None else dict(hull.decomposition),
             warnings=[
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
@@ -238,8 +240,8 @@ class Conclusion:
         built = self.funnel.built
         return dict(zip(built.ids, built.provenance, strict=True))
 
-    def _hull_energy(self) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+    def _hull(self) -> tuple[Hull | None, list[str]]:
+        """The hull at the target's composition, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
@@ -259,7 +261,7 @@ class Conclusion:
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
-        n_duplicates = self._ranking.n_duplicates[places].tolist()
+        found = self.funnel.times_found()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
@@ -278,7 +280,7 @@ class Conclusion:
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
-                n_duplicates=n_duplicates[k],
+                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)}) - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
                 e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
@@ -292,11 +294,14 @@ class Conclusion:
         ]
 
 
+    def _group(self, row: int) -> list[int]:
+        """The rows of all that a ranked crystal stands for, itself included."""
+        members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
+        return [self._good[k] for k in members]
+
     def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
         """Of the duplicates of a ranked crystal the lowest of each other space group."""
-        stands = self._good.index(row)
-        members = (self._ranking.stands_for == stands).nonzero().flatten().tolist()
-        rows = [self._good[k] for k in members if k != stands]
+        rows = [other for other in self._group(row) if other != row]
         crystals = self._relaxed.result.crystals[rows]
         per_atom = self.funnel.per_atom(self._relaxed.result)
         lowest: dict[int, float] = {}

@@ -7,6 +7,7 @@ same result; what is dear (energies, relaxations) is read from the store.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -65,6 +66,7 @@ class Funnel:
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
     _distinct: dict[int, tuple[Pool, list[float]]] = field(default_factory=dict, repr=False)
+    _joined: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)  # stage → see `_join`
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -108,6 +110,7 @@ class Funnel:
         same = unique(built.crystals[kept]).tolist()
         provenance = merge_provenance(same, [(built.provenance[k],) for k in kept.tolist()])
         index = [int(kept[k]) for k in provenance]
+        self._join("filter", [built.ids[k] for k in kept.tolist()], same)
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
 
@@ -172,6 +175,7 @@ class Funnel:
         of_pool = {i: k for k, i in enumerate(self.pool.ids)}
         pre_relaxed = [of_pool[ids[k]] for k in good]
         same = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY).tolist()
+        self._join("pre_relax", [ids[k] for k in good], same)
         provenance = merge_provenance(same, [self.pool.provenance[k] for k in pre_relaxed])
         kept, left = list(provenance), sorted(set(of_pool.values()) - set(pre_relaxed))
         pool = Pool(
@@ -195,6 +199,7 @@ class Funnel:
             known = dict(zip(self.pool.ids, self.pool.provenance, strict=True))
             group = group_duplicates(crystals, per_atom)
             same = prefer_smallest_cell(group, crystals, per_atom).tolist()
+            self._join("relax", [ids[k] for k in good], same)
             provenance = merge_provenance(same, [known[ids[k]] for k in good])
             kept = list(provenance)
             pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
@@ -250,6 +255,27 @@ class Funnel:
         crystals = relaxed.crystals[best]
         starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
         return replace(starts, parent=[best[b] for b in starts.parent])
+
+    # -- who stands for whom ----------------------------------------------------------------------
+
+    def _join(self, stage: str, ids: Sequence[str], same: Sequence[int]) -> None:
+        """Remember of the candidates that ended a stage which one stands for each."""
+        self._joined[stage] = {i: ids[k] for i, k in zip(ids, same, strict=True)}
+
+    def times_found(self) -> Counter[str]:
+        """How many plausible candidates each of those stands for, itself included, that the last model relaxes."""
+        self.relax_starts()
+        stages = ["filter", "pre_relax"]
+        if len(self.models) > 1:
+            self.distinct()
+            stages.append("relax")
+        found: Counter[str] = Counter()
+        for k in self.plausible.tolist():
+            stands = self.built.ids[k]
+            for stage in stages:
+                stands = self._joined[stage].get(stands, stands)
+            found[stands] += 1
+        return found
 
     # -- for all stages ---------------------------------------------------------------------------
 

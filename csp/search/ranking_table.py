@@ -110,7 +110,7 @@ def ranking_table(
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
-        *(["p: of being the ground state"] if probable else []),
+        *(["p: of being the lowest-energy one known"] if probable else []),
         *([f"ordered by {order}"] if shown else []),
         *(["hull: meV/at above it"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),

@@ -50,7 +50,7 @@ class Result:
         template_id: The library entry it was made from, "" if none.
         wyckoff: The Wyckoff positions that it was made with.
         proposed_by: All generators that proposed it or a duplicate of it, separated by spaces.
-        n_duplicates: Other relaxed crystals that are this one again.
+        n_duplicates: Other candidates that are this crystal or relaxed to it.
         above_lowest_ev_per_atom: Energy, or enthalpy under pressure, above the lowest of all that were
             ranked, which may be too improbable to be among the results.
         lowered_ev_per_atom: What the free relaxation after rattling gained over the symmetry-keeping one, at

@@ -97,14 +97,16 @@
         for (let [p, q, r] of face.triangles) {
           let normal = unit(cross(minus(q, p), minus(r, p)));
           if (dot(normal, minus(p, face.centre)) < 0) [q, r, normal] = [r, q, normal.map((x) => -x)];
-          for (const corner of [p, q, r]) {
-            faceArr.push(vertexArr.length);
-            vertexArr.push(point(corner));
-            normalArr.push(point(normal));
+          for (const [corners, side] of [[[p, q, r], 1], [[r, q, p], -1]]) { // both sides are lit
+            for (const corner of corners) {
+              faceArr.push(vertexArr.length);
+              vertexArr.push(point(corner));
+              normalArr.push(point(normal.map((n) => side * n)));
+            }
           }
         }
       }
-      if (faceArr.length) viewer.addCustom({ vertexArr, normalArr, faceArr, color: colour, alpha: 0.55 });
+      if (faceArr.length) viewer.addCustom({ vertexArr, normalArr, faceArr, color: colour, alpha: 0.5, side: 0 });
     });
   }
 

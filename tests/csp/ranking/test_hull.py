@@ -14,7 +14,7 @@ from csp.crystals import Crystals
 from csp.errors import ContractError, InputError, LabelError
 from csp.library.library import Library
 from csp.protocols import Evaluation, Label
-from csp.ranking.hull import hull_energy
+from csp.ranking.hull import convex_hull
 from csp.ranking.references import References
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.search import Search
@@ -47,18 +47,21 @@ def test_a_binary_hull_by_hand() -> None:
     energy = torch.tensor([-1.0, -2.0, -4.0, -3.5, -0.7], dtype=torch.float64)
 
     def hull(formula: str, rows: list[int]) -> float:
-        return hull_energy(Target.parse(formula), known[rows], energy[rows], [LABEL])
+        return convex_hull(Target.parse(formula), known[rows], energy[rows], [LABEL]).energy
 
     assert hull("Na3Cl", [0, 1, 2, 3, 4]) == pytest.approx(-2.5)
     assert hull("NaCl", [0, 1, 2, 3, 4]) == pytest.approx(-4.0)
     assert hull("NaCl3", [0, 1, 2, 3, 4]) == pytest.approx(-3.5)
     assert hull("NaCl3", [0, 1, 2]) == pytest.approx(-3.0)
     assert hull("NaCl", [0, 1]) == pytest.approx(-1.5)
+    apart = convex_hull(Target.parse("Na3Cl"), known, energy, [LABEL]).decomposition
+    assert apart == {"Na": pytest.approx(0.5), "NaCl": pytest.approx(0.5)}  # of the atoms
 
 
 def test_a_single_element_has_its_lowest_phase() -> None:
     energy = torch.tensor([-5.0, -5.4], dtype=torch.float64)
-    assert hull_energy(Target.parse("Si"), phases({14: 2}, {14: 3}), energy, [LABEL]) == pytest.approx(-5.4)
+    found = convex_hull(Target.parse("Si"), phases({14: 2}, {14: 3}), energy, [LABEL])
+    assert (found.energy, found.decomposition) == (pytest.approx(-5.4), {"Si": pytest.approx(1.0)})
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -73,16 +76,16 @@ def test_a_ternary_hull_is_the_least_mixture(seed: int) -> None:
     share = np.array([[some.get(z, 0) / sum(some.values()) for z in elements] for some in amounts])
     for formula, wanted in (("SrTiO3", (1, 1, 3)), ("Sr2TiO4", (2, 1, 4)), ("Sr7TiO", (7, 1, 1))):
         least = linprog(energy.numpy(), A_eq=share.T, b_eq=np.array(wanted) / sum(wanted))
-        found = hull_energy(Target.parse(formula), known, energy, [LABEL])
-        assert found == pytest.approx(least.fun, abs=1e-8)
+        found = convex_hull(Target.parse(formula), known, energy, [LABEL])
+        assert found.energy == pytest.approx(least.fun, abs=1e-8)
 
 
 def test_labels_are_never_mixed_and_elements_never_missing() -> None:
     known, energy = phases({11: 1}, {17: 1}), torch.tensor([-1.0, -2.0])
     with pytest.raises(LabelError):
-        hull_energy(Target.parse("NaCl"), known, energy, [LABEL, Label("PBE", "none", "other")])
+        convex_hull(Target.parse("NaCl"), known, energy, [LABEL, Label("PBE", "none", "other")])
     with pytest.raises(ContractError, match="each element"):
-        hull_energy(Target.parse("NaCl"), known[[0]], energy[[0]], [LABEL])
+        convex_hull(Target.parse("NaCl"), known[[0]], energy[[0]], [LABEL])
 
 
 # -- the references -----------------------------------------------------------------------------------
@@ -188,7 +191,8 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     done, stopped, lost = Status.CONVERGED, Status.MAX_STEPS, Status.EXPLODED
     references = References.of(Target.parse("NaCl"), known, tmp_path)
     value, notes = references.hull(*ends_of(references, [done, done, done, stopped]), LABEL)
-    assert value == pytest.approx(-1.0)
+    assert value is not None
+    assert value.energy == pytest.approx(-1.0)
     assert notes == ["Hull: 4 reference crystals of 4 compositions, 1 of them not relaxed to the end."]
 
     value, notes = references.hull(*ends_of(references, [done, done, lost, done]), LABEL)
@@ -211,7 +215,8 @@ def test_compounds_that_are_too_many_or_in_too_large_cells_are_told(
     small = References.of(Target.parse("NaCl", max_atoms=2), known, tmp_path)
     assert small.formulas == ["Cl", "Na", "NaCl"]
     value, notes = small.hull(*ends_of(small, [Status.CONVERGED] * 3), LABEL)
-    assert value == pytest.approx(-1.0)
+    assert value is not None
+    assert value.energy == pytest.approx(-1.0)
     assert notes[1] == "Hull: the library has only cells of more than 2 atoms of Na3Cl."
     monkeypatch.setattr("csp.ranking.references.COMPOSITIONS", 3)
     few = References.of(Target.parse("NaCl"), known, tmp_path)
