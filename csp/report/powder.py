@@ -19,7 +19,7 @@ WAVELENGTHS = {
     "Co Kα": 1.79026,
     "Fe Kα": 1.93735,
     "Cr Kα": 2.29100,
-    "Ag Kα": 0.56087,
+    "Ag Kα": 0.560885,
 }
 """Å, of the usual X-ray tubes, as pymatgen has them."""
 
