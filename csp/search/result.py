@@ -61,6 +61,8 @@ class Result:
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
         probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
+        above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
+            lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
         variants: What of the duplicates has another space group, the lowest of each, lowest first.
     """
 
@@ -87,6 +89,7 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    above_lowest_sigma_ev_per_atom: float | None = None
     variants: tuple[Variant, ...] = ()
 
     @property
