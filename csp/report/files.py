@@ -19,6 +19,7 @@ from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
 from csp.report.description import describe
 from csp.report.page import render_page
 from csp.report.record import RunRecord
+from csp.report.words import decomposition
 from csp.search.prediction import Prediction, Result, Variant
 
 __all__ = ["SCHEMA", "write_report"]
@@ -73,6 +74,7 @@ def _cards(
                 prediction.models,
                 {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
                 pressed=prediction.target.pressure != 0,
+                hull=decomposition(prediction),
             )
         )
         files.append(texts)

@@ -53,6 +53,7 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         answer=answer(prediction) if prediction.results else (),
         doubts=doubts(prediction, [card.crystal for card in cards]),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
+        has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),
         funnel=_funnel(prediction.funnel),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
         figure=energy_volume_svg(prediction) if prediction.results else "",

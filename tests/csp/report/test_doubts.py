@@ -30,7 +30,12 @@ def test_what_is_near_is_not_settled() -> None:
     whole = settled()
     near = [replace(r, above_lowest_ev_per_atom=k / 500) for k, r in enumerate(whole.results)]
     (said,) = doubts(replace(whole, results=near), crystals(whole))
-    assert said.startswith("Ranks 1 to 3 lie within 5 meV/atom of each other")
+    assert said.startswith("Ranks 1 to 3 are within 5 meV/atom of the lowest")
+    sure = [replace(r, above_lowest_sigma_ev_per_atom=0.0015 * k) for k, r in enumerate(near)]
+    assert doubts(replace(whole, results=sure), crystals(whole)) == []
+    unsure = [replace(r, above_lowest_sigma_ev_per_atom=0.0025 * k) for k, r in enumerate(near)]
+    (said,) = doubts(replace(whole, results=unsure), crystals(whole))
+    assert said.startswith("Ranks 1 to 4 are nearer to the lowest than their energies are sure (±)")
 
 
 def test_layers_far_apart_are_doubted_where_the_functional_has_no_dispersion() -> None:
