@@ -64,9 +64,13 @@ test-adapters: .venv-adapters/installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 900 .venv-adapters/bin/pytest -m '' \
 		tests/surrogates/potentials/test_sevennet.py tests/surrogates/potentials/test_torch_sim.py $(ARGS)
 
+# With DATA, a folder of the 35 crystals and a library, nothing is asked; without, the Materials Project is asked for
+# the 35, and the library is the one of `csp library use`.
+DATA ?= ../shared/data
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
-		--library ../shared/data/mp_structures.parquet --out out/bench-small --resume $(ARGS)
+		$(if $(wildcard $(DATA)),--targets $(DATA)/benchmark35 --library $(DATA)/mp_structures.parquet,--library auto) \
+		--out out/bench-small --resume $(ARGS)
 
 clean:
 	rm -rf .venv .venv-adapters build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

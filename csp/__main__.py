@@ -8,8 +8,8 @@ asked for, by its name in `COMMANDS`.
 from __future__ import annotations
 
 import sys
-from io import TextIOWrapper
 
+from csp.cli.plain_letters import say_it_in_plain_letters
 from csp.errors import CspError
 from csp.threads import wait_asleep
 
@@ -38,9 +38,7 @@ COMMANDS = {
 def main() -> None:
     """Entry point of `csp`."""
     wait_asleep()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal may know no Å
+    say_it_in_plain_letters()
     try:
         from csp.cli.program import program
         from csp.device import keep_freed_memory

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["ContractError", "CspError", "InputError", "LabelError", "MissingError", "StoreError"]
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = [
+    "ContractError",
+    "CspError",
+    "InputError",
+    "LabelError",
+    "MissingError",
+    "ProviderError",
+    "StoreError",
+    "did_you_mean",
+]
 
 
 class CspError(Exception):
@@ -49,3 +61,44 @@ class ContractError(CspError):
 
 class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
+
+
+class ProviderError(CspError):
+    """A database elsewhere cannot be reached, refuses, or answers what cannot be understood.
+
+    Attributes:
+        transient: May it help to ask again?
+        refused: Did the server understand the question and refuse it?
+        retry_after: Seconds after which the server wants to be asked again; 0: it does not say.
+    """
+
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, transient: bool = False, refused: bool = False, retry_after: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.transient = transient
+        self.refused = refused
+        self.retry_after = retry_after
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """The end of a sentence on an unknown name: "; did you mean xs?" for the nearest that is known.
+
+    Args:
+        name: That is not known.
+        known: Those that are.
+        otherwise: The end of the sentence where none is near, or after the question.
+    """
+    by_letters = {_letters(one): one for one in known}
+    near = get_close_matches(_letters(name), by_letters, n=1)
+    if not near:
+        return f"; {otherwise}." if otherwise else "."
+    question = f"; did you mean {by_letters[near[0]]}?"
+    return f"{question} {otherwise[:1].upper()}{otherwise[1:]}." if otherwise else question
+
+
+def _letters(name: str) -> str:
+    """What counts when names are compared: neither capitals nor the dashes of options."""
+    return name.lower().lstrip("-")

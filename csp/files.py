@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -14,7 +15,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["keep_arrays", "replacing", "replacing_folder", "write_arrays", "write_json", "write_text"]
+__all__ = [
+    "alone_with",
+    "keep_arrays",
+    "replacing",
+    "replacing_folder",
+    "write_arrays",
+    "write_json",
+    "write_text",
+]
 
 
 @contextmanager
@@ -52,6 +61,17 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
 
 
+@contextmanager
+def alone_with(path: Path) -> Iterator[None]:
+    """Processes that want the same file or folder, which must be there, wait here for each other."""
+    lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file of UTF-8 text."""
     with replacing(path) as partial:
@@ -59,7 +79,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
-    """Write JSON, indented by one; ValueError for NaN and infinity, which JSON does not have."""
+    """Write JSON, indented by one.
+
+    Raises:
+        ValueError: For NaN and infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 

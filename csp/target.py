@@ -125,8 +125,9 @@ def _parse_counts(formula: str) -> dict[str, int]:
     text = re.sub(r"\s+", "", formula)
     if not text:
         raise InputError("The formula is empty; write one such as SrTiO3.")
+    not_one = f"{formula!r} is not a chemical formula; write one such as SrTiO3 or Ba(FeAs)2."
     if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]]|\d+(?:\.\d+)?)+", text):
-        raise InputError(f"{formula!r} is not a chemical formula; write one such as SrTiO3 or Ba(FeAs)2.")
+        raise InputError(not_one)
     if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
         raise InputError(f"{formula!r} has a bracket that is not closed; write for example Ba(FeAs)2.")
     unknown = [s for s in re.findall(r"[A-Z][a-z]?", text) if not Element.is_valid_symbol(s) or s in "DT"]
@@ -135,7 +136,7 @@ def _parse_counts(formula: str) -> dict[str, int]:
     try:
         composition = Composition(text)
     except ValueError as error:
-        raise InputError(f"{formula!r} is not a chemical formula: {error}.") from error
+        raise InputError(not_one) from error
     amounts = {e.symbol: float(x) for e, x in composition.items() if x > 0}
     if not amounts:
         raise InputError(f"{formula!r} contains no atoms.")

@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
-from csp.settings import DEFAULT_GENERATORS
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS
 from flows.ask import ask, page
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -22,6 +22,7 @@ from flows.form import (
     Labeller,
     Library,
     More,
+    plain_library,
     settings_of,
     shown,
 )
@@ -47,7 +48,7 @@ def predict_many(
     candidates: Candidates = 500,
     generators: Generators = DEFAULT_GENERATORS,
     labeller: Labeller = "none",
-    library: Library = None,
+    library: Library = AUTO_LIBRARY,
     advanced: More = DEFAULTS,
     device: Device = "auto",
 ) -> list[str]:
@@ -65,7 +66,7 @@ def predict_many(
         "candidates": candidates,
         "generators": list(generators),
         "labeller": labeller,
-        "library": str(library.absolute()) if library else None,
+        "library": plain_library(library),
         "advanced": advanced.model_dump(mode="json"),
         "device": device,
     }

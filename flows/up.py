@@ -177,6 +177,7 @@ def _offering(deployments: list[RunnerDeployment], at_once: int) -> Runner:
 @contextmanager
 def _alone() -> Iterator[None]:
     """One `csp up` a home, even after a kill: the lock goes with the process."""
+    runs().mkdir(parents=True, exist_ok=True)
     with (home() / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

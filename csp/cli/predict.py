@@ -39,12 +39,14 @@ def predict(
     try:
         with terminated_as_interrupted(), progress() as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
+            from csp.engine import begun
             from csp.engine import predict as run
 
+            if resume and not begun(folder):
+                note(f"Nothing to resume in {folder}: a new run begins.")
             prediction = run(settings, target, folder, device=device, resume=resume, progress=report)
     except KeyboardInterrupt as ending:
-        done = f"Interrupted; what is done is in {folder}, and `resume` goes on with it."
-        raise StoppedError(done if folder.exists() else "Interrupted.", ending) from ending
+        raise StoppedError(_interrupted(folder), ending) from ending
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
@@ -55,11 +57,22 @@ def predict(
         raise typer.Exit(NOT_RANKED)
 
 
+def _interrupted(folder: Path) -> str:
+    """What there is after an interruption."""
+    if (folder / "ranked.json").exists():
+        return f"Interrupted; what was relaxed is ranked in {folder}, and `resume` goes on with it."
+    if (folder / "run.sqlite").exists():
+        return f"Interrupted before anything could be ranked; `resume` goes on with what is in {folder}."
+    return "Interrupted before the search began."
+
+
 def _show(prediction: Prediction) -> None:
     from csp.report.terminal import ranking_table
 
     if prediction.results:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
+    if prediction.known_before:
+        output.print(prediction.known_before)
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.library.cif import read_cif
-from csp.library.library import library_schema
+from csp.library.rows import Entry, checked, library_rows
+from csp.library.schema import ABOUT, library_schema
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -25,22 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["ImportReport", "import_structures"]
 
 ROWS_AT_ONCE = 1000
-SYMPREC = 0.05  # Å, of the space groups found for entries that bring none
 SUFFIXES = {".extxyz": "xyz", ".xyz": "xyz", ".db": "ase", ".parquet": "parquet"}
 NAMED = 10  # of the crystals left out, in the printed report
 
 Progress = Callable[[int, int], None]
 """Called with (done, total)."""
-
-
-class Entry(NamedTuple):
-    """One crystal of a source, or why it could not be read; what it does not bring is empty."""
-
-    name: str
-    crystal: Crystals | InputError
-    space_group: int = 0
-    source: str = ""
-    licence: str = ""
 
 
 @dataclass(slots=True)
@@ -104,47 +92,16 @@ def import_structures(
                         )
                     )
                 if len(waiting) == ROWS_AT_ONCE or done == total:
-                    rows = _rows(waiting, report)
-                    writer.write_table(pa.Table.from_pylist(rows, schema=library_schema()))
-                    report.written += len(rows)
+                    found = library_rows(waiting)
+                    report.skipped |= found.skipped
+                    writer.write_table(pa.Table.from_pylist(found.rows, schema=library_schema()))
+                    report.written += len(found.rows)
                     waiting = []
                 progress(done, total)
         if not report.written:
             why = next(iter(report.skipped.values()), "it is empty")
             raise InputError(f"No crystal in {source} can be imported: {why}")
     return report
-
-
-def _rows(entries: list[Entry], report: ImportReport) -> list[dict[str, Any]]:
-    """Library rows of the entries; those whose symmetry cannot be analysed are reported instead."""
-    from pymatgen.core import Composition, Element
-
-    crystals = [e.crystal for e in entries if isinstance(e.crystal, Crystals)]
-    unknown = [i for i, e in enumerate(entries) if not e.space_group]
-    groups = space_groups(Crystals.cat([crystals[i] for i in unknown]), SYMPREC)
-    found = dict(zip(unknown, groups, strict=True))
-    rows = []
-    for i, (entry, (cell, frac, numbers)) in enumerate(
-        zip(entries, Crystals.cat(crystals).arrays(), strict=True)
-    ):
-        group = entry.space_group or found[i]
-        if not group:
-            report.skipped[entry.name] = "its symmetry cannot be analysed; atoms may overlap."
-            continue
-        amounts = Counter(Element.from_Z(z).symbol for z in numbers.tolist())
-        rows.append(
-            {
-                "material_id": entry.name,
-                "formula": Composition(amounts).reduced_formula,
-                "spacegroup": group,
-                "cell": cell.ravel().tolist(),
-                "numbers": numbers.tolist(),
-                "frac_coords": frac.ravel().tolist(),
-                "source": entry.source,
-                "licence": entry.licence,
-            }
-        )
-    return rows
 
 
 # -- sources ----------------------------------------------------------------------------------------
@@ -175,30 +132,18 @@ def _open(source: Path) -> tuple[int, Iterator[Entry]]:
             )
 
 
-def _checked(crystal: Crystals) -> Crystals | InputError:
-    """The crystal, or what is wrong with it."""
-    volume = float(crystal.volumes[0])
-    if crystal.frac.shape[0] == 0:
-        return InputError("it has no atoms.")
-    if not (crystal.frac.isfinite().all() and math.isfinite(volume)) or volume < 1e-3:
-        return InputError("its cell has no volume or its coordinates are no numbers.")
-    if crystal.numbers.min() < 1 or crystal.numbers.max() > 118:
-        return InputError("it has atoms of no known element.")
-    return crystal
-
-
 def _from_atoms(atoms: Atoms) -> Crystals | InputError:
     if not atoms.pbc.all():
         return InputError("it is not periodic in three directions.")
     if abs(atoms.cell.volume) < 1e-3:
         return InputError("its cell has no volume.")
-    return _checked(Crystals.from_atoms([atoms]))
+    return checked(Crystals.from_atoms([atoms]))
 
 
 def _from_cif(path: Path, folder: Path) -> Entry:
     name = path.relative_to(folder).with_suffix("").as_posix()
     try:
-        return Entry(name, _checked(read_cif(path)))
+        return Entry(name, checked(read_cif(path)))
     except InputError as error:
         return Entry(name, error)
 
@@ -279,6 +224,7 @@ def _parquet(path: Path) -> tuple[int, Iterator[Entry]]:
                     row.get("spacegroup") or 0,
                     row.get("source") or "",
                     row.get("licence") or "",
+                    {name: row[name] for name in ABOUT if row.get(name) is not None},
                 )
 
     return file.metadata.num_rows, entries()
@@ -291,4 +237,4 @@ def _from_row(row: dict[str, Any]) -> Crystals | InputError:
         frac = np.array(row["frac_coords"], dtype=np.float64).reshape(len(numbers), 3)
     except (TypeError, ValueError):
         return InputError("its cell, numbers or frac_coords are missing or of the wrong length.")
-    return _checked(Crystals.from_arrays([cell], [frac], [numbers]))
+    return checked(Crystals.from_arrays([cell], [frac], [numbers]))

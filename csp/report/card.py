@@ -118,10 +118,22 @@ class Card:
         return WAVELENGTHS
 
     @property
+    def known(self) -> str:
+        """What is known of it; empty where it was not compared."""
+        result = self.result
+        if result.known_as:
+            return "; ".join(f"{entry.id} {entry.details}".strip() for entry in result.known_as)
+        if result.same_type_as:
+            return f"Not known of this composition; {result.same_type_as} of another has its structure"
+        return "Nothing that it was compared with: a new structure" if result.novelty else ""
+
+    @property
     def why(self) -> str:
         """Why it was proposed."""
         result = self.result
-        if result.template_id:
+        if result.template_id in [entry.id for entry in result.known_as]:
+            start = f"The library's own crystal {result.template_id}, as it is"
+        elif result.template_id:
             start = f"{printed_formula(self.formula)} in the places of the known crystal {result.template_id}"
         elif result.wyckoff:
             start = f"Drawn without a template: {wyckoff_summary(result.wyckoff)}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from csp.files import replacing_folder, write_text
+from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.known import KnownAs
 from csp.report.card import Card
 from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
 from csp.report.description import describe
@@ -22,7 +20,7 @@ from csp.report.record import RunRecord
 from csp.report.words import decomposition
 from csp.search.prediction import Prediction, Result, Variant
 
-__all__ = ["SCHEMA", "write_report"]
+__all__ = ["SCHEMA", "known_text", "variants_text", "write_report"]
 
 SCHEMA = 3
 CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
@@ -45,7 +43,7 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
     """
     folder.mkdir(parents=True, exist_ok=True)
     cards, texts = _cards(prediction, record, symprec)
-    with _alone_in(folder):
+    with alone_with(folder):
         rows = [
             _rounded({**card.result.as_dict(), "symmetrise_rms_ang": card.crystal.moved}) for card in cards
         ]
@@ -92,6 +90,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "models": list(prediction.models),
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
+        "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
         "decomposition": _rounded(prediction.decomposition),
         "results": rows,
@@ -133,13 +132,18 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _told(value) for name, value in row.items()} for row in rows)
+    writer.writerows({**row, "known_as": known_text(row), "variants": variants_text(row)} for row in rows)
     return text.getvalue()
 
 
-def _told(value: Any) -> Any:
-    """Of a crystal's variants what a table has room for."""
-    return "; ".join(str(Variant(**one)) for one in value) if isinstance(value, list) else value
+def known_text(row: Mapping[str, Any]) -> str:
+    """What a row of `ranked.json` is known as, for tables."""
+    return "; ".join(str(KnownAs(**entry)) for entry in row.get("known_as") or ())
+
+
+def variants_text(row: Mapping[str, Any]) -> str:
+    """The variants of a row of `ranked.json`, for tables."""
+    return "; ".join(str(Variant(**variant)) for variant in row.get("variants") or ())
 
 
 # -- files --------------------------------------------------------------------------------------------
@@ -152,14 +156,3 @@ def _write_structures(folder: Path, cards: Sequence[Card], texts: Sequence[Mappi
             name = Path(card.result.file).stem
             for end, text in files.items():
                 (fresh / f"{name}{end}").write_text(text, encoding="utf-8")
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two workers that took the same run write their files one after the other."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -10,7 +10,7 @@ from typing import Any
 
 from csp.errors import InputError, MissingError
 from csp.files import replacing
-from csp.report.files import SCHEMA
+from csp.report.files import SCHEMA, known_text, variants_text
 
 __all__ = ["RankedRun", "export", "latest"]
 
@@ -62,7 +62,9 @@ def latest(runs: Path, formula: str) -> RankedRun:
         run = RankedRun.read(place.parent)
         if run.ranked["formula"] == formula:
             return run
-    raise MissingError(f"No run of {formula} has finished yet in {runs}.")
+    raise MissingError(
+        f"No run of {formula} has finished yet in {runs}; the out folder of another run can be named."
+    )
 
 
 def export(run: RankedRun, file: Path) -> None:
@@ -94,5 +96,6 @@ def _database(run: RankedRun, file: Path) -> None:
     with connect(str(file), type="db") as database:
         for atoms, row in zip(crystals, rows, strict=True):
             # ASE keeps `id` for itself and allows no None
-            known = {name: value for name, value in row.items() if name != "id" and value is not None}
+            told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
+            known = {name: value for name, value in told.items() if name != "id" and value not in (None, "")}
             database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})

@@ -55,6 +55,14 @@ def crystal_words(result: Result) -> str:
     return f"{crystal_system(result.spacegroup_number)} {symbol} (no. {result.spacegroup_number})"
 
 
+def _known(result: Result) -> str:
+    """What a crystal is known as, in brackets of commas; empty where it is not known."""
+    name = result.prototype.partition("(")[2].rstrip(")")
+    entry = result.known_as[0].id if result.known_as else ""
+    parts = [*([f"{name} type"] if name else []), *([f"known as {entry}"] if entry else [])]
+    return f", {', '.join(parts)}" if parts else ""
+
+
 def answer(prediction: Prediction) -> tuple[str, str]:
     """What was found, in two sentences; of a prediction that has results."""
     first, *others = prediction.results
@@ -64,13 +72,13 @@ def answer(prediction: Prediction) -> tuple[str, str]:
     number = prediction.funnel.get("ranked", len(prediction.results))
     if probable:
         start = (
-            f"{formula} is most probably {crystal_words(first)}: p = {_percent(first.probability)} to be its "
+            f"{formula} is most probably {crystal_words(first)}{_known(first)}: p = {_percent(first.probability)} to be its "
             "lowest-energy crystal known"
         )
     else:
         of = f"Of {number} distinct crystals of {formula}" if number > 1 else f"The only crystal of {formula}"
-        start = f"{of}{at} the one lowest in {value} is {crystal_words(first)}" if number > 1 else (
-            f"{of} that was found{at} is {crystal_words(first)}"
+        start = f"{of}{at} the one lowest in {value} is {crystal_words(first)}{_known(first)}" if number > 1 else (
+            f"{of} that was found{at} is {crystal_words(first)}{_known(first)}"
         )
     return f"{start}.", _second(others, first, value, probable=probable)
 
@@ -88,7 +96,7 @@ def _second(others: Sequence[Result], first: Result, value: str, *, probable: bo
         )
     above = second.above_lowest - first.above_lowest
     p = f", p = {_percent(second.probability)}" if probable and second.probability is not None else ""
-    return f"Next is {crystal_words(second)}, {above:.1f} meV/atom above it{p}."
+    return f"Next is {crystal_words(second)}{_known(second)}, {above:.1f} meV/atom above it{p}."
 
 
 def decomposition(prediction: Prediction) -> str:

@@ -15,6 +15,7 @@ from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
 from csp.ranking.hull import Hull
+from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -88,6 +89,7 @@ class Conclusion:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -108,6 +110,7 @@ class Conclusion:
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
             order="energy" if by is None else "probability",
+            known_before=self.known.sentence if self.known else "",
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
@@ -311,7 +314,12 @@ class Conclusion:
     def _results(
         self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
     ) -> list[Result]:
-        """top: rows of all that was relaxed, in the order to report; places: of each in that by energy."""
+        """The rows of the ranking.
+
+        Args:
+            top: Rows of all that was relaxed, in the order to report.
+            places: Of each in the order by energy.
+        """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
         crystals = relaxed.result.crystals[top]
@@ -319,6 +327,10 @@ class Conclusion:
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
+        told = [
+            self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
+            for k in range(len(top))
+        ]
         found = self.funnel.times_found()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
@@ -347,6 +359,10 @@ class Conclusion:
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
                 above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
+                known_as=told[k].known_as,
+                prototype=told[k].prototype,
+                same_type_as=told[k].same_type_as,
+                novelty=told[k].novelty if self.known else "",
                 variants=self._variants(row, numbers[k]),
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))

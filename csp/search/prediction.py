@@ -43,6 +43,7 @@ class Prediction(Sequence[RankedCrystal]):
         decomposition: What the convex hull at this composition is made of: formula → share of the atoms; empty where
             there is no hull.
         card: Draws one of its crystals as HTML for a notebook; None: they are shown as text.
+        known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
     """
@@ -56,6 +57,7 @@ class Prediction(Sequence[RankedCrystal]):
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
     decomposition: dict[str, float] = field(default_factory=dict)

@@ -96,6 +96,8 @@ def ranking_table(
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
     probable = any(result.probability is not None for result in results)
+    none = 1.0 - sum(result.probability or 0.0 for result in results)
+    told = any(result.novelty for result in shown)
     columns = {
         "": [str(r.rank) for r in shown],
         "p %": [_percent(r.probability) for r in shown] if probable else None,
@@ -107,12 +109,13 @@ def ranking_table(
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
         "atoms": [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
-        "from": [_shortened(r.template_id or r.generator) for r in shown],
+        "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
+        "known as": [_shortened(_known(r)) for r in shown] if told else None,
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
-        *(["p: of being the lowest-energy one known"] if probable else []),
+        *([f"p: of being the lowest-energy one known, {_percent(none)} % that none of these is"] if probable else []),
         *([f"ordered by {order}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above it"] if hull else []),
@@ -121,7 +124,7 @@ def ranking_table(
     return RankingTable(
         title=title,
         columns=tuple(present),
-        left=tuple(name in ("space group", "from") for name in present),
+        left=tuple(name in ("space group", "from", "known as") for name in present),
         rows=list(zip(*present.values(), strict=True)),
         notes=(*notes, *explained),
         more=len(results) - len(shown),
@@ -134,6 +137,11 @@ def _millis(value: float | None, decimals: int) -> str:
 
 def _percent(probability: float | None) -> str:
     return "" if probability is None else f"{100 * probability:.0f}"
+
+
+def _known(result: Result) -> str:
+    """The first entry that it is, or how new it is."""
+    return result.known_as[0].id if result.known_as else result.novelty
 
 
 def _shortened(name: str, width: int = 15) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from csp.ranking.known import KnownAs
+
 __all__ = ["Result", "Unranked", "Variant", "cif_path"]
 
 
@@ -63,6 +65,11 @@ class Result:
         probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
         above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
             lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
+        known_as: Entries of the library of this composition that it is, by StructureMatcher.
+        prototype: AFLOW label of its structure type, with the common name where there is one.
+        same_type_as: An entry of another composition with its structure; "" where there is none, and where it
+            is known itself.
+        novelty: "known", "known type" or "new"; "" where it was not compared.
         variants: What of the duplicates has another space group, the lowest of each, lowest first.
     """
 
@@ -90,6 +97,10 @@ class Result:
     probability: float | None = None
     proposed_by: str = ""
     above_lowest_sigma_ev_per_atom: float | None = None
+    known_as: tuple[KnownAs, ...] = ()
+    prototype: str = ""
+    same_type_as: str = ""
+    novelty: str = ""
     variants: tuple[Variant, ...] = ()
 
     @property
@@ -100,7 +111,11 @@ class Result:
     def as_dict(self) -> dict[str, Any]:
         """The fields by name, in their order; JSON values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {**values, "variants": [asdict(variant) for variant in self.variants]}
+        return {
+            **values,
+            "known_as": [entry.as_dict() for entry in self.known_as],
+            "variants": [asdict(variant) for variant in self.variants],
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.differences import DifferenceErrors
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
@@ -72,6 +73,7 @@ class Search:
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     settings: SearchSettings
@@ -88,6 +90,7 @@ class Search:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -116,6 +119,7 @@ class Search:
             self.relaxer_why,
             self.second,
             self.difference_errors,
+            self.known,
         )
 
     @cached_property

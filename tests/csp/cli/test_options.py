@@ -69,5 +69,5 @@ def test_the_former_name_of_a_setting_still_works(capsys: pytest.CaptureFixture[
 
 def test_a_wrong_value_is_said_with_its_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("predict", "Si", "--candidates", "0") == 2
-    expected = "csp: --candidates: input should be greater than or equal to 1 (got 0).\n"
+    expected = "csp: --candidates: must be at least 1 (got 0).\n"
     assert capsys.readouterr().err == expected
