@@ -162,7 +162,8 @@ class Card:
             what = f"{gained} meV/atom" if gained else "nothing"
             text += f"; rattled and relaxed without symmetry, which gained {what}"
         if self.crystal.moved is not None and self.crystal.moved >= SHIFT:
-            text += f"; made exactly symmetric for this card and its files, which moved atoms by {self.crystal.moved:.3f} Å"
+            text += "; made exactly symmetric for this card and its files, "
+            text += f"which moved atoms by {self.crystal.moved:.3f} Å"
         return f"{text}."
 
     @property

@@ -1,4 +1,4 @@
-"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, each with its name, rank, energy and origin."""
+"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, each with name, rank, energy and origin."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def crystal_files(
 ) -> Mapping[str, str]:
     """The text of each file by the end of its name.
 
-    The CIF holds the symmetrised conventional cell, the POSCAR the symmetrised primitive one, the extended XYZ the
-    crystal as it was relaxed.
+    The CIF holds the symmetrised conventional cell, the POSCAR the symmetrised primitive one, the extended
+    XYZ the crystal as it was relaxed.
 
     Args:
         place: Of the crystal in the prediction, from 0.
@@ -74,7 +74,8 @@ def _cif(result: Result, crystal: Description, prediction: Prediction, record: R
 def _origin(result: Result, crystal: Description, prediction: Prediction, record: RunRecord) -> list[str]:
     pressure = prediction.target.pressure
     lines = [
-        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, ordered by {prediction.ordered_by}",
+        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, "
+        f"ordered by {prediction.ordered_by}",
         f"A predicted crystal structure, not a measured one: csp-engine {metadata.version('csp-engine')}, "
         f"seed {record.settings.get('seed')}",
         f"Energy {result.energy_ev_per_atom:.{DECIMALS}f} eV/atom ({prediction.label}), "

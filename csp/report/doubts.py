@@ -47,7 +47,10 @@ def _uncertain(prediction: Prediction) -> str:
     sigma = 1000 * max(sigmas)
     if sigma <= apart:
         return ""
-    return f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than the {apart:.1f} meV/atom between ranks 1 and 2."
+    return (
+        f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than "
+        f"the {apart:.1f} meV/atom between ranks 1 and 2."
+    )
 
 
 def _close(prediction: Prediction) -> str:
@@ -83,7 +86,10 @@ def _magnetic(prediction: Prediction) -> str:
     found = _symbols(z for z in prediction.target.numbers if z in MAGNETIC)
     if not found:
         return ""
-    return f"{found} may be magnetic: energies are those of the order that the potential has learned; no other was tried."
+    return (
+        f"{found} may be magnetic: energies are those of the order that the potential has learned; "
+        "no other was tried."
+    )
 
 
 def _radioactive(prediction: Prediction) -> str:
@@ -97,7 +103,10 @@ def _unfinished(prediction: Prediction) -> str:
     moving = [r.rank for r in prediction.results if r.status != "converged"]
     if not moving:
         return ""
-    return f"{_ranks(moving, 'were', 'was')} not relaxed to the end: more steps would lower {'it' if len(moving) == 1 else 'them'}."
+    return (
+        f"{_ranks(moving, 'were', 'was')} not relaxed to the end: "
+        f"more steps would lower {'it' if len(moving) == 1 else 'them'}."
+    )
 
 
 def _lost(prediction: Prediction) -> str:
@@ -113,7 +122,10 @@ def _none_of_these(prediction: Prediction) -> str:
     if not prediction.has_probability or prediction.probability_of_none < 0.5:
         return ""
     none = 100 * prediction.probability_of_none
-    return f"With p = {none:.0f} % the lowest-energy crystal is none of these: more candidates or a larger library may find it."
+    return (
+        f"With p = {none:.0f} % the lowest-energy crystal is none of these: "
+        "more candidates or a larger library may find it."
+    )
 
 
 def _ranks(ranks: Sequence[int], many: str = "", one: str = "") -> str:

@@ -34,8 +34,8 @@ class Reflection:
 
     Attributes:
         spacing: d, Å.
-        strength: Σ |F|² over all planes of that spacing; times the Lorentz and polarisation factors of an angle it
-            is the intensity. The strongest intensity with Cu Kα is 100 in its units.
+        strength: Σ |F|² over all planes of that spacing; times the Lorentz and polarisation factors of an
+            angle it is the intensity. The strongest intensity with Cu Kα is 100 in its units.
         planes: Miller indices, "111" or "-110", the families joined by commas.
     """
 
@@ -45,10 +45,10 @@ class Reflection:
 
 
 def powder_pattern(structure: Structure) -> list[Reflection]:
-    """Reflections by descending spacing, from pymatgen's `XRDCalculator`: X-rays, atoms at rest, no absorption.
+    """Reflections by descending spacing, of pymatgen's `XRDCalculator`: X-rays, atoms at rest, unabsorbed.
 
-    Structure factors depend on the spacing alone (anomalous scattering is left out), so that one calculation serves
-    all wavelengths.
+    Structure factors depend on the spacing alone (anomalous scattering is left out), so that one calculation
+    serves all wavelengths.
 
     Args:
         structure: In the cell whose indices are wanted.

@@ -26,19 +26,19 @@ OVERLINE = "\u0305"
 
 TERMS = {
     "rank": "The place in this list, from 1. What the list is ordered by stands above it.",
-    "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its energy and by "
-    "what proposed it.",
+    "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its "
+    "energy and by what proposed it.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
-    "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the model errs and how "
-    "far other models disagree with it, meV/atom.",
-    "above hull": "Energy above the convex hull: above the best mixture of known crystals that it could decompose into, "
-    "meV/atom. Zero or less is stable against them.",
+    "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
+    "model errs and how far other models disagree with it, meV/atom.",
+    "above hull": "Energy above the convex hull: above the best mixture of known crystals that it could "
+    "decompose into, meV/atom. Zero or less is stable against them.",
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
     "found again": "How many other candidates are this crystal, or relaxed to it.",
-    "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in the conventional cell, "
-    "and their letter.",
+    "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in the "
+    "conventional cell, and their letter.",
     "CN": "Coordination number: bonded neighbours, by pymatgen's CrystalNN.",
     "oxidation state": "By bond valences, where they balance.",
     "potential": "A model that computes energies and forces of crystals, learned from calculations.",
@@ -82,8 +82,8 @@ def answer(prediction: Prediction) -> tuple[str, str]:
     number = prediction.funnel.get("ranked", len(prediction.results))
     if probable:
         start = (
-            f"{formula} is most probably {crystal_words(first)}{_known(first)}: p = {_percent(first.probability)} to be its "
-            "lowest-energy crystal known"
+            f"{formula} is most probably {crystal_words(first)}{_known(first)}: "
+            f"p = {_percent(first.probability)} to be its lowest-energy crystal known"
         )
     else:
         of = f"Of {number} distinct crystals of {formula}" if number > 1 else f"The only crystal of {formula}"
@@ -103,7 +103,8 @@ def _second(others: Sequence[Result], first: Result, value: str, *, probable: bo
     if probable and lowest is not None:
         below = first.above_lowest - lowest.above_lowest
         return (
-            f"The lowest in {value} is {crystal_words(lowest)}, at rank {lowest.rank} and {below:.1f} meV/atom below it"
+            f"The lowest in {value} is {crystal_words(lowest)}, "
+            f"at rank {lowest.rank} and {below:.1f} meV/atom below it"
             f"{'' if lowest.probability is None else f', p = {_percent(lowest.probability)}'}."
         )
     above = second.above_lowest - first.above_lowest

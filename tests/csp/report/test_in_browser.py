@@ -1,4 +1,4 @@
-"""The page in a real browser: crystals are drawn, nothing is cut off, nothing is loaded, the keyboard reaches all."""
+"""The page in a real browser: crystals are drawn, nothing is cut off or loaded, the keyboard reaches all."""
 
 from __future__ import annotations
 
@@ -168,7 +168,8 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     cut_off = """() => [...document.querySelectorAll('body, body *')].filter(e =>
         e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
-        && !e.closest('svg, .view') && !e.title).map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
+        && !e.closest('svg, .view') && !e.title)
+        .map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
     drawn(page, 0)
     drawn(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -201,7 +202,8 @@ def test_the_keyboard_reaches_all_and_turns_the_crystal(report: Path, page: Page
     for _ in range(25):
         reached.append(
             page.evaluate(
-                "e => { const a = document.activeElement; return `${a.tagName} ${a.className || a.name || a.dataset.along || ''}` }"
+                "e => { const a = document.activeElement; "
+                "return `${a.tagName} ${a.className || a.name || a.dataset.along || ''}` }"
             )
         )
         page.keyboard.press("Tab")
