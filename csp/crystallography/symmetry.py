@@ -251,7 +251,8 @@ def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | No
 
 
 def reported_symmetrized(crystal: Crystals, symprec: float) -> Symmetrized | None:
-    """As `symmetrized`, in the space group that `reported_space_groups` gives: by spglib where moyo finds another."""
+    """As `symmetrized`, in the space group that `reported_space_groups` gives: by spglib where moyo finds
+    another."""
     symmetric = symmetrized(crystal, symprec)
     (number,) = reported_space_groups(crystal, symprec)
     if number == 0 or (symmetric is not None and symmetric.space_group == number):
@@ -276,7 +277,9 @@ def _symmetrized_by_spglib(crystal: Crystals, symprec: float) -> Symmetrized:
         space_group=int(data.number),
         conventional=conventional,
         primitive=Crystals.from_arrays(*([part] for part in reduced)),
-        wyckoff=wyckoff_text((int(given[2][k]), data.wyckoffs[k]) for k in sorted(set(data.equivalent_atoms))),
+        wyckoff=wyckoff_text(
+            (int(given[2][k]), data.wyckoffs[k]) for k in sorted(set(data.equivalent_atoms))
+        ),
         rms_displacement=float(np.sqrt((distance.min(axis=1) ** 2).mean())),
     )
 

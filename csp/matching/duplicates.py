@@ -20,11 +20,12 @@ SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
 
 
 def representatives(crystals: Crystals, per_atom: Tensor) -> Tensor:
-    """int64 [B]: which crystal stands for each in a final ranking, so that no two that stand for something are one
-    crystal to StructureMatcher, whatever their energies.
+    """int64 [B]: which crystal stands for each in a final ranking, so that no two that stand for something
+    are one crystal to StructureMatcher, whatever their energies.
 
-    What it takes for one are the duplicates of `group_duplicates` and, beside them, distortions of one crystal by up
-    to a third of the distance of its atoms: people who compare a ranking with a known crystal use this measure.
+    What it takes for one are the duplicates of `group_duplicates` and, beside them, distortions of one
+    crystal by up to a third of the distance of its atoms: people who compare a ranking with a known crystal
+    use this measure.
     """
     stands = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
     while True:

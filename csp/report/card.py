@@ -94,7 +94,9 @@ class Card:
     @property
     def bonds(self) -> str:
         """The shortest and the longest bond of each pair of elements."""
-        return ", ".join(f"{b.element} {distances(b.shortest, b.longest)} Å" for b in self.crystal.shortest_bonds)
+        return ", ".join(
+            f"{b.element} {distances(b.shortest, b.longest)} Å" for b in self.crystal.shortest_bonds
+        )
 
     @property
     def oxidation(self) -> str:
@@ -105,7 +107,8 @@ class Card:
                 return ""
             states.setdefault(site.element, set()).add(site.charge)
         return " ".join(
-            element + "/".join(_charge(charge) for charge in sorted(charges)) for element, charges in states.items()
+            element + "/".join(_charge(charge) for charge in sorted(charges))
+            for element, charges in states.items()
         )
 
     @property
@@ -122,7 +125,7 @@ class Card:
         """What is known of it; empty where it was not compared."""
         result = self.result
         if result.known_as:
-            return "; ".join(f"{entry.id} {entry.details}".strip() for entry in result.known_as)
+            return "; ".join(map(str, result.known_as))
         if result.same_type_as:
             return f"Not known of this composition; {result.same_type_as} of another has its structure"
         return "Nothing that it was compared with: a new structure" if result.novelty else ""
@@ -159,7 +162,8 @@ class Card:
             what = f"{gained} meV/atom" if gained else "nothing"
             text += f"; rattled and relaxed without symmetry, which gained {what}"
         if self.crystal.moved is not None and self.crystal.moved >= SHIFT:
-            text += f"; made exactly symmetric for this card and its files, which moved atoms by {self.crystal.moved:.3f} Å"
+            moved = f"which moved atoms by {self.crystal.moved:.3f} Å"
+            text += f"; made exactly symmetric for this card and its files, {moved}"
         return f"{text}."
 
     @property
@@ -177,9 +181,7 @@ class Card:
     @property
     def links(self) -> list[tuple[str, str]]:
         """(name, address that holds the file itself)."""
-        return [
-            (name, f"data:text/plain;charset=utf-8,{quote(text)}") for name, text in self.files.items()
-        ]
+        return [(name, f"data:text/plain;charset=utf-8,{quote(text)}") for name, text in self.files.items()]
 
     @cached_property
     def data(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, each with its name, rank, energy and origin."""
+"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, with its rank, energy and origin."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def crystal_files(
 ) -> Mapping[str, str]:
     """The text of each file by the end of its name.
 
-    The CIF holds the symmetrised conventional cell, the POSCAR the symmetrised primitive one, the extended XYZ the
-    crystal as it was relaxed.
+    The CIF holds the symmetrised conventional cell, the POSCAR the symmetrised primitive one, the extended
+    XYZ the crystal as it was relaxed.
 
     Args:
         place: Of the crystal in the prediction, from 0.
@@ -65,14 +65,16 @@ def _cif(result: Result, crystal: Description, prediction: Prediction, record: R
         else:
             text = str(CifWriter(structure, symprec=CIF_SYMPREC, refine_struct=False))
     formula = prediction.target.formula
-    body = re.sub(r"^data_\S*$", f"data_{formula}_rank_{result.rank}", text[text.index("data_") :], count=1, flags=re.M)
+    body = re.sub(
+        r"^data_\S*$", f"data_{formula}_rank_{result.rank}", text[text.index("data_") :], count=1, flags=re.M
+    )
     return "".join(f"# {line}\n" for line in _origin(result, crystal, prediction, record)) + body
 
 
 def _origin(result: Result, crystal: Description, prediction: Prediction, record: RunRecord) -> list[str]:
-    pressure = prediction.target.pressure
+    pressure, n = prediction.target.pressure, len(prediction.results)
     lines = [
-        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, ordered by {prediction.ordered_by}",
+        f"{prediction.target.formula}, rank {result.rank} of {n}, ordered by {prediction.ordered_by}",
         f"A predicted crystal structure, not a measured one: csp-engine {metadata.version('csp-engine')}, "
         f"seed {record.settings.get('seed')}",
         f"Energy {result.energy_ev_per_atom:.{DECIMALS}f} eV/atom ({prediction.label}), "
@@ -82,7 +84,9 @@ def _origin(result: Result, crystal: Description, prediction: Prediction, record
         lines.append(f"Enthalpy {result.enthalpy_ev_per_atom:.{DECIMALS}f} eV/atom at {pressure:g} GPa")
     if result.probability is not None:
         lines.append(f"Probability to be the lowest-energy crystal known: {result.probability:.3f}")
-    lines.append(f"Proposed by {result.generator}{f' from {result.template_id}' if result.template_id else ''}")
+    lines.append(
+        f"Proposed by {result.generator}{f' from {result.template_id}' if result.template_id else ''}"
+    )
     if crystal.moved is not None:
         lines.append(f"Atoms were moved by {crystal.moved:.4f} A (root mean square) to be exactly symmetric")
     lines += [f"Please cite {citation}" for citation in record.citations]

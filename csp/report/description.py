@@ -1,4 +1,4 @@
-"""What a chemist asks of a crystal: cell, sites, bonds, coordination, oxidation states, gaps between layers."""
+"""What a chemist asks of a crystal: cell, sites, bonds, coordination, oxidation states, gaps of layers."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Bond:
-    """A bond between two atoms of the conventional cell: from atom `i` to the image of atom `j` in the cell that
-    is `image` away."""
+    """A bond between two atoms of the conventional cell: from atom `i` to the image of atom `j` in the cell
+    that is `image` away."""
 
     i: int
     j: int
@@ -112,7 +112,7 @@ class Description:
 
     @property
     def shortest_bonds(self) -> tuple[Shell, ...]:
-        """Of each pair of elements, "Ti–O", how many bonds it has in the cell, the shortest and the longest."""
+        """Of each pair of elements, "Ti–O", how many bonds the cell has, the shortest and the longest."""
         found: dict[str, list[float]] = {}
         for bond in self.bonds:
             pair = [self.sites[self.orbit[k]].element for k in (bond.i, bond.j)]
@@ -127,8 +127,9 @@ class Description:
 def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> Description:
     """Describe one crystal.
 
-    Neighbours are those of pymatgen's CrystalNN (H. Pan et al., Inorg. Chem. 60, 1590 (2021)), oxidation states
-    those of its bond-valence analysis where they sum up to zero and each is one that the ICSD has for the element.
+    Neighbours are those of pymatgen's CrystalNN (H. Pan et al., Inorg. Chem. 60, 1590 (2021)), oxidation
+    states those of its bond-valence analysis where they sum up to zero and each is one that the ICSD has for
+    the element.
 
     Args:
         crystal: A batch of one.
@@ -170,8 +171,8 @@ def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> D
 
 
 def widest_gap(crystal: Crystals) -> float:
-    """The widest slab without the centre of an atom, Å, between lattice planes of small indices: the distance of
-    the atoms' planes on both sides of the gap of a layered crystal.
+    """The widest slab without the centre of an atom, Å, between lattice planes of small indices: the distance
+    of the atoms' planes on both sides of the gap of a layered crystal.
 
     Args:
         crystal: A batch of one.
@@ -228,13 +229,17 @@ def _neighbours(structure: Structure, k: int) -> list[tuple[int, tuple[int, int,
         warnings.simplefilter("ignore")
         try:
             found = CrystalNN().get_nn_info(structure, k)
-        except (ValueError, RuntimeError, ArithmeticError):  # no Voronoi cell: atoms on one place, a huge cell
+        except (
+            ValueError,
+            RuntimeError,
+            ArithmeticError,
+        ):  # no Voronoi cell: atoms on one place, a huge cell
             return []
-    here = structure[k]
-    pairs = [
-        (int(one["site_index"]), tuple(int(n) for n in one["image"]), float(here.distance_from_point(one["site"].coords)))
-        for one in found
-    ]  # fmt: skip
+    here, pairs = structure[k], []
+    for one in found:
+        a, b, c = (int(n) for n in one["image"])
+        distance = float(here.distance_from_point(one["site"].coords))
+        pairs.append((int(one["site_index"]), (a, b, c), distance))
     return sorted(pairs, key=lambda pair: (round(pair[2], 3), pair))
 
 
@@ -258,8 +263,8 @@ def _bonds(
     orbits: list[int],
     neighbours: dict[int, list[tuple[int, tuple[int, int, int], float]]],
 ) -> list[Bond]:
-    """The bonds of all atoms from those of one atom of each orbit: equivalent atoms have equivalent neighbours at
-    equal distances. Each bond once."""
+    """The bonds of all atoms from those of one atom of each orbit: equivalent atoms have equivalent
+    neighbours at equal distances. Each bond once."""
     reach = max((length for found in neighbours.values() for *_, length in found), default=0.0)
     if reach == 0.0:
         return []

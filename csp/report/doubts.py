@@ -47,14 +47,19 @@ def _uncertain(prediction: Prediction) -> str:
     sigma = 1000 * max(sigmas)
     if sigma <= apart:
         return ""
-    return f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than the {apart:.1f} meV/atom between ranks 1 and 2."
+    return (
+        f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than the {apart:.1f} meV/atom "
+        "between ranks 1 and 2."
+    )
 
 
 def _close(prediction: Prediction) -> str:
     results = prediction.results
     intervals = [r.above_lowest_sigma_ev_per_atom for r in results]
     if any(interval is not None for interval in intervals):
-        close = [r.rank for r, s in zip(results, intervals, strict=True) if r.above_lowest <= 1000 * (s or 0.0)]
+        close = [
+            r.rank for r, s in zip(results, intervals, strict=True) if r.above_lowest <= 1000 * (s or 0.0)
+        ]
         why = "nearer to the lowest than their energies are sure (±)"
     else:
         close = [r.rank for r in results if r.above_lowest < TOO_CLOSE]
@@ -81,7 +86,10 @@ def _magnetic(prediction: Prediction) -> str:
     found = _symbols(z for z in prediction.target.numbers if z in MAGNETIC)
     if not found:
         return ""
-    return f"{found} may be magnetic: energies are those of the order that the potential has learned; no other was tried."
+    return (
+        f"{found} may be magnetic: energies are those of the order that the potential has learned; no other "
+        "was tried."
+    )
 
 
 def _radioactive(prediction: Prediction) -> str:
@@ -95,7 +103,8 @@ def _unfinished(prediction: Prediction) -> str:
     moving = [r.rank for r in prediction.results if r.status != "converged"]
     if not moving:
         return ""
-    return f"{_ranks(moving, 'were', 'was')} not relaxed to the end: more steps would lower {'it' if len(moving) == 1 else 'them'}."
+    what = "it" if len(moving) == 1 else "them"
+    return f"{_ranks(moving, 'were', 'was')} not relaxed to the end: more steps would lower {what}."
 
 
 def _lost(prediction: Prediction) -> str:
@@ -111,7 +120,10 @@ def _none_of_these(prediction: Prediction) -> str:
     if not prediction.has_probability or prediction.probability_of_none < 0.5:
         return ""
     none = 100 * prediction.probability_of_none
-    return f"With p = {none:.0f} % the lowest-energy crystal is none of these: more candidates or a larger library may find it."
+    return (
+        f"With p = {none:.0f} % the lowest-energy crystal is none of these: more candidates or a larger "
+        "library may find it."
+    )
 
 
 def _ranks(ranks: Sequence[int], many: str = "", one: str = "") -> str:

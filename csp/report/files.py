@@ -30,9 +30,9 @@ DECIMALS = 6  # of the numbers in the tables: below the resolution of the rankin
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
     """Write the files of an out folder.
 
-    They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `run.json` and
-    `ranked.json`. Equal predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where it
-    is, all are.
+    They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`
+    and `ranked.json`. Equal predictions give equal files, but for the timings in `run.json`. `ranked.json`
+    comes last: where it is, all are.
 
     Args:
         prediction: What to write.

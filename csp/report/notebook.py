@@ -34,6 +34,7 @@ class NotebookCard:
         described = describe(crystal.crystal, self.symprec)
         page = card_page(Card(self.formula, crystal.result, described, self.models, {}, pressed=self.pressed))
         return (
-            f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" title="{html.escape(repr(crystal))}" '
+            f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts" '
+            f'title="{html.escape(repr(crystal))}" '
             f'style="width: 100%; height: {HEIGHT}px; border: 0"></iframe>'
         )

@@ -14,7 +14,14 @@ from csp.report.card import Card
 from csp.report.doubts import doubts
 from csp.report.energy_volume import energy_volume_svg
 from csp.report.record import RunRecord
-from csp.report.words import TERMS, answer, decomposition, printed_formula, printed_space_group, wyckoff_summary
+from csp.report.words import (
+    TERMS,
+    answer,
+    decomposition,
+    printed_formula,
+    printed_space_group,
+    wyckoff_summary,
+)
 from csp.search.prediction import Prediction
 
 __all__ = ["FUNNEL", "card_page", "render_page"]
@@ -70,7 +77,11 @@ def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
-        loader=FunctionLoader(_part), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {
         "formula": printed_formula,

@@ -34,8 +34,8 @@ class Reflection:
 
     Attributes:
         spacing: d, Å.
-        strength: Σ |F|² over all planes of that spacing; times the Lorentz and polarisation factors of an angle it
-            is the intensity. The strongest intensity with Cu Kα is 100 in its units.
+        strength: Σ |F|² over all planes of that spacing; times the Lorentz and polarisation factors of an
+            angle it is the intensity. The strongest intensity with Cu Kα is 100 in its units.
         planes: Miller indices, "111" or "-110", the families joined by commas.
     """
 
@@ -45,10 +45,11 @@ class Reflection:
 
 
 def powder_pattern(structure: Structure) -> list[Reflection]:
-    """Reflections by descending spacing, from pymatgen's `XRDCalculator`: X-rays, atoms at rest, no absorption.
+    """Reflections by descending spacing, from pymatgen's `XRDCalculator`: X-rays, atoms at rest, no
+    absorption.
 
-    Structure factors depend on the spacing alone (anomalous scattering is left out), so that one calculation serves
-    all wavelengths.
+    Structure factors depend on the spacing alone (anomalous scattering is left out), so that one calculation
+    serves all wavelengths.
 
     Args:
         structure: In the cell whose indices are wanted.
@@ -59,11 +60,15 @@ def powder_pattern(structure: Structure) -> list[Reflection]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
-            pattern = XRDCalculator(CALCULATED).get_pattern(structure, scaled=False, two_theta_range=(0, farthest))
+            pattern = XRDCalculator(CALCULATED).get_pattern(
+                structure, scaled=False, two_theta_range=(0, farthest)
+            )
         except ValueError:  # an element without scattering factors, or no reflection at all
             return []
     found = []
-    for angle, intensity, families, spacing in zip(pattern.x, pattern.y, pattern.hkls, pattern.d_hkls, strict=True):
+    for angle, intensity, families, spacing in zip(
+        pattern.x, pattern.y, pattern.hkls, pattern.d_hkls, strict=True
+    ):
         strength = float(intensity) / lorentz_polarization(math.radians(float(angle)) / 2)
         found.append((float(spacing), strength, ", ".join(_printed(family["hkl"]) for family in families)))
     strongest = max((strength * _factor(spacing) for spacing, strength, _ in found), default=0.0)

@@ -350,7 +350,8 @@ class Conclusion:
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
-                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)}) - 1,
+                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)})
+                - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
                 e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
@@ -368,7 +369,6 @@ class Conclusion:
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]
 
-
     def _group(self, row: int) -> list[int]:
         """The rows of all that a ranked crystal stands for, itself included."""
         members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
@@ -380,7 +380,9 @@ class Conclusion:
         crystals = self._relaxed.result.crystals[rows]
         per_atom = self.funnel.per_atom(self._relaxed.result)
         lowest: dict[int, float] = {}
-        for other, found in zip(rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True):
+        for other, found in zip(
+            rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True
+        ):
             above = round(float(per_atom[other] - per_atom[row]), 6)
             lowest[found] = min(above, lowest.get(found, above))
         return tuple(

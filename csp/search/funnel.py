@@ -82,7 +82,9 @@ class Funnel:
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
     _distinct: dict[int, Distinct] = field(default_factory=dict, repr=False)
-    _joined: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)  # stage → candidate → who stands for it
+    _joined: dict[str, dict[str, str]] = field(
+        default_factory=dict, repr=False
+    )  # stage → candidate → who stands for it
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -322,7 +324,8 @@ class Funnel:
     # -- who stands for whom ----------------------------------------------------------------------
 
     def times_found(self) -> Counter[str]:
-        """How many plausible candidates each of those stands for, itself included, that the last model relaxes."""
+        """How many plausible candidates each of those stands for, itself included, that the last model
+        relaxes."""
         self.relax_starts()
         stages = ["filter", "pre_relax"]
         if len(self.models) > 1:

@@ -40,8 +40,8 @@ class Prediction(Sequence[RankedCrystal]):
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
         order: What the ranks are by, "probability" or "energy".
-        decomposition: What the convex hull at this composition is made of: formula → share of the atoms; empty where
-            there is no hull.
+        decomposition: What the convex hull at this composition is made of: formula → share of the atoms;
+            empty where there is no hull.
         card: Draws one of its crystals as HTML for a notebook; None: they are shown as text.
         known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the

@@ -20,7 +20,8 @@ class Variant:
     """A crystal of another space group that is taken for a ranked one.
 
     Attributes:
-        above_ev_per_atom: Its energy, or enthalpy under pressure, above that of the ranked one; may be negative.
+        above_ev_per_atom: Its energy, or enthalpy under pressure, above that of the ranked one; may be
+            negative.
     """
 
     spacegroup: str

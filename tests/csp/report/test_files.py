@@ -176,13 +176,17 @@ def test_each_crystal_has_its_files_with_name_rank_energy_and_origin(folder: Pat
         assert f"Please cite {RECORD.citations[0]}" in head
         assert "_cell_length_a" in body
         poscar = folder / "structures" / f"00{k + 1}_POSCAR.vasp"
-        assert poscar.read_text().startswith(f"GaAs rank {k + 1} {result.spacegroup} {result.energy_ev_per_atom:.6f}")
+        assert poscar.read_text().startswith(
+            f"GaAs rank {k + 1} {result.spacegroup} {result.energy_ev_per_atom:.6f}"
+        )
         (relaxed,) = gaas()[k].structures()
         assert StructureMatcher(scale=False).fit(Structure.from_file(poscar), relaxed)
         assert len(ase.io.read(poscar)) == len(relaxed.get_primitive_structure(tolerance=0.1))
         frame = ase.io.read(folder / "structures" / f"00{k + 1}.extxyz")
         assert frame.info["id"] == result.id
-        assert frame.get_potential_energy() == pytest.approx(result.energy_ev_per_atom * len(relaxed), abs=1e-6)
+        assert frame.get_potential_energy() == pytest.approx(
+            result.energy_ev_per_atom * len(relaxed), abs=1e-6
+        )
 
 
 def test_variants_are_written_in_full_and_in_words(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The page in a real browser: crystals are drawn, nothing is cut off, nothing is loaded, the keyboard reaches all."""
+"""The page in a real browser: crystals are drawn, nothing is cut off, nothing is loaded, the keyboard reaches
+all."""
 
 from __future__ import annotations
 
@@ -10,13 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
 from ase.spacegroup import crystal
 from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
 
 from csp.crystals import Crystals
 from csp.report.files import write_report
-from csp.search.prediction import Prediction, Result, cif_path
+from csp.search.prediction import Prediction, cif_path
 from csp.target import Target
 from tests.csp.report.example import RECORD, SYMPREC, prediction
 from tests.places import ROOT
@@ -36,7 +36,10 @@ def perovskites(n: int) -> list[Atoms]:
     """SrTiO3, cubic, and in cells of 40 atoms without any symmetry."""
     rng = np.random.default_rng(0)
     cubic = crystal(
-        ["Sr", "Ti", "O"], [(0.5, 0.5, 0.5), (0, 0, 0), (0.5, 0, 0)], spacegroup=221, cellpar=[3.9] * 3 + [90] * 3
+        ["Sr", "Ti", "O"],
+        [(0.5, 0.5, 0.5), (0, 0, 0), (0.5, 0, 0)],
+        spacegroup=221,
+        cellpar=[3.9] * 3 + [90] * 3,
     )
     found = [cubic]
     for _ in range(n - 1):
@@ -115,6 +118,16 @@ def drawn(page: Page, place: int) -> None:
     page.wait_for_function("k => document.querySelectorAll('.view')[k].querySelector('canvas')", arg=place)
 
 
+CUT_OFF = """() => [...document.querySelectorAll('body, body *')].filter(e =>
+  e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
+  && !e.closest('svg, .view') && !e.title
+).map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
+
+FOCUSED = """() => {
+  const e = document.activeElement;
+  return `${e.tagName} ${e.className || e.name || e.dataset.along || ''}`;
+}"""
+
 COLOURS = """k => {
   const canvas = document.querySelectorAll('.view')[k].querySelector('canvas');
   const copy = document.createElement('canvas');
@@ -164,13 +177,10 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    cut_off = """() => [...document.querySelectorAll('body, body *')].filter(e =>
-        e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
-        && !e.closest('svg, .view') && !e.title).map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
     drawn(page, 0)
     drawn(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(cut_off) == []
+    assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(COLOURS, 0) > 50
     assert page.evaluate(COLOURS, 1) > 50
     assert page.locator(".pattern svg").first.is_visible()
@@ -179,7 +189,9 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     page.locator(".card").first.screenshot(path=PICTURES / f"card-{width}.png")
 
 
-def test_few_contexts_draw_many_crystals_and_those_that_are_left_leave_a_picture(report: Path, page: Page) -> None:
+def test_few_contexts_draw_many_crystals_and_those_that_are_left_leave_a_picture(
+    report: Path, page: Page
+) -> None:
     page.goto(report.as_uri())
     for place in range(0, 20, 3):
         drawn(page, place)
@@ -195,9 +207,17 @@ def test_the_keyboard_reaches_all_and_turns_the_crystal(report: Path, page: Page
     page.locator("#crystal-1 .compare").focus()
     reached = []
     for _ in range(25):
-        reached.append(page.evaluate("e => { const a = document.activeElement; return `${a.tagName} ${a.className || a.name || a.dataset.along || ''}` }"))
+        reached.append(page.evaluate(FOCUSED))
         page.keyboard.press("Tab")
-    wanted = {"BUTTON compare", "DIV view", "INPUT bonds", "INPUT polyhedra", "SELECT cells", "BUTTON a", "ABBR term"}
+    wanted = {
+        "BUTTON compare",
+        "DIV view",
+        "INPUT bonds",
+        "INPUT polyhedra",
+        "SELECT cells",
+        "BUTTON a",
+        "ABBR term",
+    }
     assert wanted <= set(reached)
     assert {"SELECT wavelength", "INPUT angstrom"} <= set(reached)
     view = page.locator("#crystal-1 .view")
@@ -251,7 +271,7 @@ def test_the_pattern_follows_the_wavelength_on_all_cards(report: Path, page: Pag
     assert page.locator("#crystal-2 input[name=angstrom]").input_value() == "0.71073"
 
 
-@pytest.mark.parametrize("width", (1280, 400))
+@pytest.mark.parametrize("width", [1280, 400])
 def test_two_crystals_stand_side_by_side(report: Path, page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(report.as_uri())
@@ -260,7 +280,8 @@ def test_two_crystals_stand_side_by_side(report: Path, page: Page, width: int) -
     shown = page.locator(".card:visible")
     assert [shown.nth(k).get_attribute("data-rank") for k in range(shown.count())] == ["2", "5"]
     left, right = (shown.nth(k).bounding_box() for k in (0, 1))
-    assert left and right
+    assert left
+    assert right
     assert (left["y"] == right["y"]) == (width > 640)
     drawn(page, 1)
     drawn(page, 4)

@@ -69,13 +69,20 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
     page = Page(text)
     assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object"}
     assert all("src" not in attrs for tag, attrs in page.tags if tag in ("script", "img"))
-    links = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("href", "xlink:href")]
+    links = [
+        value for _, attrs in page.tags for name, value in attrs.items() if name in ("href", "xlink:href")
+    ]
     assert links
     assert all(value and value.startswith(("#", "data:text/plain;")) for value in links)
-    (policy,) = [attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
-    assert policy and policy.startswith("default-src 'none'; script-src 'sha256-")
+    (policy,) = [
+        attrs["content"] for _, attrs in page.tags if attrs.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
-    assert style and "@import" not in style[1] and "url(" not in style[1]
+    assert style
+    assert "@import" not in style[1]
+    assert "url(" not in style[1]
 
 
 def test_the_page_shows_the_ranking_and_the_funnel() -> None:
@@ -107,7 +114,10 @@ def test_the_answer_is_told_in_two_sentences_and_the_order_is_that_of_the_ranks(
     results = [replace(r, rank_energy=k, probability=p) for r, k, p in values]
     by_probability = page_of(replace(whole, results=results, order="probability"))
     assert "Ordered by probability. With" in by_probability
-    assert "p = 60 % to be its lowest-energy crystal known. The lowest in energy is hexagonal P6₃mc" in by_probability
+    assert (
+        "p = 60 % to be its lowest-energy crystal known. The lowest in energy is hexagonal P6₃mc"
+        in by_probability
+    )
     assert "The ranks are by probability." in by_probability
 
 
@@ -139,7 +149,9 @@ def test_every_term_is_explained_where_the_keyboard_reaches_it_and_in_the_glossa
     terms = [attrs for tag, attrs in page.tags if tag == "abbr"]
     assert all(attrs["tabindex"] == "0" and attrs["title"] in TERMS.values() for attrs in terms)
     shown = {attrs["title"] for attrs in terms}
-    assert {TERMS[word] for word in ("rank", "p", "ΔE", "above hull", "σ", "space group", "found again", "CN")} <= shown
+    assert {
+        TERMS[word] for word in ("rank", "p", "ΔE", "above hull", "σ", "space group", "found again", "CN")
+    } <= shown
     glossary = (ROOT / "docs" / "glossary.md").read_text()
     for word in TERMS:
         assert re.search(rf"^(.* )?{re.escape(word)}( .*)?$", glossary, re.MULTILINE | re.IGNORECASE), word
@@ -150,7 +162,9 @@ def test_names_are_never_markup() -> None:
     nasty = "<img src=x onerror=alert(1)>"
     results = [replace(r, template_id=nasty, generator=nasty, wyckoff=f"Ga:{nasty}") for r in whole.results]
     record = replace(RECORD, settings={"library": f"/tmp/{nasty}</script>"}, citations=(nasty,))
-    text = page_of(replace(whole, results=results, warnings=[nasty], relaxer_why=nasty, models=(nasty,)), record)
+    text = page_of(
+        replace(whole, results=results, warnings=[nasty], relaxer_why=nasty, models=(nasty,)), record
+    )
     page = Page(text)
     assert len(page.scripts) == 3
     assert not [attrs for _, attrs in page.tags if "onerror" in attrs]

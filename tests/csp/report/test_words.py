@@ -8,7 +8,13 @@ from csp.report.words import neighbours, printed_formula, printed_space_group, w
 
 @pytest.mark.parametrize(
     ("symbol", "printed"),
-    [("Pm-3m", "Pm3\u0305m"), ("P6_3/mmc", "P6₃/mmc"), ("P-1", "P1\u0305"), ("I4_1/a", "I4₁/a"), ("", "unknown")],
+    [
+        ("Pm-3m", "Pm3\u0305m"),
+        ("P6_3/mmc", "P6₃/mmc"),
+        ("P-1", "P1\u0305"),
+        ("I4_1/a", "I4₁/a"),
+        ("", "unknown"),
+    ],
 )
 def test_space_groups(symbol: str, printed: str) -> None:
     assert printed_space_group(symbol) == printed
