@@ -271,7 +271,8 @@ def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | No
 
 
 def reported_symmetrized(crystal: Crystals, symprec: float) -> Symmetrized | None:
-    """As `symmetrized`, in the space group of `reported_space_groups`: by spglib where moyo finds another."""
+    """As `symmetrized`, in the space group that `reported_space_groups` gives: by spglib where moyo finds
+    another."""
     symmetric = symmetrized(crystal, symprec)
     (number,) = reported_space_groups(crystal, symprec)
     if number == 0 or (symmetric is not None and symmetric.space_group == number):

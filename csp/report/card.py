@@ -125,7 +125,7 @@ class Card:
         """What is known of it; empty where it was not compared."""
         result = self.result
         if result.known_as:
-            return "; ".join(f"{entry.id} {entry.details}".strip() for entry in result.known_as)
+            return "; ".join(map(str, result.known_as))
         if result.same_type_as:
             return f"Not known of this composition; {result.same_type_as} of another has its structure"
         return "Nothing that it was compared with: a new structure" if result.novelty else ""
@@ -162,8 +162,8 @@ class Card:
             what = f"{gained} meV/atom" if gained else "nothing"
             text += f"; rattled and relaxed without symmetry, which gained {what}"
         if self.crystal.moved is not None and self.crystal.moved >= SHIFT:
-            text += "; made exactly symmetric for this card and its files, "
-            text += f"which moved atoms by {self.crystal.moved:.3f} Å"
+            moved = f"which moved atoms by {self.crystal.moved:.3f} Å"
+            text += f"; made exactly symmetric for this card and its files, {moved}"
         return f"{text}."
 
     @property

@@ -1,4 +1,4 @@
-"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, each with name, rank, energy and origin."""
+"""The files of one ranked crystal: CIF, POSCAR and extended XYZ, with its rank, energy and origin."""
 
 from __future__ import annotations
 
@@ -72,10 +72,9 @@ def _cif(result: Result, crystal: Description, prediction: Prediction, record: R
 
 
 def _origin(result: Result, crystal: Description, prediction: Prediction, record: RunRecord) -> list[str]:
-    pressure = prediction.target.pressure
+    pressure, n = prediction.target.pressure, len(prediction.results)
     lines = [
-        f"{prediction.target.formula}, rank {result.rank} of {len(prediction.results)}, "
-        f"ordered by {prediction.ordered_by}",
+        f"{prediction.target.formula}, rank {result.rank} of {n}, ordered by {prediction.ordered_by}",
         f"A predicted crystal structure, not a measured one: csp-engine {metadata.version('csp-engine')}, "
         f"seed {record.settings.get('seed')}",
         f"Energy {result.energy_ev_per_atom:.{DECIMALS}f} eV/atom ({prediction.label}), "

@@ -112,7 +112,7 @@ class Description:
 
     @property
     def shortest_bonds(self) -> tuple[Shell, ...]:
-        """Of each pair of elements, "Ti–O", how many bonds are in the cell, the shortest and longest."""
+        """Of each pair of elements, "Ti–O", how many bonds the cell has, the shortest and the longest."""
         found: dict[str, list[float]] = {}
         for bond in self.bonds:
             pair = [self.sites[self.orbit[k]].element for k in (bond.i, bond.j)]
@@ -235,11 +235,11 @@ def _neighbours(structure: Structure, k: int) -> list[tuple[int, tuple[int, int,
             ArithmeticError,
         ):  # no Voronoi cell: atoms on one place, a huge cell
             return []
-    here = structure[k]
-    pairs = []
+    here, pairs = structure[k], []
     for one in found:
         a, b, c = (int(n) for n in one["image"])
-        pairs.append((int(one["site_index"]), (a, b, c), float(here.distance_from_point(one["site"].coords))))
+        distance = float(here.distance_from_point(one["site"].coords))
+        pairs.append((int(one["site_index"]), (a, b, c), distance))
     return sorted(pairs, key=lambda pair: (round(pair[2], 3), pair))
 
 

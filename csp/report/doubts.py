@@ -48,8 +48,8 @@ def _uncertain(prediction: Prediction) -> str:
     if sigma <= apart:
         return ""
     return (
-        f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than "
-        f"the {apart:.1f} meV/atom between ranks 1 and 2."
+        f"The model's own uncertainty, σ = {sigma:.0f} meV/atom, is larger than the {apart:.1f} meV/atom "
+        "between ranks 1 and 2."
     )
 
 
@@ -87,8 +87,8 @@ def _magnetic(prediction: Prediction) -> str:
     if not found:
         return ""
     return (
-        f"{found} may be magnetic: energies are those of the order that the potential has learned; "
-        "no other was tried."
+        f"{found} may be magnetic: energies are those of the order that the potential has learned; no other "
+        "was tried."
     )
 
 
@@ -103,10 +103,8 @@ def _unfinished(prediction: Prediction) -> str:
     moving = [r.rank for r in prediction.results if r.status != "converged"]
     if not moving:
         return ""
-    return (
-        f"{_ranks(moving, 'were', 'was')} not relaxed to the end: "
-        f"more steps would lower {'it' if len(moving) == 1 else 'them'}."
-    )
+    what = "it" if len(moving) == 1 else "them"
+    return f"{_ranks(moving, 'were', 'was')} not relaxed to the end: more steps would lower {what}."
 
 
 def _lost(prediction: Prediction) -> str:
@@ -123,8 +121,8 @@ def _none_of_these(prediction: Prediction) -> str:
         return ""
     none = 100 * prediction.probability_of_none
     return (
-        f"With p = {none:.0f} % the lowest-energy crystal is none of these: "
-        "more candidates or a larger library may find it."
+        f"With p = {none:.0f} % the lowest-energy crystal is none of these: more candidates or a larger "
+        "library may find it."
     )
 
 

@@ -45,7 +45,8 @@ class Reflection:
 
 
 def powder_pattern(structure: Structure) -> list[Reflection]:
-    """Reflections by descending spacing, of pymatgen's `XRDCalculator`: X-rays, atoms at rest, unabsorbed.
+    """Reflections by descending spacing, from pymatgen's `XRDCalculator`: X-rays, atoms at rest, no
+    absorption.
 
     Structure factors depend on the spacing alone (anomalous scattering is left out), so that one calculation
     serves all wavelengths.

@@ -20,9 +20,9 @@ SHARE = 0.42  # of the covalent radius, of a drawn ball
 def scene(crystal: Description) -> dict[str, Any]:
     """JSON values for `page.js`.
 
-    cell: rows a, b, c, Å. elements: [symbol, colour, radius Å]. atoms: [element, x, y, z], fractional, in
-    [0, 1). bonds: [i, j, image…]. polyhedra: [i, [[j, image…], …], [[corner, corner, corner], …]], of each
-    centre the corners and the triangles between them.
+    cell: rows a, b, c, Å. elements: [symbol, colour, radius Å]. atoms: [element, x, y, z], fractional, in [0,
+    1). bonds: [i, j, image…]. polyhedra: [i, [[j, image…], …], [[corner, corner, corner], …]], of each centre
+    the corners and the triangles between them.
     """
     ((cell, frac, _),) = crystal.crystal.arrays()
     symbols = [crystal.sites[k].element for k in crystal.orbit]

@@ -37,8 +37,8 @@ TERMS = {
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
     "found again": "How many other candidates are this crystal, or relaxed to it.",
-    "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in the "
-    "conventional cell, and their letter.",
+    "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in "
+    "the conventional cell, and their letter.",
     "CN": "Coordination number: bonded neighbours, by pymatgen's CrystalNN.",
     "oxidation state": "By bond valences, where they balance.",
     "potential": "A model that computes energies and forces of crystals, learned from calculations.",
@@ -65,51 +65,51 @@ def crystal_words(result: Result) -> str:
     return f"{crystal_system(result.spacegroup_number)} {symbol} (no. {result.spacegroup_number})"
 
 
-def _known(result: Result) -> str:
-    """What a crystal is known as, in brackets of commas; empty where it is not known."""
-    name = result.prototype.partition("(")[2].rstrip(")")
-    entry = result.known_as[0].id if result.known_as else ""
-    parts = [*([f"{name} type"] if name else []), *([f"known as {entry}"] if entry else [])]
-    return f", {', '.join(parts)}" if parts else ""
-
-
 def answer(prediction: Prediction) -> tuple[str, str]:
     """What was found, in two sentences; of a prediction that has results."""
     first, *others = prediction.results
-    formula, value = printed_formula(prediction.target.formula), _value(prediction)
-    at = f" at {prediction.target.pressure:g} GPa" if prediction.target.pressure else ""
-    probable = prediction.order == "probability" and first.probability is not None
+    formula, pressure = printed_formula(prediction.target.formula), prediction.target.pressure
+    value, at = ("enthalpy", f" at {pressure:g} GPa") if pressure else ("energy", "")
     number = prediction.funnel.get("ranked", len(prediction.results))
-    if probable:
-        start = (
-            f"{formula} is most probably {crystal_words(first)}{_known(first)}: "
-            f"p = {_percent(first.probability)} to be its lowest-energy crystal known"
+    if prediction.order == "probability":
+        sentence = (
+            f"{formula} is most probably {_named(first)}: {_p(first)} to be its lowest-energy crystal known."
         )
+        lowest = next((r for r in others if r.rank_energy == 1), None)
+        if lowest is not None:
+            below = first.above_lowest - lowest.above_lowest
+            where = f"at rank {lowest.rank} and {below:.1f} meV/atom below it, {_p(lowest)}"
+            return sentence, f"The lowest in {value} is {_named(lowest)}, {where}."
+    elif number > 1:
+        start = f"Of {number} distinct crystals of {formula}{at}"
+        sentence = f"{start} the one lowest in {value} is {_named(first)}."
     else:
-        of = f"Of {number} distinct crystals of {formula}" if number > 1 else f"The only crystal of {formula}"
-        start = (
-            f"{of}{at} the one lowest in {value} is {crystal_words(first)}{_known(first)}"
-            if number > 1
-            else (f"{of} that was found{at} is {crystal_words(first)}{_known(first)}")
-        )
-    return f"{start}.", _second(others, first, value, probable=probable)
+        sentence = f"The only crystal of {formula} that was found{at} is {_named(first)}."
+    return sentence, _next(prediction, first, others)
 
 
-def _second(others: Sequence[Result], first: Result, value: str, *, probable: bool) -> str:
+def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> str:
     if not others:
         return "There is no other to compare it with."
-    second = others[0]
-    lowest = next((r for r in others if r.rank_energy == 1), None)
-    if probable and lowest is not None:
-        below = first.above_lowest - lowest.above_lowest
-        return (
-            f"The lowest in {value} is {crystal_words(lowest)}, "
-            f"at rank {lowest.rank} and {below:.1f} meV/atom below it"
-            f"{'' if lowest.probability is None else f', p = {_percent(lowest.probability)}'}."
-        )
-    above = second.above_lowest - first.above_lowest
-    p = f", p = {_percent(second.probability)}" if probable and second.probability is not None else ""
-    return f"Next is {crystal_words(second)}{_known(second)}, {above:.1f} meV/atom above it{p}."
+    above = others[0].above_lowest - first.above_lowest
+    p = f", {_p(others[0])}" if prediction.order == "probability" else ""
+    return f"Next is {_named(others[0])}, {above:.1f} meV/atom above it{p}."
+
+
+def _named(result: Result) -> str:
+    """A crystal with the name of its type, and what it is known as, where there are any."""
+    kind = result.prototype.partition(" (")[2].removesuffix(")")
+    entry = result.known_as[0].id if result.known_as else ""
+    parts = [
+        crystal_words(result),
+        *([f"{kind} type"] if kind else []),
+        *([f"known as {entry}"] if entry else []),
+    ]
+    return ", ".join(parts)
+
+
+def _p(result: Result) -> str:
+    return "p = ?" if result.probability is None else f"p = {100 * result.probability:.0f} %"
 
 
 def decomposition(prediction: Prediction) -> str:
@@ -120,14 +120,6 @@ def decomposition(prediction: Prediction) -> str:
     if phases == [prediction.target.formula]:
         return f"the lowest crystal of {printed_formula(phases[0])} in the library"
     return " + ".join(printed_formula(phase) for phase in phases)
-
-
-def _value(prediction: Prediction) -> str:
-    return "enthalpy" if prediction.target.pressure else "energy"
-
-
-def _percent(probability: float | None) -> str:
-    return "?" if probability is None else f"{100 * probability:.0f} %"
 
 
 def neighbours(shells: Sequence[Shell]) -> str:

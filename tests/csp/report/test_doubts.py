@@ -58,9 +58,8 @@ def test_magnetic_and_radioactive_elements_are_named() -> None:
 def test_uncertain_and_unfinished_and_lost() -> None:
     whole = prediction(sigma=0.05)
     said = doubts(whole, crystals(whole))
-    assert said[0] == (
-        "The model's own uncertainty, σ = 50 meV/atom, is larger than "
-        "the 33.3 meV/atom between ranks 1 and 2."
+    assert said[0].startswith(
+        "The model's own uncertainty, σ = 50 meV/atom, is larger than the 33.3 meV/atom"
     )
     assert said[1].startswith("Rank 1 was not relaxed to the end: more steps would lower it")
     lost = replace(settled(), failed={"relax": {"collapsed": 3}})

@@ -1,4 +1,5 @@
-"""The page in a real browser: crystals are drawn, nothing is cut off or loaded, the keyboard reaches all."""
+"""The page in a real browser: crystals are drawn, nothing is cut off, nothing is loaded, the keyboard reaches
+all."""
 
 from __future__ import annotations
 
@@ -117,6 +118,16 @@ def drawn(page: Page, place: int) -> None:
     page.wait_for_function("k => document.querySelectorAll('.view')[k].querySelector('canvas')", arg=place)
 
 
+CUT_OFF = """() => [...document.querySelectorAll('body, body *')].filter(e =>
+  e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
+  && !e.closest('svg, .view') && !e.title
+).map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
+
+FOCUSED = """() => {
+  const e = document.activeElement;
+  return `${e.tagName} ${e.className || e.name || e.dataset.along || ''}`;
+}"""
+
 COLOURS = """k => {
   const canvas = document.querySelectorAll('.view')[k].querySelector('canvas');
   const copy = document.createElement('canvas');
@@ -166,14 +177,10 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(report.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-    cut_off = """() => [...document.querySelectorAll('body, body *')].filter(e =>
-        e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
-        && !e.closest('svg, .view') && !e.title)
-        .map(e => `${e.tagName} ${e.className} ${e.textContent.slice(0, 60)}`)"""
     drawn(page, 0)
     drawn(page, 1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate(cut_off) == []
+    assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(COLOURS, 0) > 50
     assert page.evaluate(COLOURS, 1) > 50
     assert page.locator(".pattern svg").first.is_visible()
@@ -200,12 +207,7 @@ def test_the_keyboard_reaches_all_and_turns_the_crystal(report: Path, page: Page
     page.locator("#crystal-1 .compare").focus()
     reached = []
     for _ in range(25):
-        reached.append(
-            page.evaluate(
-                "e => { const a = document.activeElement; "
-                "return `${a.tagName} ${a.className || a.name || a.dataset.along || ''}` }"
-            )
-        )
+        reached.append(page.evaluate(FOCUSED))
         page.keyboard.press("Tab")
     wanted = {
         "BUTTON compare",
