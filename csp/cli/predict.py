@@ -51,9 +51,7 @@ def predict(
 
             if resume and not begun(folder):
                 note(f"Nothing to resume in {folder}: a new run begins.")
-            prediction = run(
-                settings, target, folder, device=device, resume=resume, progress=report, say=say
-            )
+            prediction = run(settings, target, folder, device=device, resume=resume, progress=report, say=say)
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
     if json:
