@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,10 +36,16 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    if target.formula_note:
-        note(target.formula_note)
     folder = out or Path("out") / target.name
     started = time.monotonic()
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        note(sentence)
+
+    if target.formula_note:
+        say(target.formula_note)
     try:
         with terminated_as_interrupted(), progress() as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
@@ -47,9 +54,7 @@ def predict(
 
             if resume and not begun(folder):
                 note(f"Nothing to resume in {folder}: a new run begins.")
-            prediction = run(
-                settings, target, folder, device=device, resume=resume, progress=report, say=note
-            )
+            prediction = run(settings, target, folder, device=device, resume=resume, progress=report, say=say)
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
     except OSError as error:
@@ -58,7 +63,7 @@ def predict(
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
-        _show(prediction)
+        _show(prediction, said)
         seconds = time.monotonic() - started
         output.print(f"{folder}/report.html, structures/ and ranked.json written after {seconds:.0f} s.")
     if prediction.mostly_failed:
@@ -74,7 +79,8 @@ def _interrupted(folder: Path) -> str:
     return "Interrupted before the search began."
 
 
-def _show(prediction: Prediction) -> None:
+def _show(prediction: Prediction, said: Collection[str]) -> None:
+    """Print a ranking and what people should know of it, but for what was said before."""
     from csp.report.terminal import ranking_table
 
     if prediction.results:
@@ -86,7 +92,7 @@ def _show(prediction: Prediction) -> None:
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:
-        if warning != prediction.target.formula_note:  # said before the search
+        if warning not in said:
             note(warning, to=output)
 
 

@@ -129,7 +129,7 @@ DOING = {stage.name: stage.doing for stage in STAGES}
 
 
 def settings(**values: object) -> SearchSettings:
-    return SearchSettings.read(formula="NaCl", **values)
+    return SearchSettings.read(formula="NaCl", **{"hull": False, **values})
 
 
 @pytest.mark.parametrize(
