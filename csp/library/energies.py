@@ -74,5 +74,5 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
         if missing:
             raise InputError(f"{path} is no table of formation energies: no column {', '.join(missing)}.")
         return pq.read_table(path, columns=columns)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is damaged or no Parquet file.") from error
