@@ -63,4 +63,4 @@ def _plain(value: Any) -> str:
     """A value as a person would write it."""
     if isinstance(value, (list, tuple)):
         return ",".join(map(_plain, value)) or "nothing"
-    return str(value) or "nothing"
+    return " ".join(str(value).split()) or "nothing"  # in one line
