@@ -12,6 +12,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def predict(
     folder = out or Path("out") / target.formula
     started = time.monotonic()
     try:
-        with terminated_as_interrupted(), progress() as report:
+        with terminated_as_interrupted(), progress(time_shares(settings)) as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
             from csp.engine import begun
             from csp.engine import predict as run

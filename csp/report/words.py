@@ -30,8 +30,8 @@ TERMS = {
     "energy and by what proposed it.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
-    "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the model "
-    "errs and how far other models disagree with it, meV/atom.",
+    "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
+    "model errs and how far other models disagree with it, meV/atom.",
     "above hull": "Energy above the convex hull: above the best mixture of known crystals that it could "
     "decompose into, meV/atom. Zero or less is stable against them.",
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
