@@ -14,6 +14,7 @@ from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.errors import CspError, of_system
+from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def predict(
     if target.formula_note:
         say(target.formula_note)
     try:
-        with terminated_as_interrupted(), progress() as report:
+        with terminated_as_interrupted(), progress(time_shares(settings)) as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
             from csp.engine import begun
             from csp.engine import predict as run

@@ -9,13 +9,13 @@ import pytest
 
 from csp.errors import InputError, MissingError
 from csp.report.results import RankedRun, export, latest
+from csp.search.pace import Pace, duration
 from csp.search.search import Search
 from csp.search.stages import STAGES, asked_for, time_shares
 from csp.settings import SearchSettings
 from flows.form import Advanced
 from flows.many import read_formulas
 from flows.predict import predict
-from flows.progress import Pace, _duration
 
 CHEAP = Advanced(screened=4, relaxed=2, rattled=0, max_steps=2, max_atoms=4)
 
@@ -148,7 +148,7 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: 
             assert percent == pytest.approx(passed + share * done / 100)
             if 0 < done < 100:
                 left = [
-                    f"{_duration(1000 - now + noise)} left" for noise in (-1e-6, 1e-6)
+                    f"{duration(1000 - now + noise)} left" for noise in (-1e-6, 1e-6)
                 ]  # may round either way
                 assert text.endswith(tuple(left)), text
         passed += share
@@ -182,4 +182,4 @@ def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
     ("seconds", "words"), [(3, "10 s"), (64, "60 s"), (200, "3 min"), (5000, "83 min"), (7200, "2.0 h")]
 )
 def test_durations_are_round(seconds: float, words: str) -> None:
-    assert _duration(seconds) == f"about {words}"
+    assert duration(seconds) == f"about {words}"
