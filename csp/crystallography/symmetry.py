@@ -290,9 +290,11 @@ def _symmetrized_by_spglib(crystal: Crystals, symprec: float) -> Symmetrized:
         reduced = spglib.standardize_cell(given, to_primitive=True, symprec=symprec)
     conventional = Crystals.from_arrays([data.std_lattice], [data.std_positions], [data.std_types])
     placed = given[1] @ data.transformation_matrix.T + data.origin_shift
-    moved = placed[:, None] - data.std_positions[None]
-    moved = (moved - np.rint(moved)) @ data.std_lattice
-    distance = np.where(given[2][:, None] == data.std_types[None], np.linalg.norm(moved, axis=2), np.inf)
+    moved = data.std_positions[None] - placed[:, None]
+    moved = (moved - np.rint(moved)) @ data.std_lattice  # [N, standard atoms, 3]
+    apart = np.where(given[2][:, None] == data.std_types[None], np.linalg.norm(moved, axis=2), np.inf)
+    moved = moved[np.arange(len(placed)), apart.argmin(axis=1)]
+    moved -= moved.mean(axis=0)
     return Symmetrized(
         space_group=int(data.number),
         conventional=conventional,
@@ -300,7 +302,7 @@ def _symmetrized_by_spglib(crystal: Crystals, symprec: float) -> Symmetrized:
         wyckoff=wyckoff_text(
             (int(given[2][k]), data.wyckoffs[k]) for k in sorted(set(data.equivalent_atoms))
         ),
-        rms_displacement=float(np.sqrt((distance.min(axis=1) ** 2).mean())),
+        rms_displacement=float(np.sqrt((moved**2).sum(axis=1).mean())),
     )
 
 

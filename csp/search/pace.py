@@ -15,7 +15,7 @@ class Pace:
 
     What is left of the present stage goes at its own pace, the stages after it at that of all before. In the
     second halves of the searches for the 35 compositions in `benchmarks/results/nequix` the time left is so
-    within a factor of two for 95 % of the time, times below 10 s counted as 10 s.
+    within a factor of two for 94 % of the time, times below 10 s counted as 10 s.
 
     Args:
         shares: Per cent of the whole that each stage is expected to take, in their order.

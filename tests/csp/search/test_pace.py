@@ -50,7 +50,7 @@ def test_the_time_left_is_within_a_factor_of_two_in_the_second_half() -> None:
 
 
 def test_what_a_resumed_run_finds_done_is_no_work() -> None:
-    """Half is there already; the other half takes a second a per cent, as is told from the first report."""
+    """Half is there already; the other half takes a second a per cent, as is told at once."""
     pace = Pace({"propose": 20.0, "relax": 50.0, "rattle": 30.0}, {})
     pace.measure("propose", 0, 10, 0.0)
     pace.measure("propose", 10, 10, 0.01)
