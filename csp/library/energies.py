@@ -73,6 +73,10 @@ def _read(path: Path, columns: list[str]) -> pa.Table:
         missing = [name for name in columns if name not in pq.read_schema(path).names]
         if missing:
             raise InputError(f"{path} is no table of formation energies: no column {', '.join(missing)}.")
-        return pq.read_table(path, columns=columns)
+        table = pq.read_table(path, columns=columns)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is damaged or no Parquet file.") from error
+    kind = table.schema.field("material_id").type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise InputError(f"{path} is no table of formation energies: material_id is not text.")
+    return table

@@ -24,7 +24,7 @@ def durations() -> list[dict[str, float]]:
 
 def told(seconds: dict[str, float]) -> list[tuple[float, float, float]]:
     """(time left, what was told, for how long it is shown) at each report in the second half of a search."""
-    shares = time_shares(SearchSettings.read(formula="NaCl"))
+    shares = time_shares(SearchSettings.read(formula="NaCl", hull=False))
     pace, now, found = Pace(shares, {}), 0.0, []
     stages = [name for name in shares if seconds.get(name, 0.0) > 0]
     whole = sum(seconds[name] for name in stages)
@@ -63,4 +63,4 @@ def test_what_a_resumed_run_finds_done_is_no_work() -> None:
 
 def test_stages_that_nobody_expected_are_no_error() -> None:
     assert Pace({"relax": 100.0}, {}).measure("rounds", 1, 2, 3.0) == (0.0, None)
-    assert {stage.name for stage in STAGES} >= time_shares(SearchSettings.read(formula="NaCl")).keys()
+    assert {stage.name for stage in STAGES} >= time_shares(SearchSettings.read(formula="NaCl", hull=False)).keys()
