@@ -63,4 +63,4 @@ def test_what_a_resumed_run_finds_done_is_no_work() -> None:
 
 def test_stages_that_nobody_expected_are_no_error() -> None:
     assert Pace({"relax": 100.0}, {}).measure("rounds", 1, 2, 3.0) == (0.0, None)
-    assert {stage.name for stage in STAGES} >= time_shares(SearchSettings.read(formula="NaCl", hull=False)).keys()
+    assert {stage.name for stage in STAGES} >= time_shares(SearchSettings.read(formula="NaCl")).keys()
