@@ -19,7 +19,6 @@ from csp.report.description import describe
 from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.record import RunRecord
-from csp.report.words import decomposition
 from csp.search.prediction import Prediction, Result, Variant
 
 __all__ = ["SCHEMA", "known_text", "variants_text", "write_report"]
@@ -79,7 +78,6 @@ def _cards(
                 prediction.models,
                 {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
                 pressed=prediction.target.pressure != 0,
-                hull=decomposition(prediction),
             )
         )
         files.append(texts)
