@@ -252,7 +252,7 @@ def test_the_pattern_follows_the_wavelength_on_all_cards(report: Path, page: Pag
     page.goto(report.as_uri())
     for place in (0, 1):
         page.locator(".pattern").nth(place).scroll_into_view_if_needed()
-    page.wait_for_function("document.querySelectorAll('.pattern svg').length >= 2")
+    page.wait_for_function("() => document.querySelectorAll('.pattern svg').length >= 2")
     page.locator("#crystal-1 .powder summary").click()
     rows = page.locator("#crystal-1 .reflections tr")
 
@@ -300,7 +300,7 @@ def test_without_webgl_the_rest_is_there() -> None:
         page.goto((folder / "report.html").as_uri())
         view = page.locator(".view").first
         view.scroll_into_view_if_needed()
-        page.wait_for_function("document.querySelector('.view').textContent.includes('no WebGL')")
+        page.wait_for_function("() => document.querySelector('.view').textContent.includes('no WebGL')")
         page.locator(".pattern").first.scroll_into_view_if_needed()
         page.wait_for_selector(".pattern svg")
 
