@@ -62,7 +62,8 @@ class Given:
 NOTHING_GIVEN = Given()
 RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
 BEGAN_WITH_IT = "this search began with it"
-AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
+# settings that a search which is done can still be asked for; the other numbers of a quick one tell it apart
+AFTERWARDS = ("hull", "order", "top", "effort", "minutes", "until", "max_rounds")
 
 
 def build(
@@ -73,6 +74,7 @@ def build(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    heard: Callable[[str], None] = lambda line: None,
     store_url: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> tuple[Search, RunRecord]:
@@ -80,6 +82,7 @@ def build(
 
     Args:
         target: What the settings ask for (`SearchSettings.target`).
+        heard: Called with a line on each round of a deep search.
         store_url: Database that holds the run under the path of its `out` folder; none: a file in `out`.
 
     Raises:
@@ -153,6 +156,7 @@ def build(
         probability,
         factor,
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
+        heard,
     )
     return search, record
 
@@ -221,19 +225,25 @@ def predict(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    heard: Callable[[str], None] = lambda line: None,
     given: Given = NOTHING_GIVEN,
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what is done is written first.
 
     Args:
         out: None: nothing is kept but what is returned.
+        heard: Called with a line on each round of a deep search.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
-            search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
+            search, _ = build(
+                settings, target, Path(folder), device=device, progress=progress, heard=heard, given=given
+            )
             return search.run()
     clock = _Clock(progress)
-    search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
+    search, record = build(
+        settings, target, out, device=device, resume=resume, progress=clock, heard=heard, given=given
+    )
     try:
         prediction = search.run()
     except KeyboardInterrupt:

@@ -117,8 +117,8 @@ class SearchSettings(BaseModel):
     effort: Literal["quick", "standard", "deep"] = Field(
         "standard",
         title="Effort",
-        description="quick: a third of the work, where a number is not set otherwise; deep: after the standard "
-        "search goes on in rounds that learn from what was found",
+        description="quick: a third of the work, where a number is not set otherwise; deep: the standard "
+        "search, and then rounds that learn from what was found",
     )
     minutes: float = Field(
         30.0,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from csp.cli.console import note, output
+from csp.cli.console import console, note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
@@ -41,7 +41,15 @@ def predict(
             # torch and pymatgen take seconds: only once the settings are known to be good
             from csp.engine import predict as run
 
-            prediction = run(settings, target, folder, device=device, resume=resume, progress=report)
+            prediction = run(
+                settings,
+                target,
+                folder,
+                device=device,
+                resume=resume,
+                progress=report,
+                heard=console.print,
+            )
     except KeyboardInterrupt as ending:
         done = f"Interrupted; what is done is in {folder}, and `resume` goes on with it."
         raise StoppedError(done if folder.exists() else "Interrupted.", ending) from ending
@@ -62,6 +70,8 @@ def _show(prediction: Prediction) -> None:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
+    if prediction.history is not None:
+        output.print(prediction.history.sentence())
     for warning in prediction.warnings:
         note(warning, to=output)
 

@@ -102,13 +102,14 @@ def _images(n: int, i: list[int], j: list[int], shift: list[list[int]]) -> NDArr
     image = np.zeros((n, 3), dtype=np.int64)
     seen = np.zeros(n, dtype=bool)
     for start in range(n):
-        queue = [] if seen[start] else [start]
+        queue: list[int] = [] if seen[start] else [start]
         seen[start] = True
         while queue:
             a = queue.pop()
             for b, t in towards[a]:
                 if not seen[b]:
-                    seen[b], image[b] = True, image[a] + t
+                    seen[b] = True
+                    image[b] = image[a] + t
                     queue.append(b)
     return image
 

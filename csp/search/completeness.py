@@ -1,21 +1,21 @@
 """Is the search done? How many low crystals exist, from how often each of them was found.
 
-Counted are *independent* proposals alone: draws of the generators that a search begins with, each made without
-looking at what was found. Geometries of skeletons that led low, and moves on low crystals, go where the search
-has been: that they find the same again says nothing about what is elsewhere, and counting them would
-make any search look done. What they find has no count; if some of it lies below all that was drawn, the draws
-have missed at least so many, whatever their counts say.
+Counted are *independent* proposals alone: draws of the generators that a search begins with, each made
+without looking at what was found. Geometries of skeletons that led low, and moves on low crystals, go where
+the search has been: that they find the same again says nothing about what is elsewhere, and counting them
+would make any search look done. What they find has no count; if some of it lies below all that was drawn, the
+draws have missed at least so many, whatever their counts say.
 
 Of S low crystals that n draws found, f₁ were found once and f₂ twice.
 
 * Good and Turing: a further low find would be a new crystal with probability f₁/n (Good, Biometrika 40, 237
   (1953)). We reckon (f₁ + 1)/(n + 1), as if the next were new: two finds of one crystal do not make a
   search complete.
-* Chao: at least f₁(f₁ − 1)/(2(f₂ + 1)) low crystals have not been found (Chao, Scand. J. Stat. 11, 265 (1984), in
-  its bias-corrected form), with the interval of Chao, Biometrics 43, 783 (1987).
+* Chao: at least f₁(f₁ − 1)/(2(f₂ + 1)) low crystals have not been found (Chao, Scand. J. Stat. 11, 265
+  (1984), in its bias-corrected form), with the interval of Chao, Biometrics 43, 783 (1987).
 
-If what a crystal's energy is has nothing to do with how often it is drawn, each of the low crystals that there
-are is as likely as any other to be the lowest, and the lowest that was found is the lowest with the
+If what a crystal's energy is has nothing to do with how often it is drawn, each of the low crystals that
+there are is as likely as any other to be the lowest, and the lowest that was found is the lowest with the
 probability that it is among the found ones: S of S + unseen. (Low crystals have wide funnels more often than
 not, which errs on the safe side; crystals larger than any that is drawn are not spoken of.) The smaller of
 the two shares is told.

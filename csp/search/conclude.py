@@ -19,8 +19,10 @@ from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
-from csp.search.pool import merge_provenance
+from csp.search.pool import Pool, merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.rounds import Rounds
+from csp.search.work import Work
 from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures"]
@@ -69,6 +71,7 @@ class Conclusion:
         funnel: Who passes each stage.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities; None: only energies rank.
+        rounds: Those of a deep search; None: there are none.
     """
 
     target: Target
@@ -76,6 +79,7 @@ class Conclusion:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
+    rounds: Rounds | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -99,6 +103,7 @@ class Conclusion:
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
+            history=None if self.rounds is None else self.rounds.history(),
             warnings=[
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
@@ -124,19 +129,35 @@ class Conclusion:
     # -- what is ranked ---------------------------------------------------------------------------
 
     @cached_property
-    def _symmetric(self) -> tuple[list[str], RelaxationResult]:
+    def symmetric(self) -> tuple[list[str], RelaxationResult]:
         """The ids of what was proposed, and what it relaxed to keeping symmetry."""
-        return self.funnel.relaxed()
+        ids, relaxed = self.funnel.relaxed()
+        if self._of_rounds is None:
+            return ids, relaxed
+        begun, ends = self._of_rounds
+        return ids + begun.ids, relaxed.followed_by(ends)
+
+    @cached_property
+    def _of_rounds(self) -> tuple[Pool, RelaxationResult] | None:
+        return None if self.rounds is None else self.rounds.ends()
+
+    @property
+    def rattling(self) -> str:
+        """The name in the store of the rattling of what is best now."""
+        closed = 0 if self.rounds is None else self.rounds.closed
+        return f"rattle {closed}" if closed else "rattle"
 
     @cached_property
     def _relaxed(self) -> _Relaxed:
-        ids, relaxed = self._symmetric
-        store, settings = self.funnel.store, self.funnel.settings
+        ids, relaxed = self.symmetric
+        store, settings, model = self.funnel.store, self.funnel.settings, self.funnel.ranking_model
         # from the store a part of the rattled ones looks like the whole
         if not store.finished or not settings.rattled:
             return _Relaxed(relaxed, ids, [None] * len(ids))
         starts = self.funnel.rattle_starts(relaxed)
-        start_ids, freed = store.relaxed("rattle", self.funnel.ranking_model.label)
+        if not Work(settings, store).stored("rattle", len(starts.parent), model, self.rattling):
+            return _Relaxed(relaxed, ids, [None] * len(ids))
+        start_ids, freed = store.relaxed(self.rattling, model.label)
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent = [*range(len(ids)), *starts.parent]
@@ -174,6 +195,8 @@ class Conclusion:
         """Where each ranked crystal and its duplicates come from, lowest first."""
         starts = self.funnel.starts
         known = dict(zip(starts.ids, starts.provenance, strict=True))
+        if self._of_rounds is not None:
+            known |= dict(zip(self._of_rounds[0].ids, self._of_rounds[0].provenance, strict=True))
         of_good = [known[self._relaxed.candidate[k]] for k in self._good]
         proposed = merge_provenance(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
@@ -186,10 +209,11 @@ class Conclusion:
     # -- what is reported -----------------------------------------------------------------------------
 
     def _counts(self) -> dict[str, int]:
-        funnel, (ids, relaxed) = self.funnel, self._symmetric
+        funnel, (ids, relaxed) = self.funnel, self.symmetric
+        further = Counter[str]() if self.rounds is None else self.rounds.counts()
         labels, _ = funnel.adaptation.labels(funnel.settings.rounds)
         first = funnel.screening_model.label
-        return {
+        counts = {
             "proposed": sum(t.requested for t in funnel.store.tally().values()),
             "built": len(funnel.built.ids),
             "plausible": len(funnel.plausible),
@@ -197,15 +221,19 @@ class Conclusion:
             **({"labelled": len(labels)} if funnel.learner else {}),
             "pre_relaxed": len(funnel.store.relaxed("pre_relax", first)[0]),
             "relaxed": len(funnel.store.relaxed("relax", first)[0]),
-            **({"refined": len(ids)} if len(funnel.models) > 1 else {}),
+            **({"refined": len(ids) - further["refined"]} if len(funnel.models) > 1 else {}),
             "converged": sum(status == Status.CONVERGED for status in relaxed.status),
             "ranked": len(self._ranking.chosen),
         }
+        return {name: count + further[name] for name, count in counts.items()}
 
     @cached_property
     def _failed(self) -> dict[str, dict[str, int]]:
         """Stage → status → relaxations that ended without an energy."""
-        found = {stage: self.funnel.store.failures(stage) for stage in RELAXING}
+        found = {stage: self.funnel.store.failures(stage) for stage in RELAXING[:-1]}
+        found[RELAXING[-1]] = self.funnel.store.failures(self.rattling)
+        for stage, counts in {} if self.rounds is None else self.rounds.failures().items():
+            found[stage] += counts
         return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
     def _losses(self) -> list[str]:
@@ -213,7 +241,7 @@ class Conclusion:
         model failed."""
         if not self.funnel.store.finished:
             return []
-        ids, relaxed = self._symmetric
+        ids, relaxed = self.symmetric
         good = len(relaxed.with_energy())
         if 2 * good > len(ids):
             return []
@@ -226,7 +254,7 @@ class Conclusion:
         return [f"{start} ({counts}); it may not be fit for this composition or pressure."]
 
     def _unranked(self) -> list[Unranked]:
-        (ids, relaxed), by_id = self._symmetric, self._by_id
+        (ids, relaxed), by_id = self.symmetric, self._by_id
         return [
             Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
             for i, status in zip(ids, relaxed.status, strict=True)
@@ -236,14 +264,18 @@ class Conclusion:
     @cached_property
     def _by_id(self) -> dict[str, Provenance]:
         built = self.funnel.built
-        return dict(zip(built.ids, built.provenance, strict=True))
+        known = dict(zip(built.ids, built.provenance, strict=True))
+        if self._of_rounds is not None:
+            begun = self._of_rounds[0]
+            known |= {i: proposed[0] for i, proposed in zip(begun.ids, begun.provenance, strict=True)}
+        return known
 
     def _hull_energy(self) -> tuple[float | None, list[str]]:
         """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
-        if not funnel.stored("hull", len(references), model):
+        if not Work(funnel.settings, funnel.store).stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
         _, relaxed = funnel.store.relaxed("hull", model.label)
         return references.hull(relaxed, funnel.per_atom(relaxed), model.label)

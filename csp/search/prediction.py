@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 from csp.crystals import Crystals
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
+from csp.search.history import History
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
 from csp.search.result import Result, Unranked, cif_path
@@ -42,6 +43,7 @@ class Prediction(Sequence[RankedCrystal]):
         order: What the ranks are by, "probability" or "energy".
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
+        history: How the rounds of a deep search went, and why it ended.
     """
 
     target: Target
@@ -55,6 +57,7 @@ class Prediction(Sequence[RankedCrystal]):
     order: str = "energy"
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
+    history: History | None = None
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):

@@ -1,10 +1,10 @@
 """Which skeletons led low: the arms of a bandit, and the odds with which each is tried again.
 
 A skeleton is a space group and what sits on which Wyckoff positions; a geometry of it is a cell and free
-coordinates. The right skeleton's first geometries are often poor: among all skeletons of a pool it was seen 8th to
-90th by their energies. So odds go by rank, 1 / (10 + rank): they favour what led low, whatever the scale of the
-energies is, and fall so slowly that nothing is left out. And they fall with the geometries tried already, the
-faster the less there is to choose: a skeleton without freedom is one crystal.
+coordinates. The right skeleton's first geometries are often poor: among all skeletons of a pool it was seen
+8th to 90th by their energies. So odds go by rank, 1 / (10 + rank): they favour what led low, whatever the
+scale of the energies is, and fall so slowly that nothing is left out. And they fall with the geometries tried
+already, the faster the less there is to choose: a skeleton without freedom is one crystal.
 """
 
 from __future__ import annotations
@@ -47,6 +47,10 @@ class Skeletons:
 
     tries: dict[Skeleton, int] = field(default_factory=dict)
     lowest: dict[Skeleton, float] = field(default_factory=dict)
+
+    def copy(self) -> Skeletons:
+        """Of its own."""
+        return Skeletons(dict(self.tries), dict(self.lowest))
 
     def add(self, found: Iterable[tuple[Skeleton, float]]) -> None:
         """Geometries of skeletons and the energies, eV/atom, that they relaxed to."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from csp.settings import SearchSettings
 
-__all__ = ["BY_NAME", "STAGES", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
+__all__ = ["BY_NAME", "STAGES", "STEPS", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
 
 ON_GPU = 32  # times as many crystals in a shard as on a CPU
 
@@ -23,6 +23,10 @@ WHOLE: Share = (0, 1)
 
 def _always(settings: SearchSettings) -> bool:
     return True
+
+
+def _deep(settings: SearchSettings) -> bool:
+    return settings.effort == "deep"
 
 
 def _two_models(settings: SearchSettings) -> bool:
@@ -65,9 +69,13 @@ STAGES = (
     Stage("relax", "relaxing", 19, 40, by_model=True),
     Stage("rescore", "rescoring", 3, 40, by_model=True, asked=_two_models),
     Stage("refine", "refining", 23, 10, by_model=True, asked=_two_models),
+    Stage("rounds", "searching on in rounds (seconds)", 600, asked=_deep),
     Stage("rattle", "rattling the best", 4, 8, by_model=True),
     Stage("hull", "relaxing references of the hull", 100, 1, by_model=True, asked=lambda s: s.hull),
 )
+
+STEPS = ("propose", "pre_relax", "relax", "rescore", "refine", "close")
+"""What a round of a deep search does, in order; each needs the one before done by all workers."""
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 

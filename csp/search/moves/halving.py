@@ -31,7 +31,10 @@ def halved(crystal: Crystals, rng: np.random.Generator) -> Crystals | None:
 
 
 def _partners(
-    cell: NDArray[np.float64], frac: NDArray[np.float64], numbers: NDArray[np.int64], shift: NDArray[np.float64]
+    cell: NDArray[np.float64],
+    frac: NDArray[np.float64],
+    numbers: NDArray[np.int64],
+    shift: NDArray[np.float64],
 ) -> NDArray[np.int64] | None:
     """int [n]: the atom nearest to where each atom is taken to, in pairs; None where there are no such."""
     gap = frac[:, None] + shift - frac

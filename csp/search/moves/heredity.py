@@ -1,4 +1,7 @@
-"""Heredity: a slab of one crystal and the rest of another (Oganov and Glass, J. Chem. Phys. 124, 244704 (2006))."""
+"""Heredity: a slab of one crystal and the rest of another.
+
+Oganov and Glass, J. Chem. Phys. 124, 244704 (2006).
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Other stackings of a layered crystal: its layers shifted, turned and turned over, up to four to a period."""
+"""Other stackings of a layered crystal: layers shifted, turned and turned over, up to four to a period."""
 
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from csp.crystallography.layers import Layers, layers
