@@ -40,25 +40,16 @@ class Layers:
 def layers(crystal: Crystals) -> Layers | None:
     """The layers of one crystal; None where it is not made of layers in one orientation alone.
 
-    Bonds are contacts up to 1.25 times the sum of the covalent radii. What they join, and in how many
-    directions it goes on, is found by pymatgen with the algorithm of Larsen, Pandey, Strange and Jacobsen
-    (Phys. Rev. Materials 3, 034003 (2019)).
+    Bonds are contacts up to 1.25 times the sum of the covalent radii. A component of the graph of bonds goes
+    on in as many directions as the lattice vectors span by which its cycles fail to close (Larsen, Pandey,
+    Strange and Jacobsen, Phys. Rev. Materials 3, 034003 (2019)).
     """
-    from pymatgen.analysis.dimensionality import get_structure_components
-    from pymatgen.analysis.graphs import StructureGraph
-
-    (structure,) = crystal.structures()
-    i, j, shift = _bonds(crystal)
-    bonds = ((a, b, tuple(t)) for a, b, t in zip(i, j, shift, strict=True))
-    edges = {(a, b, (0, 0, 0), t): None for a, b, t in bonds if a < b or (a == b and t > (0, 0, 0))}
-    graph = StructureGraph.from_edges(structure, edges)
-    parts = get_structure_components(graph, inc_orientation=True, inc_site_ids=True)
-    if any(part["dimensionality"] != 2 for part in parts):
+    component, image, cycles = _components(crystal)
+    spans = [np.unique(own[own.any(1)], axis=0) for own in cycles]
+    if any(len(own) < 2 or np.linalg.matrix_rank(own) != 2 for own in spans):
         return None
-    orientations = {_positive(part["orientation"]) for part in parts}
-    if len(orientations) != 1:
-        return None
-    basis = _basis(np.array(orientations.pop()))
+    indices = {_miller(own) for own in spans}
+    basis = _basis(np.array(indices.pop())) if len(indices) == 1 else None
     if basis is None:
         return None
     plane, change = _reduced_plane(basis[:2] @ crystal.cell[0].numpy())
@@ -68,13 +59,13 @@ def layers(crystal: Crystals) -> Layers | None:
     normal = normal / np.linalg.norm(normal)
     if normal @ cell[2] < 0:
         normal = -normal
-    members = [np.array(sorted(part["site_ids"])) for part in parts]
-    frac = crystal.frac.numpy() + _images(len(crystal.numbers), i, j, shift)
-    positions = [frac[own] @ crystal.cell[0].numpy() for own in members]
+    where = (crystal.frac.numpy() + image) @ crystal.cell[0].numpy()
+    members = [np.flatnonzero(component == k) for k in range(len(cycles))]
     period = float(normal @ cell[2])
-    for k, where in enumerate(positions):  # the copy in the first period
-        positions[k] = where - np.floor((where @ normal).mean() / period) * cell[2]
-    order = np.argsort([(where @ normal).mean() for where in positions])
+    positions = [  # the copy in the first period
+        where[own] - np.floor((where[own] @ normal).mean() / period) * cell[2] for own in members
+    ]
+    order = np.argsort([(own @ normal).mean() for own in positions])
     return Layers(plane, normal, cell[2], [members[k] for k in order], [positions[k] for k in order])
 
 
@@ -87,37 +78,43 @@ def _reduced_plane(plane: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
     return reduced[0, :2].numpy(), np.rint(change[0, :2, :2].numpy()).astype(np.int64)
 
 
-def _bonds(crystal: Crystals) -> tuple[list[int], list[int], list[list[int]]]:
+def _components(
+    crystal: Crystals,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
+    """Of the graph of bonds: the component of each atom [n]; lattice vectors [n, 3] that bring each atom to the
+    first one of its component; and of each component the lattice vectors [c, 3] by which bonds miss."""
     radius = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS).double()[crystal.numbers]
     pairs = neighbour_list(crystal, 2 * BOND * float(radius.max()))
     bonded = pairs.distance <= BOND * (radius[pairs.i] + radius[pairs.j])
-    return pairs.i[bonded].tolist(), pairs.j[bonded].tolist(), pairs.shift[bonded].long().tolist()
-
-
-def _images(n: int, i: list[int], j: list[int], shift: list[list[int]]) -> NDArray[np.int64]:
-    """[n, 3]: lattice vectors that bring each atom to the first of those it is joined to."""
-    towards: dict[int, list[tuple[int, NDArray[np.int64]]]] = {k: [] for k in range(n)}
-    for a, b, t in zip(i, j, shift, strict=True):
-        towards[a].append((b, np.array(t)))
-    image = np.zeros((n, 3), dtype=np.int64)
-    seen = np.zeros(n, dtype=bool)
+    i, j = pairs.i[bonded].numpy(), pairs.j[bonded].numpy()
+    shift = pairs.shift[bonded].numpy().astype(np.int64)
+    n = len(crystal.numbers)
+    component, image = np.full(n, -1), np.zeros((n, 3), dtype=np.int64)
+    count = 0
     for start in range(n):
-        queue: list[int] = [] if seen[start] else [start]
-        seen[start] = True
+        if component[start] >= 0:
+            continue
+        component[start], queue = count, [start]
         while queue:
             a = queue.pop()
-            for b, t in towards[a]:
-                if not seen[b]:
-                    seen[b] = True
-                    image[b] = image[a] + t
+            for bond in np.flatnonzero(i == a).tolist():
+                b = int(j[bond])
+                if component[b] < 0:
+                    component[b] = count
+                    image[b] = image[a] + shift[bond]
                     queue.append(b)
-    return image
+        count += 1
+    misses = image[i] + shift - image[j]
+    return component, image, [misses[component[i] == k] for k in range(count)]
 
 
-def _positive(index: tuple[int, ...]) -> tuple[int, ...]:
-    """Of the two opposite Miller indices the one whose first number other than 0 is positive."""
-    first = next((k for k in index if k), 1)
-    return tuple(int(k) if first > 0 else -int(k) for k in index)
+def _miller(vectors: NDArray[np.int64]) -> tuple[int, ...]:
+    """The plane that lattice vectors of rank 2 span, its first number other than 0 positive."""
+    first = vectors[0]
+    cross = np.cross(first, vectors)
+    index = cross[cross.any(1)][0]
+    index = index // np.gcd.reduce(index)
+    return tuple((index * np.sign(index[index != 0][0])).tolist())
 
 
 def _basis(index: NDArray[np.int64]) -> NDArray[np.int64] | None:

@@ -23,6 +23,7 @@ __all__ = ["LOW", "WORTH_A_LOOK", "Basins"]
 LOW = 0.05  # eV/atom above the lowest, by the model that ranks
 WORTH_A_LOOK = 0.15  # eV/atom above the lowest by the first model, which errs by some tens of meV/atom
 MOST = 4000
+ALIKE = 0.3  # distance of fingerprints beyond which StructureMatcher is not asked; see `SAME_STRUCTURE`
 
 
 def _numbers(value: float = torch.nan) -> Tensor:
@@ -98,7 +99,7 @@ class Basins:
         both = (close & level).nonzero().flatten()
         if len(both):
             return int(both[far[both].argmin()]), []
-        either = (close | level).nonzero().flatten()
+        either = (close | (level & (far <= ALIKE))).nonzero().flatten()
         return -1, either[far[either].argsort(stable=True)].tolist()
 
     def _place(self, point: Tensor, per_atom: float, crystal: Crystals) -> int:
