@@ -81,8 +81,8 @@ def _reduced_plane(plane: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDA
 def _components(
     crystal: Crystals,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Of the graph of bonds: the component of each atom [n]; lattice vectors [n, 3] that bring each atom to the
-    first one of its component; and of each component the lattice vectors [c, 3] by which bonds miss."""
+    """Of the graph of bonds: the component of each atom [n]; lattice vectors [n, 3] that bring each atom to
+    the first one of its component; and of each component the lattice vectors [c, 3] by which bonds miss."""
     radius = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS).double()[crystal.numbers]
     pairs = neighbour_list(crystal, 2 * BOND * float(radius.max()))
     bonded = pairs.distance <= BOND * (radius[pairs.i] + radius[pairs.j])
