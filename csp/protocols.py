@@ -153,7 +153,7 @@ class Steerable(Protocol):
         self, target: Target, skeletons: Sequence[Skeleton], *, seed: int, start: int = 0
     ) -> Proposals:
         """A new geometry for each of the skeletons; candidate start + i depends only on the target, the seed,
-        start + i and skeletons[i]."""
+        start + i and skeletons[i], but for rounding."""
         ...
 
     def steered(
