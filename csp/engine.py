@@ -21,6 +21,7 @@ from csp.report.citations import citations
 from csp.report.files import write_report
 from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
+from csp.search.history import Heard, Round
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
 from csp.settings import SearchSettings
@@ -74,7 +75,7 @@ def build(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
-    heard: Callable[[str], None] = lambda line: None,
+    heard: Heard = lambda now, before: None,
     store_url: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> tuple[Search, RunRecord]:
@@ -82,7 +83,7 @@ def build(
 
     Args:
         target: What the settings ask for (`SearchSettings.target`).
-        heard: Called with a line on each round of a deep search.
+        heard: Called with each round of a deep search when it is closed, and the one before it.
         store_url: Database that holds the run under the path of its `out` folder; none: a file in `out`.
 
     Raises:
@@ -225,14 +226,14 @@ def predict(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
-    heard: Callable[[str], None] = lambda line: None,
+    heard: Heard = lambda now, before: None,
     given: Given = NOTHING_GIVEN,
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what is done is written first.
 
     Args:
         out: None: nothing is kept but what is returned.
-        heard: Called with a line on each round of a deep search.
+        heard: Called with each round of a deep search when it is closed, and the one before it.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
@@ -240,9 +241,9 @@ def predict(
                 settings, target, Path(folder), device=device, progress=progress, heard=heard, given=given
             )
             return search.run()
-    clock = _Clock(progress)
+    clock = _Clock(progress, heard)
     search, record = build(
-        settings, target, out, device=device, resume=resume, progress=clock, heard=heard, given=given
+        settings, target, out, device=device, resume=resume, progress=clock, heard=clock.hear, given=given
     )
     try:
         prediction = search.run()
@@ -257,10 +258,11 @@ def predict(
 
 
 class _Clock:
-    """Passes progress on and adds up the seconds of each stage."""
+    """Passes progress on, adds up the seconds of each stage, and notes when each round was closed."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, heard: Heard) -> None:
+        self.progress, self.heard = progress, heard
+        self.begun = time.perf_counter()
         self.seconds: dict[str, float] = {}
         self.stage, self.since = "load", time.perf_counter()
 
@@ -269,6 +271,10 @@ class _Clock:
             self.stop()
             self.stage = stage
         self.progress(stage, done, total)
+
+    def hear(self, now: Round, before: Round | None) -> None:
+        self.seconds[f"round {now.number}"] = round(time.perf_counter() - self.begun, 3)
+        self.heard(now, before)
 
     def stop(self) -> None:
         now = time.perf_counter()

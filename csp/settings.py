@@ -261,12 +261,13 @@ class SearchSettings(BaseModel):
         }
         return {**values, **less}
 
-    @model_validator(mode="after")
-    def _only_deep(self) -> SearchSettings:
-        given = [name for name in OF_DEEP if getattr(self, name) != type(self).model_fields[name].default]
-        if self.effort != "deep" and given:
-            raise ValueError(f"`{given[0]}` is of a deep search; ask for `effort` deep")
-        return self
+    @field_validator(*OF_DEEP)
+    @classmethod
+    def _only_deep(cls, value: float, info: ValidationInfo) -> float:
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("effort") != "deep" and value != default:
+            raise ValueError(f"`{info.field_name}` is of a deep search; ask for `effort` deep")
+        return value
 
     @field_validator("generators")
     @classmethod

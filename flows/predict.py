@@ -42,6 +42,7 @@ from flows.turns import turn
 
 if TYPE_CHECKING:
     from csp.report.record import RunRecord
+    from csp.search.history import Round
     from csp.search.prediction import Prediction
     from csp.search.search import Search
     from flows.progress import Reporter
@@ -91,13 +92,13 @@ def _search(settings: SearchSettings, out: Path, device: str, reports: bool) -> 
         device=device,
         resume=True,
         progress=_reporter(settings, target.formula) if reports else lambda stage, done, total: None,
-        heard=_log if reports else lambda line: None,
+        heard=_log if reports else lambda now, before: None,
         store_url=os.environ.get(STORE_URL),
     )
 
 
-def _log(line: str) -> None:
-    get_run_logger().info("%s", line)
+def _log(now: Round, before: Round | None) -> None:
+    get_run_logger().info("%s", now.line(before))
 
 
 def _stage_and_share() -> str:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from csp.cli.console import console, note, output
+from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
-from csp.cli.progress import progress
+from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.settings import SearchSettings
 
@@ -48,7 +48,7 @@ def predict(
                 device=device,
                 resume=resume,
                 progress=report,
-                heard=console.print,
+                heard=hear,
             )
     except KeyboardInterrupt as ending:
         done = f"Interrupted; what is done is in {folder}, and `resume` goes on with it."

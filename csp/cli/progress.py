@@ -18,9 +18,10 @@ from rich.progress import (
 )
 
 from csp.cli.console import console
+from csp.search.history import Round
 from csp.search.stages import STAGES
 
-__all__ = ["progress", "status"]
+__all__ = ["hear", "progress", "status"]
 
 DOING = {stage.name: stage.doing for stage in STAGES}
 EVERY = 30.0  # seconds between the lines of a log
@@ -46,6 +47,11 @@ def progress() -> Iterator[Report]:
     )
     with Progress(*columns, console=console) as bars:
         yield _Bars(bars)
+
+
+def hear(now: Round, before: Round | None) -> None:
+    """A line on a round of a deep search."""
+    console.print(now.line(before))
 
 
 def status(name: str) -> Report:

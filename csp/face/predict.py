@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from csp.cli.console import console
+from csp.cli.progress import hear
 from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
@@ -81,7 +81,7 @@ def predict(
             device=device,
             resume=resume,
             progress=report,
-            heard=console.print if progress is True else lambda line: None,
+            heard=hear if progress is True else lambda now, before: None,
             given=given,
         )
 

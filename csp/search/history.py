@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from csp.search.completeness import Completeness
 
-__all__ = ["ENDINGS", "History", "Round"]
+__all__ = ["ENDINGS", "Heard", "History", "Round"]
 
 ENDINGS = {
     "complete": "what is low has been found, by the estimate",
@@ -72,6 +73,10 @@ class Round:
         share, (low, high) = self.completeness.share, self.completeness.interval
         told = f"{100 * share:.0f} % of them found [{100 * low:.0f}–{100 * high:.0f}]"
         return f"round {self.number}: {self.proposed:,} candidates, {lowest}, {self.low} low crystals, {told}"
+
+
+Heard = Callable[[Round, Round | None], None]
+"""Called with a round that was closed and the one before it."""
 
 
 @dataclass(frozen=True, slots=True)

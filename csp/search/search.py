@@ -25,7 +25,7 @@ and portions the stages run, `csp.search.conclude` what follows from it all.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -37,6 +37,7 @@ from csp.ranking.references import References
 from csp.search.adaptation import labelling_stage
 from csp.search.conclude import Conclusion
 from csp.search.funnel import Funnel, Progress, screening_stage
+from csp.search.history import Heard
 from csp.search.prediction import Prediction
 from csp.search.proposing import Proposing
 from csp.search.rounds import Rounds
@@ -64,7 +65,7 @@ class Search:
         volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is measured by.
         store: Holds what is done.
         progress: Called with (stage, done, total).
-        heard: Called with a line on each round of a deep search.
+        heard: Called with each round of a deep search when it is closed, and the one before it.
         since: When this process took it up, by the monotonic clock; from then on its minutes count.
         relaxer_why: Why the last model is that one, a clause for people.
         compression: Volume that proposals start with, in units of that at no pressure, which is what
@@ -86,7 +87,7 @@ class Search:
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
     relaxer_why: str = ""
-    heard: Callable[[str], None] = lambda line: None
+    heard: Heard = lambda now, before: None
     since: float = field(default_factory=time.monotonic)
 
     def run(self) -> Prediction:
@@ -294,7 +295,7 @@ class Search:
         """Tell of the round that was closed last."""
         assert self.deep is not None
         rounds = self.deep.history().rounds
-        self.heard(rounds[-1].line(rounds[-2] if len(rounds) > 1 else None))
+        self.heard(rounds[-1], rounds[-2] if len(rounds) > 1 else None)
 
     def _screen(self, rounds: int, share: Share) -> None:
         """Store the energies of the screened candidates by the first model after so many rounds of labels."""

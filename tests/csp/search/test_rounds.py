@@ -46,7 +46,7 @@ KINDS = {
 
 
 class Drawing:
-    """AB prototypes under a strain drawn from (seed, i); CsCl, the lowest, is never drawn, only steered to."""
+    """AB prototypes under a strain drawn from (seed, i); CsCl, the lowest, only where it is steered to."""
 
     name = "drawing"
 
