@@ -32,6 +32,8 @@ class Pace:
         """Per cent of the whole, and a sentence; `now` in seconds of any clock that goes on."""
         if stage != self.stage:
             self.stage, self.since, self.first = stage, now, done
+        if stage not in self.shares:  # before the first stage
+            return 0.0, f"{stage}: {done:,} of {total:,}"
         names = list(self.shares)
         before = sum(self.shares[name] for name in names[: names.index(stage)])
         percent = before + self.shares[stage] * (done / total if total else 1.0)

@@ -35,7 +35,8 @@ from csp.protocols import EnergyModel
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
 from csp.search.search import Search
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
+from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
+from csp.wrong_values import first_wrong
 from surrogates.zoo import AUTO, choose_relaxer, load_model
 
 __all__ = ["DeepBenchmark", "DeepSettings"]
@@ -95,6 +96,7 @@ class DeepSettings(BaseModel):
             surrogate=self.surrogate,
             relaxer=self.relaxer,
             order="energy",
+            hull=False,
             top=WHOLE_RANKING,
             seed=self.seed,
         )

@@ -36,8 +36,11 @@ def choose(
     """How `FILE` was made: n compositions drawn from those of the test split that have entries in no other
     split, are not in the recovery benchmark and have at most 12 atoms in a formula unit.
 
-    elements: atomic numbers that the teacher knows; compositions with others are passed over. Returns
-    the compositions and how many were passed over.
+    Args:
+        elements: Atomic numbers that the teacher knows; compositions with others are passed over.
+
+    Returns:
+        The compositions and how many were passed over.
     """
     table = pq.read_table(energies, columns=["material_id", "split"])
     split = dict(zip(table["material_id"].to_pylist(), table["split"].to_pylist(), strict=True))

@@ -12,6 +12,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.errors import CspError, of_system
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -34,13 +35,18 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    folder = out or Path("out") / target.formula
+    if target.formula_note:
+        note(target.formula_note)
+    folder = out or Path("out") / target.name
     started = time.monotonic()
     try:
         with terminated_as_interrupted(), progress() as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
+            from csp.engine import begun
             from csp.engine import predict as run
 
+            if resume and not begun(folder):
+                note(f"Nothing to resume in {folder}: a new run begins.")
             prediction = run(
                 settings,
                 target,
@@ -49,10 +55,13 @@ def predict(
                 resume=resume,
                 progress=report,
                 heard=hear,
+                say=note,
             )
     except KeyboardInterrupt as ending:
-        done = f"Interrupted; what is done is in {folder}, and `resume` goes on with it."
-        raise StoppedError(done if folder.exists() else "Interrupted.", ending) from ending
+        raise StoppedError(_interrupted(folder), ending) from ending
+    except OSError as error:
+        reason = of_system(error).message.removesuffix(".")
+        raise CspError(f"{reason}; what is done is in {folder}, and `resume` goes on with it.") from error
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
@@ -63,17 +72,31 @@ def predict(
         raise typer.Exit(NOT_RANKED)
 
 
+def _interrupted(folder: Path) -> str:
+    """What there is after an interruption."""
+    if (folder / "ranked.json").exists():
+        return f"Interrupted; what was relaxed is ranked in {folder}, and `resume` goes on with it."
+    if (folder / "run.sqlite").exists():
+        return f"Interrupted before anything could be ranked; `resume` goes on with what is in {folder}."
+    return "Interrupted before the search began."
+
+
 def _show(prediction: Prediction) -> None:
     from csp.report.terminal import ranking_table
 
     if prediction.results:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
+    if prediction.known_before:
+        output.print(prediction.known_before)
+    if prediction.results and (stability := prediction.results[0].stability):
+        output.print(f"Crystal 1 is {stability}.")
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     if prediction.history is not None:
         output.print(prediction.history.sentence())
     for warning in prediction.warnings:
-        note(warning, to=output)
+        if warning != prediction.target.formula_note:  # said before the search
+            note(warning, to=output)
 
 
 def match(

@@ -1,4 +1,4 @@
-"""How far the work is, on stderr: a bar a stage on a terminal, elsewhere a line now and then."""
+"""How far the work is, on stderr: a bar a stage on a terminal, elsewhere a line a stage and now and then."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def hear(now: Round, before: Round | None) -> None:
 def status(name: str) -> Report:
     """Shows one of many pieces of work: on a terminal in a line that is written over."""
     if not console.is_terminal:
-        return _Lines(f"{name}: ", at_once=False)
+        return _Lines(f"{name}: ", stages=False)
 
     def show(stage: str, done: int, total: int) -> None:
         console.print(f"{name}: {stage} {done}/{total}" + " " * 20, end="\r")
@@ -79,16 +79,26 @@ class _Bars:
 
 
 class _Lines:
-    """A line for a log, not too often."""
+    """Lines for a log: at the first call, at the end of each stage, and between them not too often.
 
-    def __init__(self, before: str = "", *, at_once: bool = True) -> None:
+    Args:
+        before: What each line begins with.
+        stages: False: of what takes long only, neither the first nor the ends.
+    """
+
+    def __init__(self, before: str = "", *, stages: bool = True) -> None:
         self.before = before
         self.since = time.monotonic()
-        self.said = float("-inf") if at_once else self.since
+        self.said = float("-inf") if stages else self.since
+        self.stages = stages
+        self.ended: set[str] = set()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        if now - self.said >= EVERY:
+        ends = self.stages and done >= total > 0 and stage not in self.ended
+        if ends:
+            self.ended.add(stage)
+        if ends or now - self.said >= EVERY:
             self.said = now
             doing = DOING.get(stage, stage)
             console.print(f"{self.before}{doing}: {done:,} of {total:,} after {now - self.since:.0f} s")

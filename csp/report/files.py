@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
-from csp.files import replacing_folder, write_text
+from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.hull import Hull
+from csp.ranking.known import KnownAs
+from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
 
-__all__ = ["SCHEMA", "write_report"]
+__all__ = ["SCHEMA", "known_text", "write_report"]
 
 SCHEMA = 3
+HULL = "hull.svg"
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 
 
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
-    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
+    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`, and
+    `hull.svg` where there is a hull of two or three elements.
 
     Equal predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where it
     is, all are.
@@ -42,7 +44,7 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with alone_with(folder):
         displacements = _write_cifs(prediction, folder, symprec)
         rows = [
             _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
@@ -51,6 +53,10 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         write_text(folder / "structures.extxyz", _extxyz(prediction))
         write_text(folder / "ranked.csv", _csv(rows))
         write_text(folder / "report.html", render_page(prediction, record))
+        if (svg := hull_svg(prediction)) is not None:
+            write_text(folder / HULL, svg)
+        else:
+            (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
@@ -66,7 +72,10 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "models": list(prediction.models),
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
+        "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
+        "decomposition": _rounded(prediction.decomposition),
+        "hull": _hull(prediction.hull),
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
@@ -74,6 +83,13 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "warnings": prediction.warnings,
         **({} if prediction.history is None else {"search": prediction.history.as_dict()}),
     }
+
+
+def _hull(hull: Hull | None) -> dict[str, Any] | None:
+    if hull is None:
+        return None
+    told = hull.as_dict()
+    return _rounded({**told, "phases": [_rounded(phase) for phase in told["phases"]]})
 
 
 def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
@@ -107,8 +123,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "known_as": known_text(row)} for row in rows)
     return text.getvalue()
+
+
+def known_text(row: Mapping[str, Any]) -> str:
+    """What a row of `ranked.json` is known as, for tables."""
+    return "; ".join(str(KnownAs(**entry)) for entry in row.get("known_as") or ())
 
 
 def _extxyz(prediction: Prediction) -> str:
@@ -151,14 +172,3 @@ def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[fl
             (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
             displacements.append(displacement)
     return displacements
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two workers that took the same run write their files one after the other."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)

@@ -65,6 +65,7 @@ def render_page(prediction: Prediction, record: RunRecord) -> str:
         record=record,
         settings={name: _plain(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
+        has_known=any(r.novelty for r in prediction.results),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
         funnel=_funnel(prediction.funnel),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),

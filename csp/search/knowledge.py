@@ -109,9 +109,10 @@ class Knowledge:
     def _before(self) -> Known:
         funnel, known = self.funnel, Known()
         label = funnel.screening_model.label
-        distinct, per_atom = funnel.distinct()
-        known.basins.add(distinct, torch.tensor(per_atom, dtype=torch.float64), 0)
+        distinct = funnel.distinct()
+        known.basins.add(distinct.pool, torch.tensor(distinct.per_atom, dtype=torch.float64), 0)
         self._learn(known.basins, "rescore", "refine")
+        self._add_own(known.basins)
         of_pool = dict(zip(funnel.pool.ids, funnel.pool.provenance, strict=True))
         briefly, fully = funnel.store.relaxed("pre_relax", label), funnel.store.relaxed("relax", label)
         known.skeletons.add(self._of_skeletons(of_pool, briefly, fully))
@@ -120,6 +121,26 @@ class Knowledge:
         counts = proposed, n, len(funnel.plausible), len(funnel.pool.ids)
         known.history.append(self._round(known.basins, 0, *counts))
         return known
+
+    def _add_own(self, basins: Basins) -> None:
+        """The entries of the target itself that the first model leaves what they are. The model that ranks
+        has relaxed them from where they were, so their energies are there by other ids."""
+        funnel, led_to = self.funnel, self.funnel.distinct().led_to
+        ids, ends = funnel.store.relaxed("relax", funnel.screening_model.label)
+        own = [k for k, i in enumerate(ids) if i in led_to]
+        if not own:
+            return
+        entries = [ids[k] for k in own]
+        pool = Pool(entries, ends.crystals[own], [led_to[i] for i in entries])
+        places = basins.add(pool, funnel.per_atom(ends)[own], 0)
+        if len(funnel.models) == 1:
+            basins.single = basins.refined = basins.first
+            return
+        refined = dict(zip(funnel.relaxed()[0], funnel.per_atom(funnel.relaxed()[1]).tolist(), strict=True))
+        known = [(place, refined[i]) for place, i in zip(places, entries, strict=True) if i in refined]
+        basins.learn(
+            "refined", [basins.ids[place] for place, _ in known], torch.tensor([e for _, e in known])
+        )
 
     def _with(self, number: int) -> Known:
         store, label, starts = self.funnel.store, self.funnel.screening_model.label, self.starts(number)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 from csp.crystals import Crystals
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
+from csp.ranking.hull import Hull
 from csp.search.history import History
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
@@ -41,6 +42,10 @@ class Prediction(Sequence[RankedCrystal]):
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
         order: What the ranks are by, "probability" or "energy".
+        decomposition: What the convex hull at this composition is made of: formula → share of the atoms;
+            empty where there is no hull.
+        hull: The convex hull of the library's crystals; None where there is none.
+        known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
         history: How the rounds of a deep search went, and why it ended.
@@ -55,9 +60,12 @@ class Prediction(Sequence[RankedCrystal]):
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
     history: History | None = None
+    decomposition: dict[str, float] = field(default_factory=dict)
+    hull: Hull | None = None
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):

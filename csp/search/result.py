@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from csp.ranking.known import KnownAs
+
 __all__ = ["Result", "Unranked", "cif_path"]
 
 
@@ -41,10 +43,21 @@ class Result:
             least 0; None where it was not tried.
         e_above_hull_ev_per_atom: Above what the library's phases have at this composition
             (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative where it would be
-            more stable; None where it was not asked for or a reference is missing.
+            more stable than all of them, which `stability` has in words; None where it was not asked for or
+            a reference is missing.
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
         probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
+            lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
+        known_as: Entries of the library of this composition that it is, by StructureMatcher.
+        prototype: AFLOW label of its structure type, with the common name where there is one.
+        same_type_as: An entry of another composition with its structure; "" where there is none, and where it
+            is known itself.
+        novelty: "known", "known type" or "new"; "" where it was not compared.
+        stability: Where it stands to the hull and what it could decompose into
+            (`csp.ranking.hull.Hull.words`): "on the hull …", "12 meV/atom above …" or "12 meV/atom below the
+            hull of what the library holds …"; "" where there is no hull.
     """
 
     rank: int
@@ -70,6 +83,12 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    above_lowest_sigma_ev_per_atom: float | None = None
+    known_as: tuple[KnownAs, ...] = ()
+    prototype: str = ""
+    same_type_as: str = ""
+    novelty: str = ""
+    stability: str = ""
 
     @property
     def above_lowest(self) -> float:
@@ -77,8 +96,9 @@ class Result:
         return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, in their order."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The fields by name, in their order; JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {**values, "known_as": [entry.as_dict() for entry in self.known_as]}
 
 
 @dataclass(frozen=True, slots=True)

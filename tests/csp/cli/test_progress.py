@@ -30,6 +30,20 @@ def test_lines_for_a_log(clock: list[float], capsys: pytest.CaptureFixture[str])
     assert told.out == ""
 
 
+def test_the_end_of_each_stage_is_a_line(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """A short run says more than that it began; that a stage is done is said once."""
+    with progress() as report:
+        for stage, done in [("propose", 0), ("propose", 8), ("screen", 0), ("screen", 8), ("screen", 8)]:
+            report(stage, done, 8)
+            clock[0] += 1
+        report("refine", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "proposing candidates: 0 of 8 after 0 s",
+        "proposing candidates: 8 of 8 after 1 s",
+        "screening: 8 of 8 after 3 s",
+    ]
+
+
 def test_one_of_many_is_told_when_it_takes_long(
     clock: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
