@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 
 from csp.diffraction.background import background_columns, baseline, peak_width
@@ -21,7 +22,7 @@ from csp.diffraction.pattern import Floats, Pattern
 from csp.diffraction.phase import Phase
 from csp.diffraction.profile import spread
 
-__all__ = ["Fitted", "Measured", "fit"]
+__all__ = ["SHAPE", "TOLERATED", "Fitted", "Measured", "fit", "loss_of"]
 
 MODEL_ERROR = 0.10  # of the intensity above the background: crystals and texture are never described better
 TOLERATED = 2.0  # standard deviations over the calculated intensity, from which on it counts as unknown
@@ -110,7 +111,7 @@ def fit(
     phases: Sequence[Phase],
     start: Floats,
     *,
-    free: Floats | None = None,
+    free: NDArray[np.bool_] | None = None,
     rounds: int = ROUNDS,
     steps: int = 12,
 ) -> Fitted:
@@ -118,12 +119,12 @@ def fit(
 
     Args:
         start: Zero shift, Lorentzian share, and the parameters of each phase.
-        free: bool [n], which parameters are fitted; None: all.
+        free: bool [n], which parameters are fitted; None: all, none without phases.
         rounds: Of weighing what is unknown.
         steps: Of each round at most.
     """
     problem = _Problem(measured, tuple(phases))
-    free = np.ones(len(start), dtype=bool) if free is None else free.astype(bool)
+    free = np.full(len(start), bool(phases)) if free is None else free
     low, high = problem.bounds
     parameters = np.clip(start, low + 1e-9, high - 1e-9)
     weights = problem.weights(parameters, np.ones(len(measured.grid)))
@@ -153,6 +154,12 @@ def fit(
     return problem.fitted(parameters, weights)
 
 
+def loss_of(left: Floats) -> float:
+    """Half the sum of squares of residuals in standard deviations; linear where more than `TOLERATED` more
+    is measured than calculated."""
+    return float(np.where(left > TOLERATED, TOLERATED * left - TOLERATED**2 / 2, left**2 / 2).sum())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Problem:
     """Phases to be fitted to a pattern."""
@@ -180,7 +187,7 @@ class _Problem:
             start += phase.n
             peaks = spread(self.measured.grid, lines.place + parameters[0], lines.width, parameters[1])
             columns.append(peaks.value @ lines.intensity)
-        return np.column_stack(columns)
+        return np.column_stack(columns) if columns else np.zeros((len(self.measured.grid), 0))
 
     def slopes(self, parameters: Floats, scales: Floats) -> Floats:
         """[N, n]: of the sum of all phases, by the parameters."""
@@ -216,8 +223,7 @@ class _Problem:
         patterns = self.patterns(parameters)
         scales, background = _Linear(self, weights).solve(patterns)
         left = (self.measured.pattern.intensity - patterns @ scales - background) / self.measured.sigma
-        loss = np.where(left > TOLERATED, TOLERATED * left - TOLERATED**2 / 2, left**2 / 2)
-        return Fitted(self.phases, parameters, scales, (patterns * scales).T, background, float(loss.sum()))
+        return Fitted(self.phases, parameters, scales, (patterns * scales).T, background, loss_of(left))
 
 
 class _Linear:
@@ -239,6 +245,8 @@ class _Linear:
     def _scales(self, patterns: Floats) -> tuple[Floats, Floats]:
         """Scales [phases], and the weighted patterns without what the background can be."""
         left = self._left(self.root[:, None] * patterns)
+        if not left.shape[1]:
+            return np.zeros(0), left
         norm = np.linalg.norm(left, axis=0)
         norm = np.where(norm > 0, norm, 1.0)
         q, r = np.linalg.qr(left / norm)

@@ -1,69 +1,164 @@
-"""Crystals compared with a pattern: each fitted, alone or beside known other phases."""
+"""Which of several crystals was measured: each is compared with the pattern, alone or beside known phases."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from csp.crystals import Crystals
-from csp.diffraction.fit import SHAPE, Fitted, Measured, fit
+from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit, loss_of
 from csp.diffraction.pattern import Floats
 from csp.diffraction.phase import Phase
 from csp.diffraction.profile import spread
-from csp.diffraction.reflections import Reflections, reflections
+from csp.diffraction.reflections import reflections
 from csp.diffraction.starts import starting_strains
+from csp.errors import InputError
 
-__all__ = ["fit_crystal"]
+__all__ = ["Comparison", "compare", "fit_known"]
 
 STARTS = 3
 BROAD = 2.0  # times the width of the peaks, in the first fits
+MOST_POLYMORPHS = 3  # of a known other phase, that are fitted
+
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
 
 
-def fit_crystal(measured: Measured, crystal: Reflections, beside: Fitted | None = None) -> Fitted:
-    """Fit a crystal, the last of the phases, beside others that were fitted before."""
-    phase = Phase(crystal, measured.pattern.radiation)
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """A crystal against a pattern.
+
+    Attributes:
+        overlap: Share of the blurred pattern's misfit that is left before any fit, 0 to 1.
+        fitted: The fit, the crystal being its last phase; None: not fitted, since others overlap better.
+        misfit: Share of the misfit of the known phases alone that is left with the crystal, 0 to 1.
+        r_wp: Weighted profile R factor of all that was fitted, background and unknown phases included, 0 to 1.
+        explained: Share of the intensity above the background, of what known phases leave, that the crystal
+            accounts for.
+        missing: Share of the crystal's calculated intensity that was not measured.
+    """
+
+    overlap: float
+    fitted: Fitted | None = None
+    misfit: float = 1.0
+    r_wp: float = 1.0
+    explained: float = 0.0
+    missing: float = 1.0
+
+
+def compare(
+    measured: Measured,
+    crystals: Crystals,
+    beside: Fitted | None = None,
+    *,
+    most: int = 40,
+    progress: Progress = lambda done, total: None,
+) -> list[Comparison]:
+    """Compare crystals with a pattern.
+
+    Args:
+        beside: Known other phases, fitted by `fit_known`.
+        most: How many are fitted, those that overlap best before.
+
+    Raises:
+        InputError: For an element without a scattering factor.
+    """
+    starts: list[tuple[Phase | None, Floats, float]] = []
+    for k in range(len(crystals)):
+        try:
+            phase = Phase(reflections(crystals[k], *measured.g_range), measured.pattern.radiation)
+        except InputError:
+            starts.append((None, np.zeros((0, 1)), 1.0))
+            continue
+        strains, overlap = starting_strains(measured, phase, _explained(measured, beside), STARTS)
+        starts.append((phase, strains, float(overlap[0])))
+    order = sorted((s[2], k) for k, s in enumerate(starts) if s[0] is not None)[:most]
+    alone = _loss_without(measured, beside)
+    found = [Comparison(overlap) for *_, overlap in starts]
+    for done, (overlap, k) in enumerate(order):
+        progress(done, len(order))
+        phase, strains, _ = starts[k]
+        assert phase is not None
+        found[k] = _judged(measured, _fit_phase(measured, phase, strains, beside), overlap, alone)
+    progress(len(order), len(order))
+    return found
+
+
+def fit_known(measured: Measured, known: Sequence[Crystals]) -> Fitted | None:
+    """Fit other phases that the sample may hold, one after the other; None where there are none.
+
+    Args:
+        known: Of each phase the crystals that it may be, of which the best is taken.
+    """
+    fitted: Fitted | None = None
+    for polymorphs in known:
+        found = compare(measured, polymorphs, fitted, most=MOST_POLYMORPHS)
+        best = min(found, key=lambda c: c.misfit)
+        fitted = best.fitted or fitted
+    return fitted
+
+
+def _explained(measured: Measured, beside: Fitted | None) -> Floats:
+    return np.zeros(len(measured.grid)) if beside is None else beside.calculated.sum(0)
+
+
+def _loss_without(measured: Measured, beside: Fitted | None) -> float:
+    return beside.loss if beside is not None else fit(measured, (), np.array([0.0, SHAPE[0]])).loss
+
+
+def _judged(measured: Measured, fitted: Fitted, overlap: float, alone: float) -> Comparison:
+    y, counting = measured.pattern.intensity, measured.pattern.sigma
+    own = fitted.calculated[-1]
+    net = np.maximum(y - fitted.background - fitted.calculated[:-1].sum(0), 0.0)
+    return Comparison(
+        overlap=overlap,
+        fitted=fitted,
+        misfit=min(fitted.loss / max(alone, 1e-12), 1.0),
+        r_wp=float(np.sqrt((((y - fitted.total) / counting) ** 2).sum() / ((y / counting) ** 2).sum())),
+        explained=float(np.minimum(own, net).sum() / max(net.sum(), 1e-12)),
+        missing=float(np.maximum(own - net, 0.0).sum() / own.sum()) if own.sum() > 0 else 1.0,
+    )
+
+
+def _fit_phase(measured: Measured, phase: Phase, strains: Floats, beside: Fitted | None) -> Fitted:
+    """Fit a crystal from several starts: with broad peaks first, then with all that can be fitted."""
     others = () if beside is None else beside.phases
     known = np.array([0.0, SHAPE[0]]) if beside is None else beside.parameters
-    explained = np.zeros(len(measured.grid)) if beside is None else beside.calculated.sum(0)
-    strains, _ = starting_strains(measured, phase, explained, STARTS)
     s, n = phase.n_strains, len(known) + phase.n
-    moving = np.zeros(n)
-    moving[len(known) : len(known) + s] = 1
-    best: Fitted | None = None
+    moving = np.zeros(n, dtype=bool)
+    moving[len(known) : len(known) + s] = True
+    coarse = []
     for strain in strains:
         start = np.concatenate([known, phase.start(BROAD * measured.width)])
         start[len(known) : len(known) + s] = strain
-        found = fit(measured, (*others, phase), start, free=moving, rounds=2, steps=6)
-        if best is None or found.loss < best.loss:
-            best = found
-    assert best is not None
+        coarse.append(fit(measured, (*others, phase), start, free=moving, rounds=2, steps=6))
+    best = min(coarse, key=lambda fitted: fitted.loss)
     start = best.parameters.copy()
     start[len(known) + s] = np.log(measured.width)
-    return aligned(measured, fit(measured, best.phases, start))
+    return _aligned(measured, fit(measured, best.phases, start))
 
 
-def aligned(measured: Measured, fitted: Fitted) -> Fitted:
+def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
     """The fit with the last phase's crystallites aligned along the axis that promises most."""
     phase, scale = fitted.phases[-1], fitted.scales[-1]
     if scale <= 0:
         return fitted
-    own = fitted.of_phase(len(fitted.phases) - 1)
-    lines = phase.lines(own)
+    lines = phase.lines(fitted.of_phase(len(fitted.phases) - 1))
     peaks = spread(measured.grid, lines.place + fitted.parameters[0], lines.width, fitted.parameters[1]).value
     left = (measured.pattern.intensity - fitted.total) / measured.sigma
-    weight = np.sqrt(2.0 / np.maximum(left, 2.0))
-    times = len(phase.radiation.lines)
+    weight = np.sqrt(TOLERATED / np.maximum(left, TOLERATED))
     gains = []
     for axis in range(len(phase.reflections.axes)):
         slope = (phase.march(axis, 0.05) - phase.march(axis, -0.05)) / 0.1
-        column = weight * (peaks @ (scale * lines.intensity * np.tile(slope, times))) / measured.sigma
+        lines_slope = scale * lines.intensity * np.tile(slope, len(phase.radiation.lines))
+        column = weight * (peaks @ lines_slope) / measured.sigma
         size = float(column @ column)
         step = float(column @ (weight * left)) / size if size > 0 else 0.0
         gains.append((step**2 * size, axis, step))
     _, axis, step = max(gains)
     start = fitted.parameters.copy()
     start[-1] = np.clip(step, -0.3, 0.3)
-    phases = (*fitted.phases[:-1], replace(phase, axis=axis))
-    found = fit(measured, phases, start, rounds=2, steps=10)
+    found = fit(measured, (*fitted.phases[:-1], replace(phase, axis=axis)), start, rounds=2, steps=10)
     return found if found.loss < fitted.loss else fitted

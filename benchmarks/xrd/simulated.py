@@ -1,0 +1,153 @@
+"""Simulated patterns of held-out crystals: is the right crystal first among others of its composition?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.targets import Known, held_out
+from benchmarks.xrd.decoys import Decoys
+from benchmarks.xrd.spoilt import Scan, relaxed_like, scan, simulate
+from csp.crystals import Crystals
+from csp.diffraction.fit import Measured
+from csp.diffraction.identify import Comparison, compare, fit_known
+from csp.diffraction.pattern import Pattern
+from csp.files import write_text
+from csp.library.library import Library
+
+__all__ = ["Case", "cases", "read_cases"]
+
+MAX_ATOMS = 60  # in a target's cell
+DECOYS = 24
+DECOY_ATOMS = 100
+FITTED = 10  # of the crystals; the others overlap too badly
+IMPURITY_ATOMS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What came of a target. Lists have an entry for each crystal, the right one first.
+
+    Attributes:
+        formula: Of the target.
+        n_atoms: In its primitive cell.
+        polymorphs: Decoys that are known crystals of the composition; the others are substituted ones.
+        radiation, counts, below: How it was measured (`Scan`).
+        impurities: Their shares of the intensity.
+        told: Were they told to the fit?
+        misfit, overlap, missing, explained, r_wp: See `Comparison`.
+        seconds: Processor time of all.
+    """
+
+    formula: str
+    n_atoms: int
+    polymorphs: int
+    radiation: str
+    counts: float
+    below: float
+    impurities: list[float]
+    told: bool
+    misfit: list[float]
+    overlap: list[float]
+    missing: list[float]
+    explained: list[float]
+    r_wp: list[float]
+    seconds: float
+
+    @property
+    def compared(self) -> list[Comparison]:
+        columns = zip(self.overlap, self.misfit, self.r_wp, self.explained, self.missing, strict=True)
+        return [Comparison(o, None, m, r, e, s) for o, m, r, e, s in columns]
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Those that were done before."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [Case(**json.loads(line)) for line in lines]
+
+
+def cases(
+    library: Path, energies: Path, out: Path, n: int, seed: int, say: Callable[[str], None]
+) -> list[Case]:
+    """The first n targets; those that `cases.jsonl` in the out folder has are not done again.
+
+    Targets are the compositions of the held-out fold of which the library has several crystals, then those
+    with one, each in the order of a hash; answers are those of the lowest known energy, of at most
+    `MAX_ATOMS` a cell.
+    """
+    whole = Library.open(library)
+    done = read_cases(out / "cases.jsonl")
+    hidden, known = _targets(whole, energies, seed)
+    decoys = Decoys.of(whole, hidden)
+    for k, one in enumerate(islice(known, n)):
+        if k < len(done):
+            continue
+        done.append(_case(whole, decoys, one, np.random.default_rng([seed, k])))
+        write_text(out / "cases.jsonl", "".join(json.dumps(asdict(case)) + "\n" for case in done))
+        say(f"{k + 1:4d}  {_told(done[-1])}")
+    return done[:n]
+
+
+def _targets(whole: Library, energies: Path, seed: int) -> tuple[Library, Iterator[Known]]:
+    hidden, several = held_out(whole, energies, seed, MAX_ATOMS, 2)
+    _, all_of_them = held_out(whole, energies, seed, MAX_ATOMS, 1)
+    first = list(several)
+    names = {one.target.formula for one in first}
+    return hidden, chain(first, (one for one in all_of_them if one.target.formula not in names))
+
+
+def _case(whole: Library, decoys: Decoys, one: Known, rng: np.random.Generator) -> Case:
+    import time
+
+    started = time.process_time()
+    others, polymorphs = decoys.beside(one, DECOYS, rng, DECOY_ATOMS)
+    how = scan(rng)
+    pattern, impurities, shares = _sample(whole, one, how, rng)
+    told = bool(rng.random() < 0.5)
+    measured = Measured.of(pattern)
+    beside = fit_known(measured, [relaxed_like(c, rng) for c in impurities]) if told else None
+    crystals = Crystals.cat([relaxed_like(one.crystal, rng), others])
+    found = compare(measured, crystals, beside, most=FITTED)
+    return Case(
+        formula=one.target.formula,
+        n_atoms=int(one.crystal.n_atoms[0]),
+        polymorphs=polymorphs,
+        radiation=how.radiation.name,
+        counts=round(how.counts),
+        below=round(how.below, 3),
+        impurities=[round(share, 3) for share in shares],
+        told=told,
+        **{
+            name: [round(float(getattr(c, name)), 4) for c in found]
+            for name in ("misfit", "overlap", "missing", "explained", "r_wp")
+        },
+        seconds=round(time.process_time() - started, 1),
+    )
+
+
+def _sample(
+    whole: Library, one: Known, how: Scan, rng: np.random.Generator
+) -> tuple[Pattern, list[Crystals], list[float]]:
+    """A pattern of the crystal and none, one or two others of the library, these, and their shares."""
+    rows = whole.all_rows()
+    rows = rows[whole.n_atoms[rows] <= IMPURITY_ATOMS]
+    n = int(rng.choice([0, 1, 2], p=[0.4, 0.4, 0.2]))
+    impurities = [whole.crystals([int(row)]) for row in rng.choice(rows, n, replace=False)]
+    shares = rng.uniform(0.02, 0.3, n).tolist()
+    phases = [(one.crystal, 1 - sum(shares)), *zip(impurities, shares, strict=True)]
+    return simulate(one.target.formula, phases, how, rng), impurities, shares
+
+
+def _told(case: Case) -> str:
+    rank = 1 + sum(m < case.misfit[0] for m in case.misfit[1:])
+    others = " and ".join(f"{share:.0%}" for share in case.impurities) or "nothing"
+    return (
+        f"{case.formula:20} {case.n_atoms:3d} atoms, {len(case.misfit) - 1:2d} decoys ({case.polymorphs} known), "
+        f"{others} beside it{', told' if case.told and case.impurities else ''}: rank {rank}, "
+        f"misfit {case.misfit[0]:.2f}, next {min(case.misfit[1:], default=1):.2f}, {case.seconds:.0f} s"
+    )
