@@ -15,6 +15,7 @@ from csp.library.compression import compression
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel, Generator
+from csp.ranking.differences import DifferenceErrors
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
@@ -62,7 +63,12 @@ class Given:
 NOTHING_GIVEN = Given()
 RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
 BEGAN_WITH_IT = "this search began with it"
-AFTERWARDS = ("hull", "order", "top")  # settings that a search which is done can still be asked for
+AFTERWARDS = (
+    "hull",
+    "order",
+    "second_opinion",
+    "top",
+)  # settings that a search which is done can still be asked for
 
 
 def build(
@@ -98,6 +104,7 @@ def build(
         if not model.elements.issuperset(target.numbers):
             advice = "`surrogate` none leaves it out" if name == settings.surrogate else _advice(target)
             check_elements(target, model, advice)
+    second = _second(settings, target, device, given)
     learner, labelled = None, dict[str, str]()
     if settings.labeller != "none":
         labeller = load_labeller(settings.labeller, resolve_device(device))
@@ -109,10 +116,11 @@ def build(
         given.generators[name] if name in given.generators else _generator(name, library, volume)
         for name in settings.generators
     ]
+    checkpoints = {model.name: str(model.label) for model in models} | labelled
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
         versions=versions(),
-        checkpoints={model.name: str(model.label) for model in models} | labelled,
+        checkpoints=checkpoints | ({second.name: str(second.label)} if second else {}),
         library={"name": library.name, "fingerprint": library.fingerprint, "entries": len(library)},
         device=str(models[-1].device),
         citations=citations(["engine", *_parts(settings), *sorted(set(library.origin[0].tolist()))]),
@@ -123,7 +131,7 @@ def build(
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
         "library": record.library,
-        "checkpoints": record.checkpoints,
+        "checkpoints": checkpoints,
         "device": models[-1].device.type,
     }
     store = Store.begin(
@@ -140,6 +148,10 @@ def build(
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = References.of(target, library) if settings.hull else None
     probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    others = [None if learner else model.label for model in models[:-1]]
+    if second is not None:
+        others.append(second.label)
+    uncalibrated = target.pressure or (learner and len(models) == 1)
     search = Search(
         settings,
         target,
@@ -153,8 +165,26 @@ def build(
         probability,
         factor,
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
+        second,
+        None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
     )
     return search, record
+
+
+def _second(settings: SearchSettings, target: Target, device: str, given: Given) -> EnergyModel | None:
+    """Who gives a second opinion; None: nobody.
+
+    Raises:
+        InputError: It is one of the models that search, or it lacks an element.
+    """
+    name = settings.second_opinion
+    if name == "none":
+        return None
+    if name in settings.models:
+        raise InputError(f"{name} searches already; name another potential as second opinion, or none.")
+    second = given.models.get(name) or load_model(name, resolve_device(device))
+    check_elements(target, second, "choose another `second_opinion`")
+    return second
 
 
 def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
@@ -202,7 +232,8 @@ def _begun(location: Path | str, run: str) -> str | None:
 
 def _parts(settings: SearchSettings) -> list[str]:
     """What has energies, as `csp.report.citations` knows it."""
-    models = ["ours" if is_ours(name) else name for name in settings.models]
+    second = [] if settings.second_opinion == "none" else [settings.second_opinion]
+    models = ["ours" if is_ours(name) else name for name in (*settings.models, *second)]
     return models if settings.labeller == "none" else [*models, settings.labeller]
 
 

@@ -164,6 +164,13 @@ class SearchSettings(BaseModel):
         description="Potential that refines and ranks, by name, or the folder of one of matgl; auto: "
         "nequix-oam-1 if it is here or can be had, else chgnet; none: the surrogate does all",
     )
+    second_opinion: str = Field(
+        "none",
+        min_length=1,
+        title="Second opinion",
+        description="Another potential, asked for the energies of what is ranked: where the two disagree, "
+        "differences are less sure; none: the surrogate alone is asked",
+    )
     library: Path | None = Field(
         None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
     )

@@ -28,7 +28,6 @@ from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.training.checkpoints import checkpoints
-from surrogates.potentials.models import load_potential
 from surrogates.training.batches import KINDS
 from surrogates.training.labelled import Labelled, read_formation_energies
 from surrogates.training.train import SurrogateRecipe, read_sources, train_network
@@ -174,7 +173,7 @@ class Ablations:
     @cached_property
     def _pools(self) -> list[Labelled]:
         library = Library.open(self.structures)
-        pools = Pools(self.pools, unseen(), library, load_potential(TEACHER, self.device), seed=0)
+        pools = Pools(self.pools, unseen(), library, load_model(TEACHER, self.device), seed=0)
         return [pools[k] for k in range(self.limit)]
 
     @cached_property

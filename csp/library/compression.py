@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from csp.crystals import Crystals
 from csp.files import write_json
 
-__all__ = ["bulk_modulus", "compression", "fit"]
+__all__ = ["bulk_modulus", "compressed", "compression", "fit"]
 
 SHIPPED = Path(__file__).parents[1] / "data" / "bulk_modulus.json"
 RIDGE = 0.3
@@ -48,6 +50,16 @@ def compression(
         vinet = (1 - x) / x**2 * math.exp(1.5 * (B_PRIME - 1) * (1 - x))
         low, high = (x, high) if vinet > ratio else (low, x)
     return (0.5 * (low + high)) ** 3
+
+
+def compressed(crystals: Crystals, pressure: float) -> Crystals:
+    """The crystals at the volumes that a pressure, GPa, is expected to leave them."""
+    factors: list[float] = []
+    for _, _, numbers in crystals.arrays():
+        z, n = np.unique(numbers, return_counts=True)
+        per_atom = float(crystals.volumes[len(factors)]) / len(numbers)
+        factors.append(compression(z.tolist(), n.tolist(), per_atom, pressure))
+    return crystals.scaled_to(crystals.volumes * torch.tensor(factors, dtype=torch.float64))
 
 
 def bulk_modulus(numbers: Sequence[int], counts: Sequence[int], volume_per_atom: float) -> float:

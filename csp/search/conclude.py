@@ -12,7 +12,8 @@ from torch import Tensor
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.protocols import Provenance, Uncertain
+from csp.protocols import EnergyModel, Provenance, Uncertain
+from csp.ranking.differences import DifferenceErrors, disagreements
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -23,9 +24,14 @@ from csp.search.pool import merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, cif_path
 from csp.target import Target
 
-__all__ = ["Conclusion", "SearchFeatures"]
+__all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
 
 RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
+
+
+def comparing_stage(model: EnergyModel) -> str:
+    """The name in the store of what another model says of the ranked crystals."""
+    return f"compare {model.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,9 @@ class Conclusion:
         funnel: Who passes each stage.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities; None: only energies rank.
+        relaxer_why: Why the last model is that one, a clause for people.
+        second: Gives a second opinion on the energies; None: there is none.
+        difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
     """
 
     target: Target
@@ -76,6 +85,8 @@ class Conclusion:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
+    second: EnergyModel | None = None
+    difference_errors: DifferenceErrors | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -108,14 +119,26 @@ class Conclusion:
                     for reason, count in sorted(t.failed.items())
                 ),
                 *of_hull,
+                *self._disagreements(places),
             ],
         )
 
+    @cached_property
+    def others(self) -> list[EnergyModel]:
+        """The models beside the one that ranks: the surrogate, and who gives a second opinion."""
+        funnel = self.funnel
+        first = [funnel.screening_model] if len(funnel.models) > 1 else []
+        return [*first, *([self.second] if self.second else [])]
+
+    @property
+    def ranked_crystals(self) -> Crystals:
+        """The R distinct crystals, lowest first."""
+        return self._relaxed.result.crystals[[self._good[k] for k in self._ranking.chosen.tolist()]]
+
     def features(self) -> SearchFeatures:
         """The distinct crystals and their features."""
-        rows = [self._good[k] for k in self._ranking.chosen.tolist()]
         return SearchFeatures(
-            self._relaxed.result.crystals[rows],
+            self.ranked_crystals,
             self._per_atom,
             scores(self._proposed),
             self._ranking.n_duplicates,
@@ -182,6 +205,41 @@ class Conclusion:
     def _per_atom(self) -> Tensor:
         """float64 [R], eV, of the ranked crystals, lowest first."""
         return self.funnel.per_atom(self._relaxed.result)[self._good][self._ranking.chosen]
+
+    @cached_property
+    def _by_others(self) -> Tensor:
+        """float64 [R, M], eV/atom above the lowest crystal's, of the ranked crystals, lowest first, by the
+        other models; NaN where one has not been asked."""
+        crystals, store = self.ranked_crystals, self.funnel.store
+        columns = []
+        for model in self.others:
+            ids, found = store.energies(comparing_stage(model), model.label)
+            per_atom = self.funnel.enthalpies(crystals.ids(), crystals, ids, found.energy)
+            columns.append(torch.tensor(per_atom, dtype=torch.float64))
+        by = torch.stack(columns, 1) if columns else torch.zeros(len(crystals), 0, dtype=torch.float64)
+        return by - by[:1]
+
+    @cached_property
+    def _sigma(self) -> Tensor | None:
+        """float64 [R], eV/atom: of how far each ranked crystal, lowest first, is above the lowest."""
+        known = bool(torch.isfinite(self._by_others).all()) and len(self._per_atom) > 0
+        if self.difference_errors is None or not known:
+            return None
+        return self.difference_errors.intervals(self._per_atom - self._per_atom[0], self._by_others)
+
+    def _disagreements(self, places: Tensor) -> list[str]:
+        """Who orders the first of the ranking otherwise.
+
+        Args:
+            places: Of the ranked crystals by energy, in the order to report.
+        """
+        ours = self.funnel.ranking_model.name
+        return [
+            f"By {ours} crystal {i + 1} is lower than crystal {j + 1}, by {model.name} it is higher: "
+            f"they differ by {1000 * much:.0f} meV/atom."
+            for k, model in enumerate(self.others)
+            for i, j, much in disagreements(self._per_atom[places], self._by_others[places, k])
+        ]
 
     # -- what is reported -----------------------------------------------------------------------------
 
@@ -286,6 +344,7 @@ class Conclusion:
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
+                above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]

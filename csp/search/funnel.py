@@ -139,7 +139,7 @@ class Funnel:
     def _screened_enthalpies(self, rounds: int) -> list[float]:
         """eV/atom, of the pool's members by the first model after so many rounds; NaN if not screened."""
         ids, evaluation = self.store.energies(screening_stage(rounds), self.adapted(rounds).label)
-        return self._enthalpies(self.pool.ids, self.pool.crystals, ids, evaluation.energy)
+        return self.enthalpies(self.pool.ids, self.pool.crystals, ids, evaluation.energy)
 
     @cached_property
     def _enthalpies_of_pool(self) -> list[float]:
@@ -217,7 +217,7 @@ class Funnel:
             return self.distinct()[0]
         ids, evaluation = self.store.energies("rescore", self.ranking_model.label)
         crystals = rescored.crystals
-        per_atom = self._enthalpies(crystals.ids(), crystals, ids, evaluation.energy)
+        per_atom = self.enthalpies(crystals.ids(), crystals, ids, evaluation.energy)
         return rescored.take(select_round_robin(rescored, self.settings.refined, per_atom))
 
     @property
@@ -263,7 +263,7 @@ class Funnel:
         size = BY_NAME[stage].shard_on(model.device.type)
         return self.store.done(stage).issuperset(shard for shard, _ in shards(n, size, WHOLE))
 
-    def _enthalpies(
+    def enthalpies(
         self, wanted: Sequence[str], crystals: Crystals, ids: Sequence[str], energy: Tensor
     ) -> list[float]:
         """eV/atom of crystals from stored energies (eV per cell) by id; NaN where there is none."""

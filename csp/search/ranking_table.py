@@ -92,6 +92,7 @@ def ranking_table(
     shown = results[:top]
     symbol = "H" if pressed else "E"
     uncertain = any(result.sigma_ev_per_atom is not None for result in shown)
+    sure = any(result.above_lowest_sigma_ev_per_atom is not None for result in shown)
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
     probable = any(result.probability is not None for result in results)
@@ -99,6 +100,7 @@ def ranking_table(
         "": [str(r.rank) for r in shown],
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
+        "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
         "hull": [_millis(r.e_above_hull_ev_per_atom, 1) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
         f"{symbol} eV/at": None if hull or probable else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
@@ -112,6 +114,7 @@ def ranking_table(
     explained = [
         *(["p: of being the ground state"] if probable else []),
         *([f"ordered by {order}"] if shown else []),
+        *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above it"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),
     ]

@@ -45,6 +45,8 @@ class Result:
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
         probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
+            lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
     """
 
     rank: int
@@ -70,6 +72,7 @@ class Result:
     rank_probability: int | None = None
     probability: float | None = None
     proposed_by: str = ""
+    above_lowest_sigma_ev_per_atom: float | None = None
 
     @property
     def above_lowest(self) -> float:

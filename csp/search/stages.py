@@ -29,6 +29,10 @@ def _two_models(settings: SearchSettings) -> bool:
     return len(settings.models) > 1
 
 
+def _several_models(settings: SearchSettings) -> bool:
+    return _two_models(settings) or settings.second_opinion != "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """One stage of a search.
@@ -66,6 +70,7 @@ STAGES = (
     Stage("rescore", "rescoring", 3, 40, by_model=True, asked=_two_models),
     Stage("refine", "refining", 23, 10, by_model=True, asked=_two_models),
     Stage("rattle", "rattling the best", 4, 8, by_model=True),
+    Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 100, 1, by_model=True, asked=lambda s: s.hull),
 )
 

@@ -147,7 +147,10 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: 
             percents.append(percent)
             assert percent == pytest.approx(passed + share * done / 100)
             if 0 < done < 100:
-                assert text.endswith(f"{_duration(1000 - now)} left"), text
+                left = [
+                    f"{_duration(1000 - now + noise)} left" for noise in (-1e-6, 1e-6)
+                ]  # may round either way
+                assert text.endswith(tuple(left)), text
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
