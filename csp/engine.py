@@ -10,8 +10,11 @@ from tempfile import TemporaryDirectory
 
 from csp import plugins
 from csp.device import resolve_device
+from csp.diffraction.read import read_pattern
+from csp.diffraction.sample import Sample
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
+from csp.library.given import named_phase
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel, Generator
@@ -68,6 +71,9 @@ AFTERWARDS = (
     "order",
     "second_opinion",
     "top",
+    "xrd",
+    "wavelength",
+    "impurities",
 )  # settings that a search which is done can still be asked for
 
 
@@ -96,6 +102,7 @@ def build(
     library = Library.open(settings.library) if given.library is None else given.library
     if settings.exclude_composition:
         library = library.excluding(target)
+    sample = _sample(settings, library)
     models = [
         given.models[name] if name in given.models else load_model(name, resolve_device(device))
         for name in settings.models
@@ -167,8 +174,21 @@ def build(
         store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
         second,
         None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
+        sample,
     )
     return search, record
+
+
+def _sample(settings: SearchSettings, library: Library) -> Sample | None:
+    """What the powder pattern is of, read before anything is searched; None: there is none.
+
+    Raises:
+        InputError, MissingError: For a file or a wavelength that is wrong, and impurities nobody knows.
+    """
+    if settings.xrd is None:
+        return None
+    pattern = read_pattern(settings.xrd, settings.wavelength)
+    return Sample(pattern, [(name, named_phase(name, library.whole)) for name in settings.impurities])
 
 
 def _second(settings: SearchSettings, target: Target, device: str, given: Given) -> EnergyModel | None:

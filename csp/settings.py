@@ -70,6 +70,7 @@ class _Names:
 
 GeneratorName = Annotated[str, _Names()]
 Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
+Phases = Annotated[tuple[str, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
@@ -225,6 +226,24 @@ class SearchSettings(BaseModel):
         title="Hull",
         description="Energies above the convex hull of known crystals, relaxed by the model that ranks",
     )
+    xrd: Path | None = Field(
+        None,
+        title="Powder pattern",
+        description="Measured powder pattern (xy, xye, csv, xrdml, ras …), which orders the crystals together "
+        "with their energies; none: there is none",
+    )
+    wavelength: str | None = Field(
+        None,
+        min_length=1,
+        title="Wavelength",
+        description="Of the powder pattern: CuKa (both lines), CuKa1, CoKa … or Å; none: what its file says",
+    )
+    impurities: Phases = Field(
+        (),
+        title="Impurities",
+        description="Other phases in the powder pattern's sample, formulas of the library's crystals or files, "
+        "a,b; what is not named is tolerated",
+    )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
 
@@ -270,6 +289,13 @@ class SearchSettings(BaseModel):
                 "energies learned from labels of one composition have no hull with others; name a `relaxer`"
             )
         return hull
+
+    @field_validator("wavelength", "impurities")
+    @classmethod
+    def _of_a_pattern(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("xrd") is None:
+            raise ValueError("this describes a powder pattern; name its file with `xrd`")
+        return value
 
     @property
     def models(self) -> tuple[str, ...]:

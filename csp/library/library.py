@@ -183,13 +183,14 @@ class Library:
 
     def excluding(self, *targets: Target) -> Library:
         """A view without any entry of the targets' reduced compositions."""
-        hidden = [self.hidden]
-        for target in targets:
-            found = self._entries(target.anonymous)
-            order = np.lexsort((target.numbers, target.counts))
-            wanted = np.array(target.numbers)[order]
-            hidden.append(found.rows[(found.elements == wanted).all(axis=1)])
-        return self.hiding(np.unique(np.concatenate(hidden)))
+        found = [self.of_composition(target) for target in targets]
+        return self.hiding(np.unique(np.concatenate([self.hidden, *found])))
+
+    def of_composition(self, target: Target) -> Ints:
+        """The entries of the target's reduced composition."""
+        found = self._entries(target.anonymous)
+        order = np.lexsort((target.numbers, target.counts))
+        return found.rows[(found.elements == np.array(target.numbers)[order]).all(axis=1)]
 
     @property
     def whole(self) -> Library:

@@ -16,8 +16,10 @@ from typing import Any
 
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
+from csp.diffraction.sample import Identified
 from csp.files import replacing_folder, write_text
 from csp.report.page import render_page
+from csp.report.pattern import write_patterns
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
 
@@ -48,11 +50,22 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
             for result, displacement in zip(prediction.results, displacements, strict=True)
         ]
+        if prediction.pattern is not None:
+            _write_pattern(prediction, prediction.pattern, folder / "pattern")
         write_text(folder / "structures.extxyz", _extxyz(prediction))
         write_text(folder / "ranked.csv", _csv(rows))
         write_text(folder / "report.html", render_page(prediction, record))
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+
+
+def _write_pattern(prediction: Prediction, found: Identified, folder: Path) -> None:
+    shown = ("rank", "id", "file", "spacegroup", "above_lowest_ev_per_atom", "probability_pattern", "r_wp")
+    rows = [
+        {"name": f"{result.rank}  {result.spacegroup}", **{name: getattr(result, name) for name in shown}}
+        for result in prediction.results
+    ]
+    write_patterns(folder, found, prediction.crystals, rows)
 
 
 # -- contents ---------------------------------------------------------------------------------------

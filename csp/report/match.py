@@ -12,7 +12,7 @@ from csp.errors import InputError
 from csp.library.cif import read_cif
 from csp.matching.matcher import Matcher
 
-__all__ = ["Match", "match"]
+__all__ = ["Match", "match", "read_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
             crystal of another composition.
     """
     truth = read_cif(cif)
-    ranked, crystals = _read_run(run)
+    ranked, crystals = read_run(run)
     formula = ranked["formula"]
     _check_composition(truth, formula, cif)
     fitting = matcher.fits(truth, crystals).nonzero().flatten().tolist()
@@ -79,7 +79,7 @@ def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
     )
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], Crystals]:
+def read_run(folder: Path) -> tuple[dict[str, Any], Crystals]:
     """`ranked.json` and the crystals of its results, in their order."""
     from ase.io import read
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
+from csp.diffraction.sample import Identified, Sample
 from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
@@ -77,6 +78,7 @@ class Conclusion:
         answer_probability: Gives probabilities; None: only energies rank.
         relaxer_why: Why the last model is that one, a clause for people.
         second: Gives a second opinion on the energies; None: there is none.
+        sample: What a powder pattern was measured of; None: there is none.
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
     """
 
@@ -87,13 +89,13 @@ class Conclusion:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    sample: Sample | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
         funnel, ranked = self.funnel, self._ranking.chosen
         probability = self._probability
-        by = probability if funnel.settings.order == "probability" else None
-        places = torch.arange(len(ranked)) if by is None else best_first(by)
+        order, places = self._ordered(probability)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
         hull, of_hull = self._hull_energy()
@@ -101,12 +103,13 @@ class Conclusion:
             target=self.target,
             label=funnel.ranking_model.label if top else None,
             results=self._results(top, places, probability, hull),
+            pattern=self._identified.take(places.tolist()) if self._identified else None,
             crystals=self._relaxed.result.crystals[top],
             funnel=self._counts(),
             models=tuple(
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
-            order="energy" if by is None else "probability",
+            order=order,
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
@@ -119,9 +122,19 @@ class Conclusion:
                     for reason, count in sorted(t.failed.items())
                 ),
                 *of_hull,
+                *([] if self._identified is None else self._identified.remarks()),
                 *self._disagreements(places),
             ],
         )
+
+    def _ordered(self, probability: Tensor | None) -> tuple[str, Tensor]:
+        """What the order is by, and the places int64 [R] of the ranked crystals in it."""
+        by_energy = torch.arange(len(self._ranking.chosen))
+        if self.funnel.settings.order == "energy":
+            return "energy", by_energy
+        if self._identified is not None:
+            return "pattern", torch.tensor(self._identified.order)
+        return ("energy", by_energy) if probability is None else ("probability", best_first(probability))
 
     @cached_property
     def others(self) -> list[EnergyModel]:
@@ -191,6 +204,17 @@ class Conclusion:
         if self.answer_probability is None:
             return None
         return self.answer_probability.probabilities(features(self._per_atom, scores(self._proposed)))
+
+    @cached_property
+    def _identified(self) -> Identified | None:
+        """How the ranked crystals, lowest first, compare with the powder pattern; None: there is none."""
+        if self.sample is None or not len(self._ranking.chosen):
+            return None
+        above = (self._per_atom - self._per_atom[0]).numpy()
+        progress = self.funnel.progress
+        return self.sample.identify(
+            self.ranked_crystals, above, lambda done, total: progress("pattern", done, total)
+        )
 
     @cached_property
     def _proposed(self) -> list[tuple[Provenance, ...]]:
@@ -345,6 +369,7 @@ class Conclusion:
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
                 above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
+                **({} if self._identified is None else self._identified.fields(place)),
             )
             for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
         ]

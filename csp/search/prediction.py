@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
 from csp.crystals import Crystals
+from csp.diffraction.sample import Identified
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
 from csp.search.ranked_crystal import RankedCrystal
@@ -39,9 +40,10 @@ class Prediction(Sequence[RankedCrystal]):
         failed: Stage → status → relaxations that ended without an energy.
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
-        order: What the ranks are by, "probability" or "energy".
+        order: What the ranks are by, "pattern", "probability" or "energy".
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
+        pattern: How the results compare with a powder pattern, in their order; None: there is none.
     """
 
     target: Target
@@ -55,6 +57,7 @@ class Prediction(Sequence[RankedCrystal]):
     order: str = "energy"
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
+    pattern: Identified | None = None
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):

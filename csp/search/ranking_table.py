@@ -14,6 +14,7 @@ from csp.search.result import Result
 
 __all__ = ["RankingTable", "ranking_table"]
 
+_ORDERS = {"pattern": "xrd"}  # by the column's name
 STYLE = "border-collapse: collapse; font-variant-numeric: tabular-nums"
 
 
@@ -96,14 +97,17 @@ def ranking_table(
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
     probable = any(result.probability is not None for result in results)
+    patterned = any(result.probability_pattern is not None for result in results)
     columns = {
         "": [str(r.rank) for r in shown],
+        "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
+        "Rwp": [_percent(r.r_wp) for r in shown] if patterned else None,
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
         "hull": [_millis(r.e_above_hull_ev_per_atom, 1) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
-        f"{symbol} eV/at": None if hull or probable else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
+        f"{symbol} eV/at": None if hull or probable or patterned else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
         "atoms": [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
@@ -112,8 +116,9 @@ def ranking_table(
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
+        *(["xrd: of being what was measured, by pattern and energy; Rwp in %"] if patterned else []),
         *(["p: of being the ground state"] if probable else []),
-        *([f"ordered by {order}"] if shown else []),
+        *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above it"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),

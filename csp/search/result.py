@@ -47,6 +47,13 @@ class Result:
         probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
         above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
             lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
+        probability_pattern: Of being what the powder pattern was measured of, by pattern and energy
+            (`csp.diffraction.probability`), None without a pattern.
+        rank_pattern: The rank by it.
+        r_wp: Weighted profile R factor of its fit to the pattern, 0 to 1; background and other phases count;
+            None where it was not fitted.
+        pattern_explained: Share of the intensity above the background that it accounts for, 0 to 1.
+        pattern_missing: Share of its calculated intensity that was not measured, 0 to 1.
     """
 
     rank: int
@@ -73,6 +80,11 @@ class Result:
     probability: float | None = None
     proposed_by: str = ""
     above_lowest_sigma_ev_per_atom: float | None = None
+    probability_pattern: float | None = None
+    rank_pattern: int | None = None
+    r_wp: float | None = None
+    pattern_explained: float | None = None
+    pattern_missing: float | None = None
 
     @property
     def above_lowest(self) -> float:

@@ -30,6 +30,7 @@ from csp.crystallography.neighbours import CLOSEST
 from csp.crystallography.operations import operations
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
+from csp.diffraction.sample import Sample
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.differences import DifferenceErrors
@@ -69,6 +70,7 @@ class Search:
             generators know.
         second: Gives a second opinion on the energies of what is ranked; None: there is none.
         difference_errors: How sure energy differences are; None: it is not known.
+        sample: What a powder pattern was measured of; None: there is none.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
@@ -88,6 +90,7 @@ class Search:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    sample: Sample | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -116,6 +119,7 @@ class Search:
             self.relaxer_why,
             self.second,
             self.difference_errors,
+            self.sample,
         )
 
     @cached_property
