@@ -303,6 +303,9 @@ def xrd(
         list[Path] | None,
         typer.Option(help="Parquet file of more known crystals, for the scans' phases; repeatable"),
     ] = None,
+    entries: Annotated[
+        int, typer.Option(min=1, help="Only compositions of which the library has so many crystals")
+    ] = 1,
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:
@@ -310,7 +313,15 @@ def xrd(
     from benchmarks.xrd.benchmark import measure
 
     found = measure(
-        library, energies, out, scans=scans, known=known or [], limit=limit, seed=seed, say=console.print
+        library,
+        energies,
+        out,
+        scans=scans,
+        known=known or [],
+        entries=entries,
+        limit=limit,
+        seed=seed,
+        say=console.print,
     )
     for name, value in found.items():
         console.print(f"{name:32} {value}")

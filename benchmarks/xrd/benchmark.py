@@ -30,11 +30,15 @@ def measure(
     *,
     scans: Path | None,
     known: Sequence[Path],
+    entries: int,
     limit: int | None,
     seed: int,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Simulated patterns, and real scans if there is a folder of them.
+
+    Args:
+        entries: Only compositions of which the library has so many crystals.
 
     Writes `cases.jsonl` (after each target), `summary.json`, `pattern_probability.json`, `scans.json` and
     `table.md`.
@@ -42,11 +46,11 @@ def measure(
     Raises:
         InputError: The out folder holds cases of other settings, or too few targets were asked for.
     """
-    settings: dict[str, Any] = {"seed": seed, "library": Library.open(library).fingerprint}
+    settings: dict[str, Any] = {"seed": seed, "entries": entries, "library": Library.open(library).fingerprint}
     if changed(out / "settings.json", settings):
         raise InputError(f"{out} holds patterns of other settings; choose another folder.")
     write_json(out / "settings.json", settings)
-    done = cases(library, energies, out, limit or TARGETS, seed, say)
+    done = cases(library, energies, out, limit or TARGETS, entries, seed, say)
     if len(done) < FEWEST:
         raise InputError(f"{len(done)} targets are too few to fit probabilities to.", setting="limit")
     judged = judge(done)
@@ -66,7 +70,7 @@ def summary(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict
     """Flat counts.
 
     `first`: targets whose right crystal is first by probability, in all and of those with each kind of sample;
-    `first_by_misfit`: by the misfit of the fit alone. `log_loss`: of the event that happened, nats. `none_*`:
+    `first_or_twin`: behind none but its twins (`Case.twins`). `first_by_misfit`: by the misfit of the fit alone. `log_loss`: of the event that happened, nats. `none_*`:
     with the right crystal left out, how often "none of these" is the likeliest, and with it.
     """
     kinds = {
@@ -80,7 +84,9 @@ def summary(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict
     for name, of_kind in kinds.items():
         ranks = [one.rank for case, one in zip(done, judged, strict=True) if of_kind(case)]
         found |= {f"n.{name}": len(ranks), f"first.{name}": sum(rank == 1 for rank in ranks)}
-        found[f"first_three.{name}"] = sum(rank <= 3 for rank in ranks)
+        found[f"first_or_twin.{name}"] = sum(
+            one.behind <= set(case.twins) for case, one in zip(done, judged, strict=True) if of_kind(case)
+        )
     found["first_by_misfit"] = sum(all(case.misfit[0] < m for m in case.misfit[1:]) for case in done)
     losses = [
         -PROPOSED * np.log(one.with_it[0]) - (1 - PROPOSED) * np.log(1 - one.without_it.sum()) for one in judged
@@ -115,15 +121,15 @@ def _table(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict[
         "",
         "## Not first",
         "",
-        "| formula | rank | misfit | least of the others | beside it | told | counts |",
-        "|---|---:|---:|---:|---|---|---:|",
+        "| formula | rank | behind twins alone | misfit | least of the others | beside it | told | counts |",
+        "|---|---:|---|---:|---:|---|---|---:|",
     ]
     for case, one in zip(done, judged, strict=True):
         if one.rank > 1:
             shares = " + ".join(f"{100 * share:.0f} %" for share in case.impurities) or "nothing"
             told = "yes" if case.told else "no"
             lines.append(
-                f"| {case.formula} | {one.rank} | {case.misfit[0]:.2f} | {min(case.misfit[1:]):.2f} | {shares} "
+                f"| {case.formula} | {one.rank} | {'yes' if one.behind <= set(case.twins) else 'no'} | {case.misfit[0]:.2f} | {min(case.misfit[1:]):.2f} | {shares} "
                 f"| {told} | {case.counts:.0f} |"
             )
     if scans:

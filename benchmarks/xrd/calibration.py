@@ -26,14 +26,19 @@ class Judged:
     """A case by weights that were fitted without it.
 
     Attributes:
-        rank: Of the right crystal by probability.
+        behind: The crystals before the right one by probability, or as probable.
         with_it: float [R], the probabilities of all, the right one first.
         without_it: float [R - 1], those of the others, had the right one not been proposed.
     """
 
-    rank: int
+    behind: set[int]
     with_it: Floats
     without_it: Floats
+
+    @property
+    def rank(self) -> int:
+        """Of the right crystal."""
+        return 1 + len(self.behind)
 
 
 def fit_probability(cases: Sequence[Case]) -> PatternProbability:
@@ -64,7 +69,7 @@ def judge(cases: Sequence[Case]) -> list[Judged]:
                 x = evidence(case.compared)
                 p = probability(x)
                 score = x @ np.array(probability.weights)
-                judged[k] = Judged(1 + int((score[1:] >= score[0]).sum()), p, probability(x[1:]))
+                judged[k] = Judged(set((1 + np.flatnonzero(score[1:] >= score[0])).tolist()), p, probability(x[1:]))
     return [one for one in judged if one is not None]
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from itertools import chain, islice
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.targets import Known, held_out
 from benchmarks.xrd.decoys import Decoys
-from benchmarks.xrd.spoilt import Scan, relaxed_like, scan, simulate
+from benchmarks.xrd.spoilt import Scan, perfect, relaxed_like, scan, simulate
 from csp.crystals import Crystals
 from csp.diffraction.fit import Measured
 from csp.diffraction.identify import Comparison, compare, fit_known
@@ -27,6 +28,8 @@ DECOYS = 24
 DECOY_ATOMS = 100
 FITTED = 10  # of the crystals; the others overlap too badly
 IMPURITY_ATOMS = 40
+NEAR = 1.1  # times the misfit of the right crystal
+TWIN = 0.05  # of the intensity of a perfect pattern, by which the fits of twins differ from it at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +43,10 @@ class Case:
         radiation, counts, below: How it was measured (`Scan`).
         impurities: Their shares of the intensity.
         told: Were they told to the fit?
-        misfit, overlap, missing, explained, r_wp: See `Comparison`.
+        alone, misfit, overlap, missing, explained, r_wp: See `Comparison`.
         seconds: Processor time of all.
+        twins: Decoys, of those that fit about as well as the right crystal or better, that even a perfect pattern
+            does not tell from it.
     """
 
     formula: str
@@ -52,17 +57,19 @@ class Case:
     below: float
     impurities: list[float]
     told: bool
+    alone: float
     misfit: list[float]
     overlap: list[float]
     missing: list[float]
     explained: list[float]
     r_wp: list[float]
     seconds: float
+    twins: list[int] = field(default_factory=list)
 
     @property
     def compared(self) -> list[Comparison]:
         columns = zip(self.overlap, self.misfit, self.r_wp, self.explained, self.missing, strict=True)
-        return [Comparison(o, None, m, r, e, s) for o, m, r, e, s in columns]
+        return [Comparison(o, None, m, r, e, s, self.alone) for o, m, r, e, s in columns]
 
 
 def read_cases(path: Path) -> list[Case]:
@@ -72,17 +79,16 @@ def read_cases(path: Path) -> list[Case]:
 
 
 def cases(
-    library: Path, energies: Path, out: Path, n: int, seed: int, say: Callable[[str], None]
+    library: Path, energies: Path, out: Path, n: int, entries: int, seed: int, say: Callable[[str], None]
 ) -> list[Case]:
     """The first n targets; those that `cases.jsonl` in the out folder has are not done again.
 
-    Targets are the compositions of the held-out fold of which the library has several crystals, then those
-    with one, each in the order of a hash; answers are those of the lowest known energy, of at most
-    `MAX_ATOMS` a cell.
+    Targets are compositions of the held-out fold of which the library has at least so many entries, in the order
+    of a hash (`benchmarks.targets.held_out`); answers have at most `MAX_ATOMS` a cell.
     """
     whole = Library.open(library)
     done = read_cases(out / "cases.jsonl")
-    hidden, known = _targets(whole, energies, seed)
+    hidden, known = held_out(whole, energies, seed, MAX_ATOMS, entries)
     decoys = Decoys.of(whole, hidden)
     for k, one in enumerate(islice(known, n)):
         if k < len(done):
@@ -93,17 +99,7 @@ def cases(
     return done[:n]
 
 
-def _targets(whole: Library, energies: Path, seed: int) -> tuple[Library, Iterator[Known]]:
-    hidden, several = held_out(whole, energies, seed, MAX_ATOMS, 2)
-    _, all_of_them = held_out(whole, energies, seed, MAX_ATOMS, 1)
-    first = list(several)
-    names = {one.target.formula for one in first}
-    return hidden, chain(first, (one for one in all_of_them if one.target.formula not in names))
-
-
 def _case(whole: Library, decoys: Decoys, one: Known, rng: np.random.Generator) -> Case:
-    import time
-
     started = time.process_time()
     others, polymorphs = decoys.beside(one, DECOYS, rng, DECOY_ATOMS)
     how = scan(rng)
@@ -122,12 +118,30 @@ def _case(whole: Library, decoys: Decoys, one: Known, rng: np.random.Generator) 
         below=round(how.below, 3),
         impurities=[round(share, 3) for share in shares],
         told=told,
+        alone=round(found[0].alone, 1),
         **{
             name: [round(float(getattr(c, name)), 4) for c in found]
             for name in ("misfit", "overlap", "missing", "explained", "r_wp")
         },
         seconds=round(time.process_time() - started, 1),
+        twins=_twins(one.crystal, crystals, [c.misfit for c in found], how),
     )
+
+
+def _twins(right: Crystals, crystals: Crystals, misfit: list[float], how: Scan) -> list[int]:
+    """See `Case.twins`."""
+    near = [k for k in range(1, len(misfit)) if misfit[k] < NEAR * misfit[0]]
+    if not near:
+        return []
+    measured = Measured.of(perfect(right, how))
+    found = compare(measured, crystals[near])
+    net = measured.pattern.intensity - measured.below
+    alike = []
+    for k, one in zip(near, found, strict=True):
+        if one.fitted is not None:
+            left = np.abs(measured.pattern.intensity - one.fitted.total).sum()
+            alike += [k] if left < TWIN * net.sum() else []
+    return alike
 
 
 def _sample(

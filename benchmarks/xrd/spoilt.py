@@ -16,16 +16,17 @@ import torch
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
 from csp.diffraction.pattern import Floats, Pattern
-from csp.diffraction.phase import lorentz_polarisation
+from csp.diffraction.phase import Phase, lorentz_polarisation
 from csp.diffraction.profile import spread
 from csp.diffraction.radiation import Radiation
 from csp.diffraction.reflections import Reflections, reflections
 
-__all__ = ["Scan", "relaxed_like", "scan", "simulate"]
+__all__ = ["Scan", "perfect", "relaxed_like", "scan", "simulate"]
 
 SYMPREC = 0.05  # Å
 ISOTROPIC, BETWEEN_AXES, LARGEST = (0.008, 0.013), 0.007, 0.035  # strains of a potential's cells
 DISPLACED = 0.03  # Å, root mean square, of its atoms
+WIDTH = 0.15  # degrees, of the peaks of perfect patterns
 TAIL = 5  # peaks that an asymmetric one is made of
 
 
@@ -101,6 +102,17 @@ def simulate(name: str, phases: Sequence[tuple[Crystals, float]], how: Scan, rng
     total *= how.counts / total.max()
     total += how.below * how.counts * _background(grid, rng)
     return Pattern.measured(name, grid, rng.poisson(total).astype(np.float64), how.radiation)
+
+
+def perfect(crystal: Crystals, how: Scan) -> Pattern:
+    """A pattern of one crystal over the same angles, with nothing spoilt and no noise."""
+    grid = np.arange(how.range[0], how.range[1] + how.step / 2, how.step)
+    sine = np.sin(np.radians(grid[[0, -1]] / 2))
+    r = reflections(crystal, 1.9 * sine[0] / how.radiation.longest, 2.1 * sine[1] / how.radiation.shortest)
+    phase = Phase(r, how.radiation)
+    lines = phase.lines(phase.start(WIDTH))
+    y = spread(grid, lines.place, lines.width, 0.5).value @ lines.intensity
+    return Pattern.measured("perfect", grid, y / y.max() + 0.01, how.radiation, np.full(len(grid), 0.01))
 
 
 def _pattern(crystal: Crystals, how: Scan, grid: Floats, rng: np.random.Generator) -> Floats:

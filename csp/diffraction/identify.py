@@ -20,6 +20,7 @@ __all__ = ["Comparison", "compare", "fit_known"]
 
 STARTS = 3
 BROAD = 2.0  # times the width of the peaks, in the first fits
+AXES = 3  # of alignment, that are tried
 MOST_POLYMORPHS = 3  # of a known other phase, that are fitted
 
 Progress = Callable[[int, int], None]
@@ -38,6 +39,7 @@ class Comparison:
         explained: Share of the intensity above the background, of what known phases leave, that the crystal
             accounts for.
         missing: Share of the crystal's calculated intensity that was not measured.
+        alone: The misfit, half a sum of squares, of the known phases alone.
     """
 
     overlap: float
@@ -46,6 +48,7 @@ class Comparison:
     r_wp: float = 1.0
     explained: float = 0.0
     missing: float = 1.0
+    alone: float = 0.0
 
 
 def compare(
@@ -76,7 +79,7 @@ def compare(
         starts.append((phase, strains, float(overlap[0])))
     order = sorted((s[2], k) for k, s in enumerate(starts) if s[0] is not None)[:most]
     alone = _loss_without(measured, beside)
-    found = [Comparison(overlap) for *_, overlap in starts]
+    found = [Comparison(overlap, alone=alone) for *_, overlap in starts]
     for done, (overlap, k) in enumerate(order):
         progress(done, len(order))
         phase, strains, _ = starts[k]
@@ -118,6 +121,7 @@ def _judged(measured: Measured, fitted: Fitted, overlap: float, alone: float) ->
         misfit=min(fitted.loss / max(alone, 1e-12), 1.0),
         r_wp=float(np.sqrt((((y - fitted.total) / counting) ** 2).sum() / ((y / counting) ** 2).sum())),
         explained=float(np.minimum(own, net).sum() / max(net.sum(), 1e-12)),
+        alone=alone,
         missing=float(np.maximum(own - net, 0.0).sum() / own.sum()) if own.sum() > 0 else 1.0,
     )
 
@@ -141,7 +145,7 @@ def _fit_phase(measured: Measured, phase: Phase, strains: Floats, beside: Fitted
 
 
 def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
-    """The fit with the last phase's crystallites aligned along the axis that promises most."""
+    """The fit with the last phase's crystallites aligned along one of the axes that promise most."""
     phase, scale = fitted.phases[-1], fitted.scales[-1]
     if scale <= 0:
         return fitted
@@ -157,8 +161,10 @@ def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
         size = float(column @ column)
         step = float(column @ (weight * left)) / size if size > 0 else 0.0
         gains.append((step**2 * size, axis, step))
-    _, axis, step = max(gains)
-    start = fitted.parameters.copy()
-    start[-1] = np.clip(step, -0.3, 0.3)
-    found = fit(measured, (*fitted.phases[:-1], replace(phase, axis=axis)), start, rounds=2, steps=10)
-    return found if found.loss < fitted.loss else fitted
+    tried = [fitted]
+    for _, axis, step in sorted(gains, reverse=True)[:AXES]:
+        start = fitted.parameters.copy()
+        start[-1] = np.clip(step, -0.3, 0.3)
+        phases = (*fitted.phases[:-1], replace(phase, axis=axis))
+        tried.append(fit(measured, phases, start, rounds=2, steps=10))
+    return min(tried, key=lambda one: one.loss)
