@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from csp.crystals import Crystals
 from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit, loss_of
@@ -113,16 +114,18 @@ def _loss_without(measured: Measured, beside: Fitted | None) -> float:
 
 def _judged(measured: Measured, fitted: Fitted, overlap: float, alone: float) -> Comparison:
     y, counting = measured.pattern.intensity, measured.pattern.sigma
-    own = fitted.calculated[-1]
-    net = np.maximum(y - fitted.background - fitted.calculated[:-1].sum(0), 0.0)
+    net = y - fitted.background - fitted.calculated[:-1].sum(0)
+    blur = measured.width / 2.355 / (measured.grid[1] - measured.grid[0])  # less noise, no less resolution
+    own, seen = gaussian_filter1d(fitted.calculated[-1], blur), gaussian_filter1d(net, blur)
+    shared = float(np.minimum(own, np.maximum(seen, 0.0)).sum())
     return Comparison(
         overlap=overlap,
         fitted=fitted,
         misfit=min(fitted.loss / max(alone, 1e-12), 1.0),
         r_wp=float(np.sqrt((((y - fitted.total) / counting) ** 2).sum() / ((y / counting) ** 2).sum())),
-        explained=float(np.minimum(own, net).sum() / max(net.sum(), 1e-12)),
+        explained=shared / max(float(net.sum()), shared, 1e-12),
         alone=alone,
-        missing=float(np.maximum(own - net, 0.0).sum() / own.sum()) if own.sum() > 0 else 1.0,
+        missing=float(np.maximum(own - seen, 0.0).sum() / own.sum()) if own.sum() > 0 else 1.0,
     )
 
 

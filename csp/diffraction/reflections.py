@@ -18,7 +18,7 @@ __all__ = ["Reflections", "reflections", "scattering_factors"]
 
 SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
 PHASES_AT_ONCE = 1 << 22  # of atoms and reflections
-LEFT_OUT = 2e-3  # of all that the crystal reflects (with the Lorentz factor), by its weakest orbits
+LEFT_OUT = 2e-3
 AXES = 8  # directions in which crystallites may be aligned
 
 
@@ -54,12 +54,16 @@ class Reflections:
         return len(self.q)
 
 
-def reflections(crystal: Crystals, low: float, high: float) -> Reflections:
-    """All reflections of one crystal with 1/d between two limits, 1/Å.
+def reflections(crystal: Crystals, low: float, high: float, left_out: float = LEFT_OUT) -> Reflections:
+    """The reflections of one crystal with 1/d between two limits, 1/Å.
 
     |F|² is from the sums over its atoms with the scattering factors that pymatgen has; there is no anomalous
     dispersion, and the thermal motion is left to the fit. Members of an orbit are those that the crystal's
     symmetry (within `SYMPREC`) takes into each other.
+
+    Args:
+        left_out: Share of the whole intensity, with the Lorentz factor, that the weakest orbits have which are
+            left out.
 
     Raises:
         InputError: For an element without a scattering factor, or a crystal without any reflection there.
@@ -77,7 +81,7 @@ def reflections(crystal: Crystals, low: float, high: float) -> Reflections:
     squared = _structure_factors_squared(hkl, length / 2, frac, numbers)
     orbit, first = _orbits(hkl, symmetry)
     strength = 2 * np.bincount(orbit, squared)  # both of each Friedel pair
-    kept = _without_the_weakest(strength / length[first] ** 2)
+    kept = _without_the_weakest(strength / length[first] ** 2, left_out)
     members = kept[orbit]
     axes, names = _net_planes(cell, symmetry)
     return Reflections(
@@ -169,11 +173,11 @@ def _orbits(
     return orbit, first
 
 
-def _without_the_weakest(intensity: Floats) -> NDArray[np.bool_]:
-    """[P]: whether an orbit is kept; those that are not have `LEFT_OUT` of all intensity together."""
+def _without_the_weakest(intensity: Floats, share: float) -> NDArray[np.bool_]:
+    """[P]: whether an orbit is kept; those that are not have a share of all intensity together."""
     order = np.argsort(intensity)
     kept = np.empty(len(intensity), dtype=bool)
-    kept[order] = np.cumsum(intensity[order]) > LEFT_OUT * intensity.sum()
+    kept[order] = np.cumsum(intensity[order]) > share * intensity.sum()
     return kept
 
 

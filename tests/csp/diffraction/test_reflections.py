@@ -20,9 +20,11 @@ WAVELENGTH = 1.5406
 def peaks(crystal: Crystals) -> tuple[np.ndarray, np.ndarray]:
     """2θ, degrees, and intensities from 10 to 90°."""
     low, high = (2 * np.sin(np.radians(angle / 2)) / WAVELENGTH for angle in (10, 90))
-    r = reflections(crystal, low, high)
+    r = reflections(crystal, low, high, 0.0)
     sine = WAVELENGTH * np.linalg.norm(r.q, axis=1) / 2
-    return 2 * np.degrees(np.arcsin(sine)), r.strength * lorentz_polarisation(sine)
+    intensity = r.strength * lorentz_polarisation(sine)
+    seen = intensity > 1e-9 * intensity.max()  # what a larger cell adds is zero but for rounding
+    return 2 * np.degrees(np.arcsin(sine[seen])), intensity[seen]
 
 
 @pytest.mark.parametrize("crystal", [rutile(), anatase(), brookite(), salt()])
@@ -40,7 +42,7 @@ def test_intensities_are_pymatgens(crystal: Crystals) -> None:
 
 def test_multiplicities_of_rock_salt() -> None:
     """111, 200, 220 and 311 have 8, 6, 12 and 24 equivalents; 100 and 110 are extinct."""
-    r = reflections(salt(), 0.05, 0.62)
+    r = reflections(salt(), 0.05, 0.6)
     order = np.argsort(np.linalg.norm(r.q, axis=1))
     assert (2 * np.bincount(r.orbit))[order].tolist() == [8, 6, 12, 24]
     assert np.allclose(5.64 * np.linalg.norm(r.q, axis=1)[order], np.sqrt([3, 4, 8, 11]))
