@@ -23,7 +23,7 @@ from csp.target import Target
 __all__ = ["measure_scans"]
 
 MAX_ATOMS = 120
-FITTED = 10
+FITTED = 6
 PHASE = re.compile(r"([A-Z][A-Za-z0-9]*)_(\d+p\d+)")
 RIGHT = {
     "TiO2": "mp-390",

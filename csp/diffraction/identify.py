@@ -20,6 +20,7 @@ from csp.errors import InputError
 __all__ = ["Comparison", "compare", "fit_known"]
 
 STARTS = 3
+HOPELESS = 0.92  # of the misfit of the known phases alone; what leaves more is not aligned
 BROAD = 2.0  # times the width of the peaks, in the first fits
 AXES = 3  # of alignment, that are tried
 MOST_POLYMORPHS = 3  # of a known other phase, that are fitted
@@ -85,7 +86,7 @@ def compare(
         progress(done, len(order))
         phase, strains, _ = starts[k]
         assert phase is not None
-        found[k] = _judged(measured, _fit_phase(measured, phase, strains, beside), overlap, alone)
+        found[k] = _judged(measured, _fit_phase(measured, phase, strains, beside, alone), overlap, alone)
     progress(len(order), len(order))
     return found
 
@@ -129,7 +130,9 @@ def _judged(measured: Measured, fitted: Fitted, overlap: float, alone: float) ->
     )
 
 
-def _fit_phase(measured: Measured, phase: Phase, strains: Floats, beside: Fitted | None) -> Fitted:
+def _fit_phase(
+    measured: Measured, phase: Phase, strains: Floats, beside: Fitted | None, alone: float
+) -> Fitted:
     """Fit a crystal from several starts: with broad peaks first, then with all that can be fitted."""
     others = () if beside is None else beside.phases
     known = np.array([0.0, SHAPE[0]]) if beside is None else beside.parameters
@@ -140,11 +143,12 @@ def _fit_phase(measured: Measured, phase: Phase, strains: Floats, beside: Fitted
     for strain in strains:
         start = np.concatenate([known, phase.start(BROAD * measured.width)])
         start[len(known) : len(known) + s] = strain
-        coarse.append(fit(measured, (*others, phase), start, free=moving, rounds=2, steps=6))
+        coarse.append(fit(measured, (*others, phase), start, free=moving, rounds=1, steps=6))
     best = min(coarse, key=lambda fitted: fitted.loss)
     start = best.parameters.copy()
     start[len(known) + s] = np.log(measured.width)
-    return _aligned(measured, fit(measured, best.phases, start))
+    found = fit(measured, best.phases, start)
+    return _aligned(measured, found) if found.loss < HOPELESS * alone else found
 
 
 def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
@@ -169,5 +173,5 @@ def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
         start = fitted.parameters.copy()
         start[-1] = np.clip(step, -0.3, 0.3)
         phases = (*fitted.phases[:-1], replace(phase, axis=axis))
-        tried.append(fit(measured, phases, start, rounds=2, steps=10))
+        tried.append(fit(measured, phases, start, rounds=2, steps=8))
     return min(tried, key=lambda one: one.loss)

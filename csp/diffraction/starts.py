@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 from scipy.stats import qmc
 
 from csp.diffraction.fit import Measured
@@ -12,8 +13,9 @@ from csp.diffraction.phase import BETWEEN_AXES, ISOTROPIC, Phase, lorentz_polari
 __all__ = ["starting_strains"]
 
 BLUR = 0.25  # degrees, full width at half maximum, or 1.5 times that of the peaks
-STRONGEST = 250  # reflections that are looked at
-TRIED = (81, 400, 800, 1200)  # cells, for 1, 2, 3 and more strains
+POINTS = 3  # of the coarse grid in the blur
+STRONGEST = 150  # reflections that are looked at
+TRIED = (61, 200, 500, 800)  # cells, for 1, 2, 3 and more strains
 ERROR, FLOOR = 0.2, 0.01  # standard deviation of an intensity: a share of itself, and of the highest
 TOLERATED = 1.5  # see `csp.diffraction.fit`
 PENALTY = 0.5  # weight of unusual strains
@@ -31,7 +33,7 @@ def starting_strains(measured: Measured, phase: Phase, explained: Floats, n: int
     grid, data, sigma, blur = _blurred(measured, explained)
     strains = _strains(phase.n_strains)
     place, intensity = _sticks(phase, strains, measured)
-    patterns = _smeared(place, intensity, grid, blur)
+    patterns = _smeared(place, intensity, grid)
     left = _misfit(patterns, data, sigma) / max(_misfit(np.zeros((1, len(grid))), data, sigma)[0], 1e-12)
     middle, usual = phase.usual(measured.width)
     unusual = ((strains / usual[: phase.n_strains]) ** 2).sum(1) / len(grid)
@@ -49,7 +51,7 @@ def starting_strains(measured: Measured, phase: Phase, explained: Floats, n: int
 def _blurred(measured: Measured, explained: Floats) -> tuple[Floats, Floats, Floats, float]:
     """A coarse grid, what is above the baseline there, its standard deviation, and the blur, degrees."""
     x, blur = measured.grid, max(BLUR, 1.5 * measured.width)
-    step = blur / 3
+    step = blur / POINTS
     n = int((x[-1] - x[0]) / step) + 1
     place = np.clip(((x - x[0]) / step).round().astype(np.int64), 0, n - 1)
     net = measured.pattern.intensity - measured.below - explained
@@ -58,18 +60,15 @@ def _blurred(measured: Measured, explained: Floats) -> tuple[Floats, Floats, Flo
     mean = np.bincount(place[seen], net[seen], minlength=n) / count
     noise = np.sqrt(np.bincount(place[seen], measured.pattern.sigma[seen] ** 2, minlength=n)) / count
     grid = x[0] + step * np.arange(n)
-    kernel = _kernel(grid, blur)
-    data = kernel @ mean
-    before = kernel @ np.bincount(place[seen], (net + explained)[seen], minlength=n) / count
+    before = _smoothed(np.bincount(place[seen], (net + explained)[seen], minlength=n) / count)
     high = np.maximum(before, 0)
-    sigma = np.sqrt((ERROR * high) ** 2 + (FLOOR * high.max()) ** 2 + (kernel @ noise) ** 2 / 2)
-    return grid, data, sigma, blur
+    sigma = np.sqrt((ERROR * high) ** 2 + (FLOOR * high.max()) ** 2 + _smoothed(noise) ** 2 / 2)
+    return grid, _smoothed(mean), sigma, blur
 
 
-def _kernel(grid: Floats, blur: float) -> Floats:
-    apart = grid[:, None] - grid
-    kernel = np.exp(-4 * np.log(2) * (apart / blur) ** 2)
-    return kernel / kernel.sum(1, keepdims=True)
+def _smoothed(values: Floats) -> Floats:
+    """Along the last axis, on the coarse grid, by the blur."""
+    return gaussian_filter1d(values, POINTS / np.sqrt(8 * np.log(2)), axis=-1, mode="constant")
 
 
 def _strains(n: int) -> Floats:
@@ -99,7 +98,7 @@ def _sticks(phase: Phase, strains: Floats, measured: Measured) -> tuple[Floats, 
     return 2 * np.degrees(np.arcsin(sine_of)), intensity[order]
 
 
-def _smeared(place: Floats, intensity: Floats, grid: Floats, blur: float) -> Floats:
+def _smeared(place: Floats, intensity: Floats, grid: Floats) -> Floats:
     """[K, n]: the patterns of the sticks, unit area each, as blurred as the data."""
     step, n = grid[1] - grid[0], len(grid)
     where = (place - grid[0]) / step
@@ -111,17 +110,17 @@ def _smeared(place: Floats, intensity: Floats, grid: Floats, blur: float) -> Flo
         inside = (column >= 0) & (column < n)
         flat = np.where(inside, column + rows, 0)
         total += np.bincount(flat.ravel(), (np.where(inside, share, 0.0) * intensity).ravel(), len(total))
-    return total.reshape(len(place), n) @ _kernel(grid, blur).T
+    return _smoothed(total.reshape(len(place), n))
 
 
 def _misfit(patterns: Floats, data: Floats, sigma: Floats) -> Floats:
     """[K]: the loss with the best scale of each, less counted where more is measured than calculated."""
-    root = patterns / sigma
-    y = data / sigma
+    root = (patterns / sigma).astype(np.float32)  # half the memory to be moved; the best are fitted anyway
+    y = (data / sigma).astype(np.float32)
     weights = np.ones_like(root)
-    for _ in range(5):
+    for _ in range(4):
         square = (weights * root**2).sum(1)
-        scale = np.maximum((weights * root * y).sum(1) / np.maximum(square, 1e-300), 0.0)
+        scale = np.maximum((weights * root * y).sum(1) / np.maximum(square, 1e-30), 0.0)
         left = y - scale[:, None] * root
         weights = TOLERATED / np.maximum(left, TOLERATED)
     loss = np.where(left > TOLERATED, TOLERATED * left - TOLERATED**2 / 2, left**2 / 2)
