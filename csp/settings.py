@@ -229,8 +229,8 @@ class SearchSettings(BaseModel):
     xrd: Path | None = Field(
         None,
         title="Powder pattern",
-        description="Measured powder pattern (xy, xye, csv, xrdml, ras …), which orders the crystals together "
-        "with their energies; none: there is none",
+        description="Measured powder pattern (xy, xye, csv, xrdml, ras …), which orders the crystals "
+        "together with their energies; none: there is none",
     )
     wavelength: str | None = Field(
         None,
@@ -241,8 +241,8 @@ class SearchSettings(BaseModel):
     impurities: Phases = Field(
         (),
         title="Impurities",
-        description="Other phases in the powder pattern's sample, formulas of the library's crystals or files, "
-        "a,b; what is not named is tolerated",
+        description="Other phases in the powder pattern's sample, formulas of the library's crystals or "
+        "files, a,b; what is not named is tolerated",
     )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")

@@ -46,7 +46,11 @@ def measure(
     Raises:
         InputError: The out folder holds cases of other settings, or too few targets were asked for.
     """
-    settings: dict[str, Any] = {"seed": seed, "entries": entries, "library": Library.open(library).fingerprint}
+    settings: dict[str, Any] = {
+        "seed": seed,
+        "entries": entries,
+        "library": Library.open(library).fingerprint,
+    }
     if changed(out / "settings.json", settings):
         raise InputError(f"{out} holds patterns of other settings; choose another folder.")
     write_json(out / "settings.json", settings)
@@ -66,12 +70,15 @@ def measure(
     return found
 
 
-def summary(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def summary(
+    done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
     """Flat counts.
 
-    `first`: targets whose right crystal is first by probability, in all and of those with each kind of sample;
-    `first_or_twin`: behind none but its twins (`Case.twins`). `first_by_misfit`: by the misfit of the fit alone. `log_loss`: of the event that happened, nats. `none_*`:
-    with the right crystal left out, how often "none of these" is the likeliest, and with it.
+    `first`: targets whose right crystal is first by probability, in all and of those with each kind of
+    sample; `first_or_twin`: behind none but its twins (`Case.twins`); `first_by_misfit`: by the misfit of the
+    fit alone. `log_loss`: of the event that happened, nats. `none_*`: with the right crystal left out, how
+    often "none of these" is the likeliest, and with it.
     """
     kinds = {
         "all": lambda case: True,
@@ -89,7 +96,8 @@ def summary(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict
         )
     found["first_by_misfit"] = sum(all(case.misfit[0] < m for m in case.misfit[1:]) for case in done)
     losses = [
-        -PROPOSED * np.log(one.with_it[0]) - (1 - PROPOSED) * np.log(1 - one.without_it.sum()) for one in judged
+        -PROPOSED * np.log(one.with_it[0]) - (1 - PROPOSED) * np.log(1 - one.without_it.sum())
+        for one in judged
     ]
     found["log_loss"] = round(float(np.mean(losses)), 4)
     found["none_when_left_out"] = sum(1 - j.without_it.sum() > j.without_it.max(initial=0) for j in judged)
@@ -128,22 +136,24 @@ def _table(done: Sequence[Case], judged: Sequence[Judged], scans: Sequence[dict[
         if one.rank > 1:
             shares = " + ".join(f"{100 * share:.0f} %" for share in case.impurities) or "nothing"
             told = "yes" if case.told else "no"
+            behind_twins = "yes" if one.behind <= set(case.twins) else "no"
             lines.append(
-                f"| {case.formula} | {one.rank} | {'yes' if one.behind <= set(case.twins) else 'no'} | {case.misfit[0]:.2f} | {min(case.misfit[1:]):.2f} | {shares} "
-                f"| {told} | {case.counts:.0f} |"
+                f"| {case.formula} | {one.rank} | {behind_twins} | {case.misfit[0]:.2f} "
+                f"| {min(case.misfit[1:]):.2f} | {shares} | {told} | {case.counts:.0f} |"
             )
     if scans:
         lines += [
             "",
             "## Real scans",
             "",
-            "| scan | phase | other phase | first | crystals | rank | p, % | misfit | next | weight, % | found, % |",
+            "| scan | phase | other phase | first | crystals | rank | p, % | misfit | next | weight, % "
+            "| found, % |",
             "|---|---|---|---|---:|---:|---:|---:|---:|---:|---:|",
         ]
         lines += [
             f"| {e['scan']} | {e['phase']} | {e['way']} | {e['first']} | {e['crystals']} | {e['rank']} "
-            f"| {100 * e['probability']:.0f} | {e['misfit']:.2f} | {e['next_misfit']:.2f} | {100 * e['weight']:.0f} "
-            f"| {100 * e['weight_found']:.0f} |"
+            f"| {100 * e['probability']:.0f} | {e['misfit']:.2f} | {e['next_misfit']:.2f} | "
+            f"{100 * e['weight']:.0f} | {100 * e['weight_found']:.0f} |"
             for e in scans
         ]
     return "\n".join(lines) + "\n"

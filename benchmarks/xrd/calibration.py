@@ -69,7 +69,9 @@ def judge(cases: Sequence[Case]) -> list[Judged]:
                 x = evidence(case.compared)
                 p = probability(x)
                 score = x @ np.array(probability.weights)
-                judged[k] = Judged(set((1 + np.flatnonzero(score[1:] >= score[0])).tolist()), p, probability(x[1:]))
+                judged[k] = Judged(
+                    set((1 + np.flatnonzero(score[1:] >= score[0])).tolist()), p, probability(x[1:])
+                )
     return [one for one in judged if one is not None]
 
 

@@ -1,4 +1,4 @@
-"""Real scans of mixtures: is the right polymorph of each phase first among the known crystals of its formula?"""
+"""Real scans of mixtures: is the right polymorph of each phase first among the known crystals?"""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from csp.crystals import Crystals
-from csp.diffraction.identify import Comparison, compare, fit_known
 from csp.diffraction.fit import Measured
+from csp.diffraction.identify import Comparison, compare, fit_known
 from csp.diffraction.probability import PatternProbability, evidence
 from csp.diffraction.read import read_pattern
 from csp.errors import InputError
@@ -34,16 +34,19 @@ RIGHT = {
     "In2O3": "mp-22598",
     "Li2CO3": "mp-3054",
 }
-"""The everyday polymorphs: anatase, zincite, shcherbinaite, baddeleyite, bunsenite, bixbyite's structure, zabuyelite.
+"""The everyday polymorphs: anatase, zincite, shcherbinaite, baddeleyite, bunsenite, bixbyite's structure and
+zabuyelite.
 Files do not say whether TiO2 is anatase or rutile."""
 
 
-def measure_scans(folder: Path, libraries: Sequence[Path], say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """One entry for each phase of each scan, with the other phase unknown ("unknown") and with its formula told
-    ("told").
+def measure_scans(
+    folder: Path, libraries: Sequence[Path], say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """One entry for each phase of each scan, with the other phase unknown ("unknown") and with its formula
+    told ("told").
 
-    Scans are named as those of the data set of Dara are: V2O5_0p4005-NiO_0p6016--8min.xrdml, with the shares of
-    weight.
+    Scans are named as those of the data set of Dara are: V2O5_0p4005-NiO_0p6016--8min.xrdml, with the shares
+    of weight.
 
     Raises:
         InputError: There is none, or the libraries lack its crystals.
@@ -114,6 +117,6 @@ def _placed(
 def _told(entry: dict[str, Any]) -> str:
     return (
         f"{entry['scan']:44} {entry['phase']:7} other phase {entry['way']:8} {entry['first']} first of "
-        f"{entry['crystals']}, right one {entry['rank']}., misfit {entry['misfit']:.2f}, next {entry['next_misfit']:.2f}, "
-        f"weight {entry['weight']:.2f} found {entry['weight_found']:.2f}"
+        f"{entry['crystals']}, right one {entry['rank']}., misfit {entry['misfit']:.2f}, "
+        f"next {entry['next_misfit']:.2f}, weight {entry['weight']:.2f} found {entry['weight_found']:.2f}"
     )

@@ -45,8 +45,8 @@ class Case:
         told: Were they told to the fit?
         alone, misfit, overlap, missing, explained, r_wp: See `Comparison`.
         seconds: Processor time of all.
-        twins: Decoys, of those that fit about as well as the right crystal or better, that even a perfect pattern
-            does not tell from it.
+        twins: Decoys, of those that fit about as well as the right crystal or better, that even a perfect
+            pattern does not tell from it.
     """
 
     formula: str
@@ -83,8 +83,8 @@ def cases(
 ) -> list[Case]:
     """The first n targets; those that `cases.jsonl` in the out folder has are not done again.
 
-    Targets are compositions of the held-out fold of which the library has at least so many entries, in the order
-    of a hash (`benchmarks.targets.held_out`); answers have at most `MAX_ATOMS` a cell.
+    Targets are compositions of the held-out fold of which the library has at least so many entries, in the
+    order of a hash (`benchmarks.targets.held_out`); answers have at most `MAX_ATOMS` a cell.
     """
     whole = Library.open(library)
     done = read_cases(out / "cases.jsonl")
@@ -161,7 +161,7 @@ def _told(case: Case) -> str:
     rank = 1 + sum(m < case.misfit[0] for m in case.misfit[1:])
     others = " and ".join(f"{share:.0%}" for share in case.impurities) or "nothing"
     return (
-        f"{case.formula:20} {case.n_atoms:3d} atoms, {len(case.misfit) - 1:2d} decoys ({case.polymorphs} known), "
-        f"{others} beside it{', told' if case.told and case.impurities else ''}: rank {rank}, "
+        f"{case.formula:20} {case.n_atoms:3d} atoms, {len(case.misfit) - 1:2d} decoys "
+        f"({case.polymorphs} known), {others} beside it{', told' if case.told and case.impurities else ''}: rank {rank}, "
         f"misfit {case.misfit[0]:.2f}, next {min(case.misfit[1:], default=1):.2f}, {case.seconds:.0f} s"
     )

@@ -1,8 +1,8 @@
 """Simulated powder patterns, spoilt as real ones are, and crystals as wrong as predicted ones are.
 
-What spoils a pattern goes beyond what the fit describes: peaks are asymmetric and of anisotropic width, single
-reflections are too strong or too weak (few large crystallites), crystallites are aligned along any axis of low
-indices, the sample is displaced, and other phases are there.
+What spoils a pattern goes beyond what the fit describes: peaks are asymmetric and of anisotropic width,
+single reflections are too strong or too weak (few large crystallites), crystallites are aligned along any
+axis of low indices, the sample is displaced, and other phases are there.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ def scan(rng: np.random.Generator) -> Scan:
     )
 
 
-def simulate(name: str, phases: Sequence[tuple[Crystals, float]], how: Scan, rng: np.random.Generator) -> Pattern:
+def simulate(
+    name: str, phases: Sequence[tuple[Crystals, float]], how: Scan, rng: np.random.Generator
+) -> Pattern:
     """A pattern of crystals.
 
     Args:

@@ -27,24 +27,31 @@ def xrd(
     files: Annotated[
         list[Path],
         typer.Argument(
-            help="Out folder of a prediction, or files or folders of crystals (CIF, POSCAR, extxyz …), and the "
-            "powder pattern (xy, xye, csv, xrdml, ras …) last",
+            help="Out folder of a prediction, or files or folders of crystals (CIF, POSCAR, extxyz …), and "
+            "the powder pattern (xy, xye, csv, xrdml, ras …) last",
             metavar="CRYSTALS... PATTERN",
         ),
     ],
     wavelength: Annotated[
         str | None, typer.Option(help="CuKa (both lines), CuKa1, CoKa … or Å; default: what the file says")
     ] = None,
-    angles: Annotated[str | None, typer.Option("--range", help="Only these angles 2θ, degrees: 15-80")] = None,
+    angles: Annotated[
+        str | None, typer.Option("--range", help="Only these angles 2θ, degrees: 15-80")
+    ] = None,
     impurities: Annotated[
         str | None,
-        typer.Option(help="Other phases in the sample, formulas of the library's crystals or files: NaCl,TiO2"),
+        typer.Option(
+            help="Other phases in the sample, formulas of the library's crystals or files: NaCl,TiO2"
+        ),
     ] = None,
     library: Annotated[
         Path | None, typer.Option(help="Parquet file of known crystals, for the impurities' formulas")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of figures and tables; default: pattern in the prediction's, or out/PATTERN")
+        Path | None,
+        typer.Option(
+            help="Folder of figures and tables; default: pattern in the prediction's, or out/PATTERN"
+        ),
     ] = None,
 ) -> None:
     """Which crystal was a powder pattern measured of?"""
@@ -76,7 +83,7 @@ def xrd(
 
 
 def _crystals(given: list[Path]) -> tuple[list[dict[str, Any]], Crystals, np.ndarray | None]:
-    """What is known of each crystal, they, and, of one prediction, their energies above the lowest, eV/atom."""
+    """What is known of each crystal, they, and, of a prediction, their energies above the lowest, eV/atom."""
     import numpy as np
 
     from csp.library.given import read_crystals
@@ -89,7 +96,8 @@ def _crystals(given: list[Path]) -> tuple[list[dict[str, Any]], Crystals, np.nda
         results = ranked["results"]
         shown = ("rank", "id", "file", "spacegroup", "above_lowest_ev_per_atom")
         rows = [
-            {"name": f"{r['rank']}  {r['spacegroup']}", **{name: r.get(name) for name in shown}} for r in results
+            {"name": f"{r['rank']}  {r['spacegroup']}", **{name: r.get(name) for name in shown}}
+            for r in results
         ]
         return rows, crystals, np.array([r["above_lowest_ev_per_atom"] for r in results], dtype=np.float64)
     names, crystals = read_crystals(given)
@@ -110,7 +118,9 @@ def _table(found: Identified, rows: list[dict[str, Any]]) -> Table:
     for name in ("crystal", "xrd %", "Rwp", "explained %", "missing %", *(["ΔE meV/at"] if energies else [])):
         table.add_column(name, justify="left" if name == "crystal" else "right", no_wrap=True)
     for row in rows[:SHOWN]:
-        shares = [row[name] for name in ("probability_pattern", "r_wp", "pattern_explained", "pattern_missing")]
+        shares = [
+            row[name] for name in ("probability_pattern", "r_wp", "pattern_explained", "pattern_missing")
+        ]
         cells = ["" if share is None else f"{100 * share:.0f}" for share in shares]
         above = [f"{1000 * row['above_lowest_ev_per_atom']:.1f}"] if energies else []
         label = row["name"] if energies else f"{row['name']}  {row['formula']}"

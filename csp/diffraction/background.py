@@ -37,7 +37,9 @@ def background_columns(pattern: Pattern, below: Floats) -> Floats:
     air that scatters at low angles."""
     x = pattern.two_theta
     scaled = 2 * (x - x[0]) / (x[-1] - x[0]) - 1
-    return np.column_stack([below / max(np.abs(below).max(), 1e-12), chebyshev.chebvander(scaled, DEGREE), x[0] / x])
+    return np.column_stack(
+        [below / max(np.abs(below).max(), 1e-12), chebyshev.chebvander(scaled, DEGREE), x[0] / x]
+    )
 
 
 def peak_width(pattern: Pattern, below: Floats) -> float:

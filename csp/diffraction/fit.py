@@ -1,6 +1,6 @@
 """The least-squares fit of crystals to a measured pattern.
 
-    y(2θ) = background + Σ scale × peaks(strain, widths, thermal motion, alignment; zero shift, shape) + unknown
+    y(2θ) = background + Σ scale × peaks(strain, widths, motion, alignment; zero shift, shape) + unknown
 
 Scales and background are solved for exactly at each step (variable projection: Golub and Pereyra, Inverse
 Problems 19, R1, 2003), with scales that cannot be negative; Kaufman's derivatives (BIT 15, 49, 1975). What is
@@ -11,7 +11,7 @@ measured and not calculated may be another phase: it counts less than what is ca
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -129,28 +129,9 @@ def fit(
     parameters = np.clip(start, low + 1e-9, high - 1e-9)
     weights = problem.weights(parameters, np.ones(len(measured.grid)))
     for _ in range(rounds):
-        base, now = parameters.copy(), weights
-
-        def whole(some: Floats, base: Floats = base) -> Floats:
-            full = base.copy()
-            full[free] = some
-            return full
-
-        linear = _Linear(problem, now)
         if free.any():
-            found = least_squares(
-                lambda p: linear.residual(whole(p)),
-                parameters[free],
-                jac=lambda p: linear.slopes(whole(p))[:, free],
-                bounds=(low[free], high[free]),
-                x_scale=problem.usual[1][free],
-                max_nfev=steps,
-                ftol=1e-4,
-                xtol=1e-4,
-                gtol=1e-6,
-            )
-            parameters = whole(found.x)
-        weights = problem.weights(parameters, now)
+            parameters = _Linear(problem, weights).least_squares(parameters, free, steps)
+        weights = problem.weights(parameters, weights)
     return problem.fitted(parameters, weights)
 
 
@@ -256,7 +237,9 @@ class _Linear:
         """Scales [phases] and background [N]."""
         scales, _ = self._scales(patterns)
         rest = self.y - self.root * (patterns @ scales)
-        return scales, self.problem.measured.columns @ np.linalg.lstsq(self.r, self.q.T @ rest, rcond=1e-10)[0]
+        return scales, self.problem.measured.columns @ np.linalg.lstsq(self.r, self.q.T @ rest, rcond=1e-10)[
+            0
+        ]
 
     def residual(self, parameters: Floats) -> Floats:
         """Weighted, with what is expected of the parameters below."""
@@ -272,3 +255,25 @@ class _Linear:
             q, _ = np.linalg.qr(active)
             slopes -= q @ (q.T @ slopes)
         return np.concatenate([slopes, PRIOR * np.diag(1 / self.problem.usual[1])])
+
+    def least_squares(self, parameters: Floats, free: NDArray[np.bool_], steps: int) -> Floats:
+        """The parameters with the free ones fitted in so many steps at most."""
+        low, high = self.problem.bounds
+
+        def whole(some: Floats) -> Floats:
+            full = parameters.copy()
+            full[free] = some
+            return full
+
+        found = least_squares(
+            lambda some: self.residual(whole(some)),
+            parameters[free],
+            jac=lambda some: self.slopes(whole(some))[:, free],
+            bounds=(low[free], high[free]),
+            x_scale=self.problem.usual[1][free],
+            max_nfev=steps,
+            ftol=1e-4,
+            xtol=1e-4,
+            gtol=1e-6,
+        )
+        return whole(found.x)

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from csp.crystals import Crystals
-from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit, loss_of
+from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit
 from csp.diffraction.pattern import Floats
 from csp.diffraction.phase import Phase
 from csp.diffraction.profile import spread
@@ -37,7 +37,7 @@ class Comparison:
         overlap: Share of the blurred pattern's misfit that is left before any fit, 0 to 1.
         fitted: The fit, the crystal being its last phase; None: not fitted, since others overlap better.
         misfit: Share of the misfit of the known phases alone that is left with the crystal, 0 to 1.
-        r_wp: Weighted profile R factor of all that was fitted, background and unknown phases included, 0 to 1.
+        r_wp: Weighted profile R factor of all that was fitted, 0 to 1; background and unknown phases count.
         explained: Share of the intensity above the background, of what known phases leave, that the crystal
             accounts for.
         missing: Share of the crystal's calculated intensity that was not measured.

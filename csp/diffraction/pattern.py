@@ -40,7 +40,12 @@ class Pattern:
 
     @classmethod
     def measured(
-        cls, name: str, two_theta: Floats, intensity: Floats, radiation: Radiation, sigma: Floats | None = None
+        cls,
+        name: str,
+        two_theta: Floats,
+        intensity: Floats,
+        radiation: Radiation,
+        sigma: Floats | None = None,
     ) -> Pattern:
         """A pattern as a file has it: checked, put in order.
 
@@ -61,7 +66,7 @@ class Pattern:
             raise InputError(f"{name} has {len(x)} points; a powder pattern needs at least {FEWEST}.")
         if x[0] < 0 or x[-1] > 180:
             raise InputError(
-                f"The first column of {name} goes from {x[0]:g} to {x[-1]:g}, which are no angles 2θ in degrees."
+                f"The first column of {name} goes from {x[0]:g} to {x[-1]:g}, which are no angles 2θ."
             )
         if x[-1] - x[0] < NARROWEST:
             raise InputError(
@@ -94,7 +99,9 @@ class Pattern:
         """
         chosen = (self.two_theta >= low) & (self.two_theta <= high)
         if chosen.sum() < FEWEST or np.ptp(self.two_theta[chosen]) < NARROWEST:
-            raise InputError(f"Between {low:g} and {high:g}° {self.name} has too few points.", setting="range")
+            raise InputError(
+                f"Between {low:g} and {high:g}° {self.name} has too few points.", setting="range"
+            )
         return self._chosen(chosen)
 
     def even(self, step: float = 0.0) -> Pattern:

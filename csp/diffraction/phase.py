@@ -20,7 +20,7 @@ STEP = 1e-4  # of ln r, for the derivative by it
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lines:
-    """L peaks of a phase (reflections times lines of the radiation) and their derivatives by its n parameters.
+    """L peaks of a phase (reflections times lines of the radiation), and derivatives by its n parameters.
 
     Attributes:
         place: [L], 2θ in degrees without the zero shift; NaN is never there: what cannot reflect has no

@@ -1,8 +1,8 @@
 """Scans of powder diffractometers from files.
 
-PANalytical's `.xrdml`, Rigaku's `.ras`, and text: two or three columns (`.xy`, `.xye`, `.csv`, `.dat`, `.txt` …) below
-any header, or a start, a step and a list of intensities (Bruker's `.uxd`, FullProf's `.dat`). The wavelength is taken
-from the file, or told.
+PANalytical's `.xrdml`, Rigaku's `.ras`, and text: two or three columns (`.xy`, `.xye`, `.csv` …) below any
+header, or a start, a step and a list of intensities (Bruker's `.uxd`, FullProf's `.dat`). The wavelength
+is taken from the file, or told.
 """
 
 from __future__ import annotations

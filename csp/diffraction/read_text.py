@@ -25,7 +25,9 @@ ANODE = re.compile(
 START = re.compile(rf"START[ _-]*(?:ANGLE|POS\w*)?[^\w\n]{{1,10}}?({NUMBER})", re.IGNORECASE)
 STEP = re.compile(rf"STEP[ _-]*(?:SIZE|WIDTH)?[^\w\n]{{1,10}}?({NUMBER})", re.IGNORECASE)
 FREE_FORMAT = re.compile(rf"\s*({NUMBER})[\s,]+({NUMBER})[\s,]+({NUMBER})\b")
-OTHER_AXIS = re.compile(r"(?:^|[\s,;#\"'(\[])(?:q|d|d-spacing|s)[ _]*[\[(/]\s*(?:1/)?(?:Å|A\b|ang|nm)", re.IGNORECASE)
+OTHER_AXIS = re.compile(
+    r"(?:^|[\s,;#\"'(\[])(?:q|d|d-spacing|s)[ _]*[\[(/]\s*(?:1/)?(?:Å|A\b|ang|nm)", re.IGNORECASE
+)
 WAVELENGTHS = (0.05, 3.0)  # Å
 RATIO_OF_TUBES = 0.5  # of Kα2 to Kα1
 FREE = 3  # numbers in a row of a list of intensities are more
@@ -45,7 +47,9 @@ def read_text(name: str, text: str) -> Scan:
     header = [line for line, row in zip(lines, rows, strict=True) if row is None]
     axis = next((found for line in header if (found := OTHER_AXIS.search(line))), None)
     if axis:
-        raise InputError(f"{name} is not over the angle 2θ: its header has {axis[0].strip()!r}; convert it to 2θ.")
+        raise InputError(
+            f"{name} is not over the angle 2θ: its header has {axis[0].strip()!r}; convert it to 2θ."
+        )
     block = _longest_block(rows)
     if len(block) < 2:
         raise InputError(f"{name} has no rows of numbers: it is no powder pattern.")
@@ -55,11 +59,12 @@ def read_text(name: str, text: str) -> Scan:
         grid = _start_and_step("\n".join(header), next(line for line in lines if line.strip()))
         if grid is None:
             raise InputError(
-                f"{name} has no column of rising angles, and no start and step; write angle and intensity in rows."
+                f"{name} has no column of rising angles, and no start and step; write rows of angle and "
+                "intensity."
             )
-        y = np.array([value for row in block for value in row])
-        return Scan(grid[0] + grid[1] * np.arange(len(y)), y, radiation=radiation)
-    columns = np.array([row[:3] for row in block])
+        y = np.array([value for row in block for value in row], dtype=np.float64)
+        return Scan(grid[0] + grid[1] * np.arange(len(y), dtype=np.float64), y, radiation=radiation)
+    columns = np.array([row[:3] for row in block], dtype=np.float64)
     intensity, sigma = columns[:, 1], None
     if width > 2 and name.lower().endswith(".ras"):
         intensity = intensity * columns[:, 2]

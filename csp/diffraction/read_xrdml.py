@@ -32,21 +32,24 @@ def read_xrdml(name: str, content: bytes) -> Scan:
         element.tag = element.tag.rpartition("}")[2]
     if root.tag != "xrdMeasurements":
         raise InputError(f"{name} is XML, but no xrdml file of a diffractometer.")
-    scans = [_scan(name, points) for points in root.iter("dataPoints")]
-    scans = [scan for scan in scans if scan is not None]
+    scans = [scan for points in root.iter("dataPoints") if (scan := _scan(name, points)) is not None]
     if not scans:
         raise InputError(f"{name} has no scan over 2θ.")
     x, y = scans[0]
     for other, intensity in scans[1:]:
         if len(other) != len(x) or abs(other - x).max() > 1e-3:
-            raise InputError(f"{name} has {len(scans)} scans over different angles; export the one to be read.")
+            raise InputError(
+                f"{name} has {len(scans)} scans over different angles; export the one to be read."
+            )
         y = y + intensity
     return Scan(x, y, radiation=_radiation(root))
 
 
 def _scan(name: str, points: ElementTree.Element) -> tuple[Floats, Floats] | None:
     """Angles and intensities; None where something else than 2θ was scanned."""
-    values = next((points.find(tag) for tag in ("counts", "intensities") if points.find(tag) is not None), None)
+    values = next(
+        (points.find(tag) for tag in ("counts", "intensities") if points.find(tag) is not None), None
+    )
     axis = next((p for p in points.findall("positions") if p.get("axis") == "2Theta"), None)
     if values is None or axis is None:
         return None

@@ -1,4 +1,4 @@
-"""The reflections of a crystal: where they are, how strong, and what a strain that keeps the symmetry does."""
+"""The reflections of a crystal: where they are, how strong, and the strains that keep the symmetry."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def reflections(crystal: Crystals, low: float, high: float, left_out: float = LE
     symmetry (within `SYMPREC`) takes into each other.
 
     Args:
-        left_out: Share of the whole intensity, with the Lorentz factor, that the weakest orbits have which are
-            left out.
+        left_out: Share of the whole intensity, with the Lorentz factor, of the weakest orbits, which are left
+            out.
 
     Raises:
         InputError: For an element without a scattering factor, or a crystal without any reflection there.
@@ -127,7 +127,9 @@ def _table() -> dict[int, tuple[Floats, Floats]]:
     from ase.data import atomic_numbers
     from pymatgen.analysis.diffraction.xrd import ATOMIC_SCATTERING_PARAMS
 
-    known = {atomic_numbers[s]: np.array(p) for s, p in ATOMIC_SCATTERING_PARAMS.items() if s in atomic_numbers}
+    known = {
+        atomic_numbers[s]: np.array(p) for s, p in ATOMIC_SCATTERING_PARAMS.items() if s in atomic_numbers
+    }
     return {z: (pairs[:, 0], pairs[:, 1]) for z, pairs in known.items()}
 
 
@@ -189,9 +191,7 @@ def _strains(symmetry: SymmetryOperations) -> Floats:
             unit = np.zeros((3, 3))
             unit[i, j] = unit[j, i] = 1.0
             basis.append(unit)
-    kept = np.array(
-        [symmetry.symmetrize_stress(torch.from_numpy(unit)[None])[0].numpy() for unit in basis]
-    )
+    kept = np.array([symmetry.symmetrize_stress(torch.from_numpy(unit)[None])[0].numpy() for unit in basis])
     kept -= np.trace(kept, axis1=1, axis2=2)[:, None, None] / 3 * np.eye(3)
     _, size, found = np.linalg.svd(kept.reshape(6, 9), full_matrices=False)
     others = found[size > 1e-6].reshape(-1, 3, 3)

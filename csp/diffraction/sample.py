@@ -104,8 +104,8 @@ class Identified:
         said = []
         if self.none > LIKELY:
             said.append(
-                f"{self.measured.pattern.name} is probably of none of these crystals ({self.none:.0%}); another "
-                "structure, composition or phase may be what was measured."
+                f"{self.measured.pattern.name} is probably of none of these crystals ({self.none:.0%}): "
+                "another structure or composition may be what was measured."
             )
         left = len(self.found) - sum(one.fitted is not None for one in self.found)
         if left:

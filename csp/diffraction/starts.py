@@ -24,8 +24,8 @@ PENALTY = 0.5  # weight of unusual strains
 def starting_strains(measured: Measured, phase: Phase, explained: Floats, n: int) -> tuple[Floats, Floats]:
     """The n best of many strains [n, S], each in another valley, and how well they fit.
 
-    The second is, for each, the share of the blurred pattern's misfit that is left: 1 where the phase explains
-    nothing of what is not explained yet, 0 where it explains all.
+    The second is, for each, the share of the blurred pattern's misfit that is left: 1 where the phase
+    explains nothing of what is not explained yet, 0 where it explains all.
 
     Args:
         explained: [N], intensity above the baseline that other phases account for.
@@ -35,7 +35,7 @@ def starting_strains(measured: Measured, phase: Phase, explained: Floats, n: int
     place, intensity = _sticks(phase, strains, measured)
     patterns = _smeared(place, intensity, grid)
     left = _misfit(patterns, data, sigma) / max(_misfit(np.zeros((1, len(grid))), data, sigma)[0], 1e-12)
-    middle, usual = phase.usual(measured.width)
+    _, usual = phase.usual(measured.width)
     unusual = ((strains / usual[: phase.n_strains]) ** 2).sum(1) / len(grid)
     order = np.argsort(left + PENALTY * unusual)
     chosen: list[int] = []

@@ -56,8 +56,8 @@ def named_phase(name: str, library: Library) -> Crystals:
     rows = rows[library.n_atoms[rows] <= LARGEST]
     if not len(rows):
         raise MissingError(
-            f"{library.name} has no crystal of {target.formula}; name a larger `library`, or give a file instead "
-            f"of the formula, for example {target.formula}.cif."
+            f"{library.name} has no crystal of {target.formula}; name a larger `library`, or give a file "
+            f"instead of the formula, for example {target.formula}.cif."
         )
     return library.crystals(rows)
 
@@ -71,6 +71,8 @@ def _by_ase(path: Path) -> Crystals:
             frames = read(path, index=":")
         except Exception as error:  # its readers raise whatever they meet in a file of another kind
             raise InputError(f"{path} is no crystal structure that can be read.") from error
-    if not frames or not all(atoms.pbc.all() and len(atoms) and abs(atoms.cell.volume) > 1 for atoms in frames):
+    if not frames or not all(
+        atoms.pbc.all() and len(atoms) and abs(atoms.cell.volume) > 1 for atoms in frames
+    ):
         raise InputError(f"{path} holds what is not periodic in three directions.")
     return Crystals.from_atoms(frames)

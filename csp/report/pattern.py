@@ -15,6 +15,7 @@ import torch
 from csp.crystallography.symmetry import symmetrized
 from csp.crystals import Crystals
 from csp.diffraction.fit import Fitted
+from csp.diffraction.pattern import Floats
 from csp.diffraction.sample import Identified
 from csp.files import replacing_folder
 from csp.matching.niggli import cell_parameters
@@ -121,23 +122,24 @@ def _draw(axes: Axes, found: Identified, fitted: Fitted) -> None:
         axes.plot(grid, fitted.background + fitted.calculated[k], color=colour, linewidth=0.8, label=name)
     axes.plot(grid, fitted.total, color=CALCULATED, linewidth=0.9, label="calculated")
     axes.plot(grid, fitted.background, color="#5c636e", linewidth=0.7, linestyle=":", label="background")
-    place, height = _ticks(fitted)
+    place = _ticks(fitted)
     base, top = float(y.min()), float(y.max())
-    axes.vlines(place, base - 0.07 * (top - base), base - 0.02 * (top - base), color=CALCULATED, linewidth=0.6)
+    axes.vlines(
+        place, base - 0.07 * (top - base), base - 0.02 * (top - base), color=CALCULATED, linewidth=0.6
+    )
     axes.set_ylabel("intensity")
     axes.set_xlim(grid[0], grid[-1])
     axes.legend(frameon=False, loc="upper right", fontsize=8)
 
 
-def _ticks(fitted: Fitted) -> tuple[Any, Any]:
-    """Places of the strongest reflections on the first line of the radiation, and their intensities."""
+def _ticks(fitted: Fitted) -> Floats:
+    """Places of the strongest reflections on the first line of the radiation."""
     k = len(fitted.phases) - 1
     phase = fitted.phases[k]
     lines = phase.lines(fitted.of_phase(k))
     n = len(phase.reflections)
     place, height = lines.place[:n] + fitted.parameters[0], lines.intensity[:n]
-    order = np.argsort(-height)[:TICKS]
-    return place[order], height[order]
+    return place[np.argsort(-height)[:TICKS]]
 
 
 def _parameters(crystal: Crystals) -> list[float]:

@@ -107,7 +107,9 @@ def ranking_table(
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
         "hull": [_millis(r.e_above_hull_ev_per_atom, 1) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
-        f"{symbol} eV/at": None if hull or probable or patterned else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
+        f"{symbol} eV/at": None
+        if hull or probable or patterned
+        else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
         "atoms": [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],

@@ -16,7 +16,10 @@ from tests.csp.diffraction.samples import anatase, brookite, calculated, counted
 from tests.program import csp
 
 GRID = np.arange(15.0, 80.0, 0.02)
-SMALL = "--candidates=8 --screened=6 --relaxed=3 --rattled=0 --max-steps=3 --max-atoms=6 --relaxer=none".split()  # noqa: SIM905
+SMALL = [
+    *("--candidates=8", "--screened=6", "--relaxed=3", "--rattled=0"),
+    *("--max-steps=3", "--max-atoms=6", "--relaxer=none"),
+]
 
 
 def write(path: Path, crystal: Crystals, *, beside: Crystals | None = None) -> Path:
@@ -51,10 +54,13 @@ def test_a_folder_of_crystals(oxides: Path, tmp_path: Path, capsys: pytest.Captu
     assert found["probability_of_none"] == pytest.approx(
         1 - sum(row["probability_pattern"] for row in found["results"]), abs=1e-5
     )
-    assert best["cell_fitted"] == pytest.approx([1.015 * 3.785, 1.015 * 3.785, 1.015 * 9.514, 90, 90, 90], abs=0.03)
+    assert best["cell_fitted"] == pytest.approx(
+        [1.015 * 3.785, 1.015 * 3.785, 1.015 * 9.514, 90, 90, 90], abs=0.03
+    )
     assert best["weight_share"] == 1.0
     ElementTree.parse(out / best["figure"])
-    assert [row["name"] for row in csv.DictReader((out / "pattern.csv").open())][0] == "anatase"
+    with (out / "pattern.csv").open() as table:
+        assert next(csv.DictReader(table))["name"] == "anatase"
 
 
 def test_impurities_are_files_or_formulas(oxides: Path, tmp_path: Path) -> None:

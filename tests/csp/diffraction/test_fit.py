@@ -57,7 +57,9 @@ def test_starts_hold_the_strain_of_the_pattern() -> None:
     phase = Phase(reflections(rutile(), *measured.g_range), COPPER)
     strains, overlap = starting_strains(measured, phase, np.zeros(len(measured.grid)), 3)
     edges = np.eye(3) + np.tensordot(strains[0], phase.reflections.strains, 1)
-    assert sorted(np.linalg.eigvalsh(edges)) == pytest.approx([2.99 / 2.959, 4.70 / 4.594, 4.70 / 4.594], abs=4e-3)
+    assert sorted(np.linalg.eigvalsh(edges)) == pytest.approx(
+        [2.99 / 2.959, 4.70 / 4.594, 4.70 / 4.594], abs=4e-3
+    )
     assert overlap[0] < 0.6
     assert (np.diff(overlap) > -0.1).all()
 

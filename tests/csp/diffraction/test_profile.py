@@ -64,6 +64,8 @@ def test_alignment_keeps_the_intensity_on_the_sphere() -> None:
         assert march.mean() == pytest.approx(1.0, abs=2e-3)
     phase = Phase(reflections(rutile(), 0.05, 0.9), COPPER, 0)
     assert np.allclose(phase.march(0, 0.0), 1)
-    along = np.abs(phase.reflections.q @ phase.reflections.axes[0]) / np.linalg.norm(phase.reflections.q, axis=1)
+    along = np.abs(phase.reflections.q @ phase.reflections.axes[0]) / np.linalg.norm(
+        phase.reflections.q, axis=1
+    )
     flat = phase.march(0, np.log(0.5))
     assert flat[np.argmax(along)] == pytest.approx(0.5**-3, rel=1e-6) or flat.max() > 2

@@ -27,14 +27,16 @@ def listed(width: int) -> str:
     return "\n".join(" ".join(f"{y:.0f}" for y in Y[k : k + width]) for k in range(0, len(Y), width))
 
 
-BRUKER = "; a file\n_ANODE='Cu'\n_WL1=1.540600\n_WL2=1.544390\n_WL3=1.392220\n_WLRATIO=0.500000\n_STEPTIME=0.5\n"
+BRUKER = (
+    "; a file\n_ANODE='Cu'\n_WL1=1.540600\n_WL2=1.544390\n_WL3=1.392220\n_WLRATIO=0.500000\n_STEPTIME=0.5\n"
+)
 RIGAKU = (
     '*RAS_DATA_START\n*HW_XG_TARGET_NAME "Co"\n*HW_XG_WAVE_LENGTH_ALPHA1 "1.788965"\n'
     '*HW_XG_WAVE_LENGTH_ALPHA2 "1.792850"\n*HW_XG_WAVE_LENGTH_BETA "1.620790"\n*RAS_INT_START\n'
 )
 PANALYTICAL = (
-    "[Measurement conditions]\nAnode material,Cu\nK-Alpha1 wavelength,1.540598\nK-Alpha2 wavelength,1.544426\n"
-    "Ratio K-Alpha2/K-Alpha1,0.5\n[Scan points]\nAngle,Intensity\n"
+    "[Measurement conditions]\nAnode material,Cu\nK-Alpha1 wavelength,1.540598\n"
+    "K-Alpha2 wavelength,1.544426\nRatio K-Alpha2/K-Alpha1,0.5\n[Scan points]\nAngle,Intensity\n"
 )
 FILES = {
     "plain.xy": (columns(), None),
@@ -132,8 +134,12 @@ def test_an_even_grid_keeps_the_intensity() -> None:
     even = pattern.even(0.05)
     assert np.ptp(np.diff(even.two_theta)) < 1e-9
     assert np.abs(even.intensity - 100 - 10 * np.sin(even.two_theta))[np.isfinite(even.sigma)].max() < 0.5
-    gap = Pattern.measured("a", np.append(x[x < 30], x[x > 50]), np.ones(((x < 30) | (x > 50)).sum()).cumsum(), pattern.radiation)
-    assert np.isinf(gap.even(0.05).sigma[(gap.even(0.05).two_theta > 31) & (gap.even(0.05).two_theta < 49)]).all()
+    gap = Pattern.measured(
+        "a", np.append(x[x < 30], x[x > 50]), np.ones(((x < 30) | (x > 50)).sum()).cumsum(), pattern.radiation
+    )
+    assert np.isinf(
+        gap.even(0.05).sigma[(gap.even(0.05).two_theta > 31) & (gap.even(0.05).two_theta < 49)]
+    ).all()
 
 
 @needs(SCANS)
