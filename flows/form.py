@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from csp.settings import GeneratorName, SearchSettings
 from csp.target import Target
+from flows.roots import settings_within
 
 __all__ = [
     "DEFAULTS",
@@ -102,12 +103,14 @@ def settings_of(
     advanced: Advanced,
 ) -> tuple[SearchSettings, Target]:
     """The settings that a form asks for, and their target. Raises InputError, one sentence."""
-    settings = SearchSettings.read(
-        formula=formula,
-        candidates=candidates,
-        generators=generators,
-        labeller=labeller,
-        library=library,
-        **advanced.model_dump(),
+    settings = settings_within(
+        SearchSettings.read(
+            formula=formula,
+            candidates=candidates,
+            generators=generators,
+            labeller=labeller,
+            library=library,
+            **advanced.model_dump(),
+        )
     )
     return settings, settings.target()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_table_artifact
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
 from csp.settings import DEFAULT_GENERATORS
-from flows.ask import ask, page
+from flows.ask import ask, name_of_many, shown_page
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
     DEFAULTS,
@@ -25,10 +27,16 @@ from flows.form import (
     settings_of,
     shown,
 )
+from flows.markdown import link
+from flows.roots import within
+from flows.sentences import says_why
 
 __all__ = ["predict_many", "read_formulas"]
 
-MOST = 10_000
+MOST = 10_000  # formulas
+LARGEST = 10 * 2**20  # bytes of a CSV file
+SHOWN = 1000  # runs in the list that people see
+DELIMITERS = ",;\t"
 
 Formulas = Annotated[
     list[str],
@@ -40,7 +48,12 @@ Table = Annotated[
 ]
 
 
-@flow(name="predict-many", on_crashed=[go_on], persist_result=False)
+def _name() -> str:
+    return name_of_many(flow_run.parameters)
+
+
+@flow(name="predict-many", flow_run_name=_name, on_crashed=[go_on], persist_result=False)
+@says_why
 def predict_many(
     formulas: Formulas = [],  # noqa: B006 the form shows an empty list
     table: Table = None,
@@ -56,41 +69,62 @@ def predict_many(
     All formulas are read before the first run is made. Run again, it makes no run a second time.
     """
     stop_crashing()
-    wanted = [*formulas, *(read_formulas(table) if table else ())]
+    wanted = [*formulas, *(read_formulas(within(table)) if table else ())]
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")
-    targets = [settings_of(f, candidates, generators, labeller, library, advanced)[1] for f in wanted]
-    distinct = list(dict.fromkeys(target.formula for target in targets))
+    if len(wanted) > MOST:
+        raise InputError(f"{len(wanted):,} formulas are given; at most {MOST:,} can be.")
+    asked = [settings_of(f, candidates, generators, labeller, library, advanced) for f in wanted]
+    distinct = list(dict.fromkeys(target.formula for _, target in asked))
+    settings = asked[0][0]
     parameters = {
         "candidates": candidates,
         "generators": list(generators),
-        "labeller": labeller,
-        "library": str(library.absolute()) if library else None,
+        "labeller": settings.labeller,
+        "library": str(settings.library) if settings.library else None,
         "advanced": advanced.model_dump(mode="json"),
         "device": device,
     }
-    made: list[dict[str, Any]] = []
+    made: dict[str, FlowRun] = {}
     for formula in distinct:
-        run = ask({"formula": formula, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
-        made.append({"formula": formula, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
-    create_table_artifact(made, key="many", description=f"{len(made)} runs of {flow_run.name}")
+        key, tag = f"{flow_run.id}-{formula}", f"many-{str(flow_run.id)[:8]}"
+        made[formula] = ask({"formula": formula, **parameters}, key=key, tags=[tag])
+    lines = [f"- {link(formula, shown_page(run))}" for formula, run in list(made.items())[:SHOWN]]
+    if len(made) > SHOWN:
+        lines.append(f"- and {len(made) - SHOWN:,} more")
+    create_markdown_artifact("\n".join(lines) + "\n", key="many", description=f"{len(made):,} runs")
     get_run_logger().info("%d runs are scheduled", len(made))
-    return [row["id"] for row in made]
+    return [str(run.id) for run in made.values()]
 
 
 def read_formulas(table: Path) -> list[str]:
     """The column `formula` of a CSV file; without such a header, the first column.
 
+    Commas, semicolons or tabs divide the columns: spreadsheets of many countries write semicolons.
+
     Raises:
-        InputError: The file is not there or holds none.
+        InputError: The file is not there, is too large, is no text or holds no formula.
     """
     try:
-        rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
+        if table.stat().st_size > LARGEST:
+            raise InputError(f"The CSV file {table} has more than {LARGEST // 2**20} MB.")
+        lines = _text(table.read_bytes()).splitlines()
     except OSError as error:
         raise InputError(f"The CSV file {table} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"The CSV file {table} is no text in UTF-8; save it as CSV UTF-8.") from error
+    first = next((line for line in lines if line.strip()), "")
+    delimiter = max(DELIMITERS, key=first.count)
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
     head = [name.strip().lower() for name in rows[0]] if rows else []
     column = head.index("formula") if "formula" in head else 0
     found = [row[column].strip() for row in rows["formula" in head :] if len(row) > column]
     if not any(found):
         raise InputError(f"The CSV file {table} holds no formula.")
     return [formula for formula in found if formula]
+
+
+def _text(content: bytes) -> str:
+    """UTF-8, or the UTF-16 that spreadsheets write, which begins with its mark."""
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    return content.decode(encoding)

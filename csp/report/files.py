@@ -25,6 +25,7 @@ __all__ = ["SCHEMA", "write_report"]
 
 SCHEMA = 3
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
+COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # what begins so in a table (OWASP, "CSV injection")
 CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 
 
@@ -106,8 +107,13 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would compute, as the name of a library's entry may be, becomes text to it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
 
 
 def _extxyz(prediction: Prediction) -> str:

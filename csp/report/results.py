@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.report.files import SCHEMA
+from csp.search.prediction import Result
+from csp.search.ranking_table import RankingTable, ranking_table
 
 __all__ = ["RankedRun", "export", "latest"]
 
@@ -23,6 +26,17 @@ class RankedRun:
 
     folder: Path
     ranked: dict[str, Any]
+
+    def table(self, top: int) -> RankingTable:
+        """The first `top` of the ranking, as `csp predict` shows it."""
+        known = {field.name for field in fields(Result)}
+        return ranking_table(
+            [Result(**{key: row[key] for key in row if key in known}) for row in self.ranked["results"]],
+            top,
+            title=f"{self.ranked['formula']} · {self.ranked['label'] or 'nothing could be ranked'}",
+            pressed=self.ranked.get("pressure_gpa", 0.0) != 0,
+            order=self.ranked.get("order", "energy"),
+        )
 
     @staticmethod
     def read(folder: Path) -> RankedRun:
@@ -51,18 +65,19 @@ def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
     return {**ranked, "schema": SCHEMA, "funnel": funnel}
 
 
-def latest(runs: Path, formula: str) -> RankedRun:
-    """The run of a formula (as `Target.formula` writes it) that was ranked last, among the folders of `runs`.
+def latest(formula: str, *places: Path) -> RankedRun:
+    """The run of a formula (as `Target.formula` writes it) that was ranked last, of the folders in `places`.
 
     Raises:
         MissingError: If there is none.
     """
-    places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for place in places:
-        run = RankedRun.read(place.parent)
-        if run.ranked["formula"] == formula:
-            return run
-    raise MissingError(f"No run of {formula} has finished yet in {runs}.")
+    found = [path for place in places for path in place.glob("*/ranked.json")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(InputError):  # of another version, or damaged
+            run = RankedRun.read(path.parent)
+            if run.ranked["formula"] == formula:
+                return run
+    raise MissingError(f"No run of {formula} has finished yet in {' or '.join(map(str, places))}.")
 
 
 def export(run: RankedRun, file: Path) -> None:
