@@ -107,14 +107,15 @@ def overview(last: int) -> Table:
     with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
             state, started = run.state, run.start_time
-            table.add_row(
+            cells = (
                 str(run.id)[:SHORT],
                 _name(run),
-                state.name if state else "",
+                (state.name or "") if state else "",
                 started.astimezone().strftime("%m-%d %H:%M") if started else "",
                 _took(run),
                 _progress(client, run) or (state.message or "" if state and state.is_failed() else ""),
             )
+            table.add_row(*map(_printable, cells))
     return table
 
 
@@ -170,6 +171,11 @@ def _reduced(formula: str) -> str:
         return Target.parse(formula, max_atoms=10_000).formula
     except InputError:
         return formula
+
+
+def _printable(text: str) -> str:
+    """What others wrote, without what moves a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _name(run: FlowRun) -> str:

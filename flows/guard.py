@@ -14,6 +14,7 @@ import hmac
 import html
 import ipaddress
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from importlib import resources
 from typing import Any
@@ -47,7 +48,7 @@ class Guard:
         self.basic = f"Basic {base64.b64encode(password.encode()).decode()}"
         self.password = password
         self.cookie = hmac.new(password.encode(), b"cookie of csp", hashlib.sha256).hexdigest()
-        self.public = _origin(public)
+        self.public = public.lower() or None
         if self.public:
             self.names.add(urlsplit(self.public).hostname or "")
 
@@ -84,17 +85,18 @@ class Guard:
                 "This server does not know itself by that name; start `csp up` with --public-url and this "
                 "address, or call it by its number."
             )
-        origin = headers.get("origin")
-        if origin is not None and _netloc(origin) != _netloc(f"//{host}") and _origin(origin) != self.public:
+        page = headers.get("origin")
+        if page is not None and _netloc(page) != _netloc(f"http://{host}") and page.lower() != self.public:
             return 403, "Requests from pages of other sites are refused."
         return None
 
     def _is_ours(self, host: str) -> bool:
+        parts = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d+)?", host, re.ASCII)
+        name = (parts[1] or parts[2]) if parts else ""
         try:
-            name = urlsplit(f"//{host}").hostname or ""
             ipaddress.ip_address(name)
         except ValueError:
-            return bool(host) and name in self.names
+            return name in self.names
         return True
 
     def _knows(self, scope: Message, headers: dict[str, str]) -> bool:
@@ -120,10 +122,10 @@ class Guard:
         if not _same(form.get("password", [""])[0].strip(), self.password):
             await _answer(send, 401, _page(to, "That is not the password."), kind="text/html")
             return
-        secure = "; Secure" if scope["scheme"] == "https" or self.public.startswith("https:") else ""
-        cookie = (
-            f"{_cookie_name(scope)}={self.cookie}; Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax{secure}"
-        )
+        at = f"https://{_netloc('https://' + headers['host'])}"
+        rules = f"Path=/; Max-Age={YEAR}; HttpOnly; SameSite=Lax"
+        rules += "; Secure" if scope["scheme"] == "https" or at == self.public else ""
+        cookie = f"{_cookie_name(scope)}={self.cookie}; {rules}"
         await _answer(send, 303, "", **{"location": quote(to, safe="/?&=%#:,+"), "set-cookie": cookie})
 
 
@@ -132,19 +134,10 @@ def _cookie_name(scope: Message) -> str:
     return f"csp-{(scope.get('server') or ('', 0))[1]}"
 
 
-def _origin(url: str) -> str:
-    """scheme://host[:port] as a browser writes it, "" for what has none."""
-    parts = urlsplit(url.strip().lower())
-    return f"{parts.scheme}://{_netloc(url)}" if parts.scheme in ("http", "https") and parts.netloc else ""
-
-
-def _netloc(url: str) -> str:
-    """host[:port] without a port that goes without saying."""
-    try:
-        netloc = urlsplit(url.strip().lower()).netloc
-    except ValueError:
-        return ""
-    return netloc.removesuffix(":443").removesuffix(":80")
+def _netloc(origin: str) -> str:
+    """host[:port] of an origin, without a port that goes without saying; "?" for what is none."""
+    found = re.fullmatch(r"https?://([^/@?#]+)", origin.strip().lower())
+    return found[1].removesuffix(":443").removesuffix(":80") if found else "?"
 
 
 def _same(given: str, wanted: str) -> bool:

@@ -145,6 +145,19 @@ def test_the_csv_says_the_same_as_the_json(folder: Path) -> None:
         assert row == {key: "" if value is None else str(value) for key, value in result.items()}
 
 
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_computes_nothing_of_the_csv(begins: str, tmp_path: Path) -> None:
+    """What a library calls its entries is written by others (OWASP, CSV injection)."""
+    found = prediction()
+    name = f'{begins}HYPERLINK("http://evil.example";"x")'
+    results = [replace(result, template_id=name) for result in found.results]
+    write_report(replace(found, results=results), tmp_path, RECORD, symprec=SYMPREC)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "ranked.csv").read_bytes().decode(), newline="")))
+    assert [row["template_id"] for row in rows] == [f"'{name}"] * 4
+    assert float(rows[0]["energy_ev_per_atom"]) < 0  # a number stays one
+    assert json.loads((tmp_path / "ranked.json").read_text())["results"][0]["template_id"] == name
+
+
 def test_cifs_hold_the_symmetrised_conventional_cells(folder: Path) -> None:
     crystals = gaas()
     matcher = StructureMatcher(scale=False, primitive_cell=True)
@@ -277,6 +290,29 @@ def test_the_page_is_well_formed_and_loads_nothing() -> None:
     assert all(value and value.startswith(("structures/", "#")) for value in links)
     assert "@import" not in text
     assert re.findall(r"url\((?!#)", text) == []
+
+
+def test_nothing_that_others_named_is_markup_in_the_page() -> None:
+    hostile = """</title></script><x-evil onload="a">'"<b>"""
+
+    class Elements(HTMLParser):
+        found: tuple[str, ...] = ()
+
+        def handle_starttag(self, tag: str, attributes: object) -> None:
+            self.found = (*self.found, tag)
+
+    def elements(mark: str) -> tuple[str, ...]:
+        found = prediction()
+        named = [replace(r, template_id=mark, generator=mark, wyckoff=mark, id=mark) for r in found.results]
+        label = replace(found.label, checkpoint=mark)
+        record = replace(RECORD, settings={"library": mark}, citations=(mark,), library={"name": mark})
+        parser = Elements()
+        parser.feed(
+            render_page(replace(found, results=named, label=label, warnings=[mark], relaxer_why=mark), record)
+        )
+        return parser.found
+
+    assert elements(hostile) == elements("mark")
 
 
 def test_the_page_shows_the_ranking_and_the_funnel() -> None:
