@@ -72,15 +72,19 @@ def up(host: str, port: int, at_once: int, pool: str | None, ready: Callable[[st
 def _set_environment(host: str, port: int) -> str:
     """Of this process, the server and the runs; returns the address of the server for this machine.
 
-    What is set already stays.
+    What is set already stays, but for what would lead to another server.
     """
     url, shown = local_url(host, port), shown_url(host, port)
     asked = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or password() or token(make=True)
     assert asked
-    os.environ.setdefault("PREFECT_UI_URL", shown)
+    os.environ |= {
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_API_AUTH_STRING": asked,
+        "PREFECT_SERVER_API_AUTH_STRING": asked,
+        "PREFECT_UI_URL": shown,
+    }
     prepare(url, asked)
     for name, value in {
-        "PREFECT_SERVER_API_AUTH_STRING": asked,
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": shown,
         "PREFECT_UI_API_URL": "/api",  # of the address that a browser has opened
         "PREFECT_UI_STATIC_DIRECTORY": str(home() / "ui"),  # Prefect's own may be another user's
