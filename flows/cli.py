@@ -20,6 +20,8 @@ from flows.home import PUBLIC_URL, opening, reach, runs
 
 __all__ = ["cancel", "measure", "results", "status", "submit", "up"]
 
+IN_A_FILE = 250  # columns: a line for each run
+
 
 def up(
     host: Annotated[
@@ -87,7 +89,9 @@ def status(
     from flows.client import overview
 
     output.print(f"server: {opening(url, output.is_terminal)}")
-    output.print(overview(last))
+    if not output.is_terminal:
+        output.width = IN_A_FILE
+    output.print(overview(last), soft_wrap=False)
 
 
 def cancel(

@@ -39,6 +39,7 @@ __all__ = ["Submitted", "cancel", "follow", "overview", "submit"]
 
 POLL = 2.0  # seconds
 SHORT, LEAST = 8, 4  # characters of an id that are shown, and that name a run
+LONGEST = 32  # characters of a run's name
 PAGE = 200  # runs that Prefect gives at once
 UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 TAKEN_UP = 60.0  # seconds in which a crashed run is scheduled again
@@ -102,8 +103,8 @@ def overview(last: int) -> Table:
     """The last runs: what, state, since when, how long, progress."""
     table = Table(header_style="bold", box=None, pad_edge=False)
     for name in ("id", "run", "state", "started", "took"):
-        table.add_column(name, no_wrap=name != "run", justify="right" if name == "took" else "left")
-    table.add_column("progress", ratio=1)
+        table.add_column(name, no_wrap=True, max_width=LONGEST, justify="right" if name == "took" else "left")
+    table.add_column("progress")
     with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
             state, started = run.state, run.start_time
