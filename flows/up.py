@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 from csp.cli.stopping import terminated_as_interrupted
 from csp.errors import CspError
@@ -195,10 +196,24 @@ def _here(deployments: list[RunnerDeployment], at_once: int) -> Callable[[], Non
     """What works on runs. From here on they can be submitted."""
     from prefect.runner import Runner
 
+    from flows.crashes import put_back
+
     runner = Runner(pause_on_shutdown=False, limit=at_once, query_seconds=POLL)
-    for deployment in deployments:
-        runner.add_deployment(deployment)
-    return lambda: asyncio.run(runner.start())
+    ours = [cast(UUID, runner.add_deployment(deployment)) for deployment in deployments]
+    runner.handle_sigterm = _as_interrupted  # type: ignore[method-assign]  # its own never ends
+
+    def work() -> None:
+        try:
+            asyncio.run(runner.start())
+        finally:
+            put_back(ours)
+
+    return work
+
+
+def _as_interrupted(*_: object) -> None:
+    """SIGTERM is Ctrl-C, which asyncio ends its work in order for."""
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _by_workers(deployments: list[RunnerDeployment], pool: str, server: Server) -> Callable[[], None]:

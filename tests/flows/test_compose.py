@@ -201,12 +201,16 @@ def _deployed_by_prefect_yaml(environment: dict[str, str], api: Api, tmp_path: P
     assert api.get("/deployments/name/predict/predict")["entrypoint"] == "flows/predict.py:predict"
     advanced = {"screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms": 4, "relaxer": "none"}
     id_ = api.submit("predict/predict", formula="ZnS", candidates=12, advanced=advanced)
-    assert deploy("--prefect-file", "nightly.yaml").returncode != 0, "a schedule without its data"
-    data = {"CSP_LIBRARY": "/libraries/mp.parquet", "CSP_TARGETS": "/libraries/benchmark35"}
+    data = {"CSP_LIBRARY": str(tmp_path / "mp.parquet"), "CSP_TARGETS": str(tmp_path / "libraries")}
+    for variables in ({}, data):  # without its data there is no schedule
+        done = deploy("--prefect-file", "nightly.yaml", **variables)
+        assert done.returncode != 0
+        assert "Name a library by CSP_LIBRARY" in done.stdout
+    (tmp_path / "mp.parquet").touch()
     done = deploy("--prefect-file", "nightly.yaml", **data)
     assert done.returncode == 0, done.stdout
     nightly = api.get("/deployments/name/benchmark/nightly")
-    assert nightly["parameters"]["settings"]["library"] == "/libraries/mp.parquet"
+    assert nightly["parameters"]["settings"]["library"] == data["CSP_LIBRARY"]
     assert [schedule["schedule"]["cron"] for schedule in nightly["schedules"]] == ["0 1 * * *"]
     until(
         lambda: api.state(id_) in ("Completed", "Failed", "Crashed"), "the run of prefect.yaml's deployment"

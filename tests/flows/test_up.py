@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from tests.flows.api import Api, processes_of
-from tests.flows.process import Csp, new_csp, stop, until
+from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
@@ -23,19 +24,28 @@ LONG = ("--candidates", "400", "--screened", "400", "--relaxed", "400", "--max-s
 
 
 def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
-    mine, triggers = new_csp(tmp_path), []
-    for _ in range(2):  # the second time finds the state of the first
+    """Started twice; the second time finds the state of the first, and a run that SIGTERM interrupted."""
+    mine, triggers = new_csp(tmp_path / "home"), []
+    for signal_, times in ((signal.SIGTERM, 1), (signal.SIGINT, 2)):
         process = mine.up()
         assert f"up already, at {mine.url}" in mine.run("up", "--port", str(mine.port))
-        automations = {a["name"]: a["trigger"]["id"] for a in Api(mine).ask("/automations/filter")}
+        api = Api(mine)
+        automations = {a["name"]: a["trigger"]["id"] for a in api.ask("/automations/filter")}
         assert sorted(automations) == [
             "csp: crashed runs go on",
             "csp: dead runs",
             "csp: runs that never start",
         ]
         triggers.append(automations)
-        stop(process)
+        if times == 1:
+            mine.run("submit", "SiO2", *LONG)
+        id_ = api.newest()["id"]
+        until(lambda id_=id_, api=api: "progress" in api.artifacts(id_) and processes_of(id_), "work")
+        assert api.run(id_)["run_count"] == times
+        process.send_signal(signal_)
+        process.wait(PATIENCE)
         assert process.returncode in (0, 130)
+        assert not processes_of(id_)
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"{mine.url}/api/health")
     assert triggers[0] == triggers[1]  # what they had seen before is not forgotten
