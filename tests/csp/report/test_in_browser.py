@@ -183,7 +183,8 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(COLOURS, 0) > 50
     assert page.evaluate(COLOURS, 1) > 50
-    assert page.locator(".pattern svg").first.is_visible()
+    page.locator(".pattern").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".pattern svg")
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=PICTURES / f"page-{width}.png")
     page.locator(".card").first.screenshot(path=PICTURES / f"card-{width}.png")
