@@ -22,7 +22,7 @@ from csp.target import Target
 from csp.training.splits import HELD_OUT, composition_name, fold, hashed
 from generators.templates.assignments import Assignments
 
-__all__ = ["Known", "held_out", "in_folder", "reachable", "write_alike", "write_held_out"]
+__all__ = ["Known", "held_out", "held_out_rows", "in_folder", "reachable", "write_alike", "write_held_out"]
 
 MAX_ATOMS = 100
 SYMPREC = 0.05
@@ -44,6 +44,18 @@ def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Librar
     return library.excluding(*targets), known[:limit]
 
 
+def held_out_rows(library: Library) -> dict[str, list[int]]:
+    """Rows of the library by composition, of the fold that no training uses."""
+    rows = library.all_rows()
+    numbers, counts = library.compositions(rows)
+    found: dict[str, list[int]] = {}
+    for row, z, n in zip(rows.tolist(), numbers.tolist(), counts.tolist(), strict=True):
+        name = composition_name(z, n)
+        if fold(name) == HELD_OUT:
+            found.setdefault(name, []).append(row)
+    return found
+
+
 def held_out(
     library: Library,
     energies: Path | None,
@@ -60,13 +72,7 @@ def held_out(
     with fewer `entries` are left out, and with `within` answers that are not known to be at most so far,
     eV/atom, above the convex hull (`energies` must tell that then).
     """
-    rows = library.all_rows()
-    numbers, counts = library.compositions(rows)
-    names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
-    of_name: dict[str, list[int]] = {}
-    for row, name in zip(rows.tolist(), names, strict=True):
-        if fold(name) == HELD_OUT:
-            of_name.setdefault(name, []).append(row)
+    of_name = held_out_rows(library)
     known_energy = read_energies(energies) if energies is not None else {}
     stable = read_stable(energies, within) if energies is not None and within is not None else None
     hidden = np.array([row for members in of_name.values() for row in members])

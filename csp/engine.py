@@ -67,13 +67,8 @@ NOTHING_GIVEN = Given()
 # in the store, beside the versions that a search began with
 RELAXER_WHY, LIBRARY_PLACE, LIBRARY_NOTE = "relaxer_why", "library_place", "library_note"
 BEGAN_WITH_IT = "this search began with it"
-AFTERWARDS = (
-    "hull",
-    "order",
-    "second_opinion",
-    "top",
-    "offline",
-)  # settings that a search which is done can still be asked for
+# settings that a search which is done can still be asked for
+AFTERWARDS = ("hull", "offline", "order", "second_opinion", "top")
 
 
 def build(
@@ -176,15 +171,15 @@ def build(
         models,
         volume_per_atom * factor,
         store,
-        progress,
-        learner,
-        references,
-        probability,
-        factor,
-        store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
-        second,
-        None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
-        known,
+        progress=progress,
+        learner=learner,
+        references=references,
+        answer_probability=probability,
+        compression=factor,
+        relaxer_why=store.versions.get(RELAXER_WHY, BEGAN_WITH_IT),  # the same for whoever goes on with it
+        second=second,
+        difference_errors=None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
+        known=known,
     )
     return search, record
 

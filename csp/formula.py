@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
@@ -19,7 +19,7 @@ from itertools import islice
 
 from csp.errors import InputError
 
-__all__ = ["Formula", "electronegativity_key", "in_order", "plain", "read_formula"]
+__all__ = ["Formula", "electronegativity_key", "in_order", "plain", "read_formula", "reduced_formula"]
 
 LONGEST = 200  # characters
 LONGEST_CASED = 24  # of those whose capitals are guessed
@@ -98,6 +98,15 @@ def in_order(counts: Mapping[str, int]) -> str:
     """A formula of these amounts: elements by electronegativity, an amount of one not written."""
     ordered = sorted(counts, key=electronegativity_key)
     return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in ordered)
+
+
+def reduced_formula(numbers: Iterable[int]) -> str:
+    """The formula of a cell with these atomic numbers, as `in_order`, amounts coprime."""
+    from ase.data import chemical_symbols
+
+    amounts = Counter(numbers)
+    divisor = math.gcd(*amounts.values())
+    return in_order({chemical_symbols[z]: n // divisor for z, n in amounts.items()})
 
 
 @cache

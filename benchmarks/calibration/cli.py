@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from csp.cli.console import console
+from csp.cli.console import console, say_figures
 from csp.cli.options import Device, Out, Seed
 
 __all__ = ["calibration", "differences"]
@@ -31,8 +31,7 @@ def calibration(
     from benchmarks.calibration.benchmark import measure
 
     found = measure(runs, targets, library, out, console.print, earlier)
-    for name, value in found.items():
-        console.print(f"{name:36} {value}")
+    say_figures(found)
 
 
 def differences(
@@ -55,5 +54,4 @@ def differences(
 
     models = [load_model(name, resolve_device(device)) for name in (relaxer, *others.split(","))]
     found = measure(library, energies, out, models, limit=limit, seed=seed, say=console.print)
-    for name, value in found.items():
-        console.print(f"{name:36} {value}")
+    say_figures(found)

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.surrogate.compositions import amounts
+from benchmarks.targets import held_out_rows
 from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.library.energies import read_energies
@@ -25,7 +27,7 @@ from csp.library.library import Library
 from csp.protocols import EnergyModel
 from csp.ranking.differences import DifferenceErrors
 from csp.relaxation.relax import relax_symmetric
-from csp.training.splits import HELD_OUT, composition_name, fold, hashed
+from csp.training.splits import hashed
 
 __all__ = ["Pairs", "measure"]
 
@@ -170,14 +172,15 @@ def _compositions(
     """Rows of the library by composition of the held-out fold, lowest first, of those with at least two that
     all models know the elements of."""
     elements = frozenset.intersection(*(frozenset(model.elements) for model in models))
-    rows = library.all_rows()
-    numbers, counts = library.compositions(rows)
-    found: dict[str, list[int]] = {}
-    for row, z, n in zip(rows.tolist(), numbers.tolist(), counts.tolist(), strict=True):
-        name = composition_name(z, n)
-        usable = str(library.material_id[row]) in known and library.n_atoms[row] <= MAX_ATOMS
-        if usable and fold(name) == HELD_OUT and {x for x in z if x} <= elements:
-            found.setdefault(name, []).append(row)
+    found = {
+        name: [
+            row
+            for row in rows
+            if str(library.material_id[row]) in known and library.n_atoms[row] <= MAX_ATOMS
+        ]
+        for name, rows in held_out_rows(library).items()
+        if elements.issuperset(amounts(name))
+    }
     several = [name for name in found if len(found[name]) > 1]
     several.sort(key=lambda name: hashed(f"{seed} {name}"))
     return {

@@ -22,6 +22,7 @@ import numpy as np
 
 from benchmarks.files import changed
 from benchmarks.machine import machine
+from benchmarks.targets import held_out_rows
 from csp.crystallography.symmetry import primitive
 from csp.errors import InputError
 from csp.files import write_json, write_text
@@ -31,7 +32,7 @@ from csp.protocols import EnergyModel
 from csp.ranking.references import References
 from csp.relaxation.relax import relax_symmetric
 from csp.target import Target
-from csp.training.splits import HELD_OUT, composition_name, fold, hashed
+from csp.training.splits import hashed
 
 __all__ = ["Judged", "draw", "measure", "summary"]
 
@@ -105,16 +106,14 @@ def measure(
 def draw(library: Library, seed: int) -> tuple[Iterator[int], Iterator[int]]:
     """Rows of stable crystals and of unstable ones, in the order of a hash of name and seed: one of each
     held-out composition, of at most 20 atoms, whose distance from the hull is known."""
-    rows = library.all_rows()
+    held = held_out_rows(library).items()
+    names = {row: name for name, members in held if " " in name for row in members}  # no elements
+    rows = np.array(sorted(names), np.int64)
     rows = rows[np.isfinite(library.distances(rows)) & (library.n_atoms[rows] <= 8 * MAX_ATOMS)]
-    numbers, counts = library.compositions(rows)
-    names = [composition_name(z, n) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)]
-    held = [k for k, name in enumerate(names) if fold(name) == HELD_OUT and " " in name]  # no elements
-    held = [k for k, n in zip(held, library.n_primitive(rows[held]), strict=True) if n <= MAX_ATOMS]
-    held.sort(key=lambda k: hashed(f"{seed} {library.material_id[rows[k]]}"))
+    rows = rows[library.n_primitive(rows) <= MAX_ATOMS]
     first: dict[str, int] = {}
-    for k in held:
-        first.setdefault(names[k], int(rows[k]))
+    for row in sorted(rows.tolist(), key=lambda row: hashed(f"{seed} {library.material_id[row]}")):
+        first.setdefault(names[row], row)
     drawn = np.array(list(first.values()), np.int64)
     stable = library.distances(drawn) == 0
     return iter(drawn[stable].tolist()), iter(drawn[~stable].tolist())

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from csp.cli.console import console
+from csp.cli.console import console, say_figures
 from csp.cli.options import Device, Out, Seed
 
 __all__ = ["hulls"]
@@ -33,5 +33,4 @@ def hulls(
 
     model = load_model(relaxer, resolve_device(device))
     found = measure(library, stability, out, model, limit=limit, seed=seed, say=console.print)
-    for name, value in found.items():
-        console.print(f"{name:36} {value}")
+    say_figures(found)

@@ -6,6 +6,7 @@ Nothing is rendered as markup: a path may hold brackets. What a stream cannot en
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.text import Text
 from csp.cli.plain_letters import plain
 from csp.errors import CspError
 
-__all__ = ["console", "fail", "in_options", "note", "output"]
+__all__ = ["console", "fail", "in_options", "note", "output", "say_figures"]
 
 
 class _Console(Console):
@@ -31,6 +32,12 @@ output = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 def note(text: str, to: Console = console, word: str = "note:") -> None:
     """A line that begins with a coloured word."""
     to.print(Text.assemble((word, "yellow"), " ", in_options(text)))
+
+
+def say_figures(figures: Mapping[str, Any]) -> None:
+    """A line for each figure of a benchmark."""
+    for name, value in figures.items():
+        console.print(f"{name:36} {value}")
 
 
 def fail(error: CspError) -> None:

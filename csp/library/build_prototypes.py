@@ -30,7 +30,7 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.errors import CspError, InputError, MissingError
 from csp.files import replacing
-from csp.library.rows import reduced_formula
+from csp.formula import reduced_formula
 
 __all__ = ["build", "built_crystal", "encyclopedia"]
 

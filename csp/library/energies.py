@@ -34,7 +34,8 @@ def read_energies(path: Path, split: str | None = None) -> dict[str, float]:
 
 
 def read_distances(path: Path) -> dict[str, float]:
-    """Distances from the convex hull, eV/atom, by id, of a table as `read_stable` reads it, where unique.
+    """Distances from the convex hull, eV/atom, by id, of a Parquet table (material_id, e_above_hull,
+    e_above_hull_unique), of those crystals whose distance is known and unique.
 
     Raises:
         MissingError: There is no such file.
@@ -50,17 +51,5 @@ def read_distances(path: Path) -> dict[str, float]:
 
 
 def read_stable(path: Path, within: float) -> set[str]:
-    """Ids of the crystals that are at most `within` eV/atom above the convex hull, of a Parquet table
-    (material_id, e_above_hull, e_above_hull_unique); those whose distance is not unique are left out.
-
-    Raises:
-        MissingError: There is no such file.
-        InputError: It is no Parquet table, or it lacks one of these columns or has it of another type.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    columns = {"material_id": pa.string(), "e_above_hull": pa.float64(), "e_above_hull_unique": pa.bool_()}
-    table = read_table(path, columns, TABLE)
-    low = pc.and_(pc.less_equal(table["e_above_hull"], within), table["e_above_hull_unique"])
-    return set(table.filter(low)["material_id"].to_pylist())
+    """Ids of the crystals that are at most `within` eV/atom above the hull, by `read_distances`."""
+    return {name for name, distance in read_distances(path).items() if distance <= within}

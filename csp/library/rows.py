@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,9 +12,9 @@ import torch
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.formula import in_order
+from csp.formula import reduced_formula
 
-__all__ = ["SYMPREC", "Entry", "LibraryRows", "checked", "library_rows", "reduced_formula"]
+__all__ = ["SYMPREC", "Entry", "LibraryRows", "checked", "library_rows"]
 
 SYMPREC = 0.05  # Å, of the space groups found for entries that bring none
 
@@ -59,15 +58,6 @@ def checked(crystal: Crystals) -> Crystals | InputError:
     if float(torch.linalg.det(crystal.cell[0])) < 0:
         return crystal.with_geometry(-crystal.cell, -crystal.frac).wrapped()
     return crystal
-
-
-def reduced_formula(numbers: Sequence[int]) -> str:
-    """Elements by electronegativity, amounts coprime, of the atomic numbers in a cell."""
-    from ase.data import chemical_symbols
-
-    amounts = Counter(numbers)
-    divisor = math.gcd(*amounts.values())
-    return in_order({chemical_symbols[z]: n // divisor for z, n in amounts.items()})
 
 
 def library_rows(entries: Sequence[Entry]) -> LibraryRows:

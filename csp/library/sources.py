@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from csp.cif_file import is_cif, name_of
+from csp.crystallography.gaps import FACES, widest_gap
 from csp.crystallography.neighbours import OVERLAPPING, distance_ratio
 from csp.crystals import Crystals
 from csp.errors import CrystalError, InputError, MissingError
@@ -82,18 +83,9 @@ def _sound(crystal: Crystals) -> Crystals | InputError:
         return good
     if float(distance_ratio(good, OVERLAPPING)[0]) < OVERLAPPING:
         return InputError("its atoms overlap.")
-    if _largest_gap(good) > VACUUM:
+    if widest_gap(good, FACES) > VACUUM:
         return InputError(f"it has an empty layer of more than {VACUUM:g} Å.")
     return good
-
-
-def _largest_gap(crystal: Crystals) -> float:
-    """Å: the thickest layer without atoms, parallel to a face of the cell."""
-    [(cell, frac, _)] = crystal.arrays()
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    places = np.sort(frac % 1.0, axis=0)
-    steps = np.diff(places, axis=0, append=places[:1] + 1.0)
-    return float((steps.max(axis=0) * heights).max())
 
 
 # -- CIFs ---------------------------------------------------------------------------------------------

@@ -9,18 +9,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from torch import Tensor
 
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.formula import electronegativity_key
+from csp.formula import reduced_formula
 from csp.protocols import Label
 from csp.target import Target
 
-__all__ = ["ON_IT", "Hull", "Phase", "convex_hull", "reduced_formula"]
+__all__ = ["ON_IT", "Hull", "Phase", "convex_hull"]
 
 ON_IT = 0.0005  # eV/atom, the half of what is printed
 
@@ -117,7 +115,7 @@ def convex_hull(
     for (_, _, numbers), energy, name in zip(
         phases.arrays(), per_atom.tolist(), names or [""] * len(phases), strict=True
     ):
-        formula = reduced_formula(*np.unique(numbers, return_counts=True))
+        formula = reduced_formula(numbers.tolist())
         lowest[formula] = min((energy, name), lowest.get(formula, (energy, name)))
     if not {chemical_symbols[z] for z in target.numbers} <= lowest.keys():
         raise ContractError(f"The hull of {target.formula} needs a phase of each element by itself.")
@@ -145,13 +143,3 @@ def convex_hull(
             for formula, entry in entries.items()
         ),
     )
-
-
-def reduced_formula(numbers: NDArray[np.int64], counts: NDArray[np.int64]) -> str:
-    """As `Target.formula` writes it: elements by electronegativity, amounts coprime."""
-    divisor = np.gcd.reduce(counts)
-    amounts = {
-        chemical_symbols[z]: n // divisor for z, n in zip(numbers.tolist(), counts.tolist(), strict=True)
-    }
-    ordered = sorted(amounts, key=electronegativity_key)
-    return "".join(f"{s}{amounts[s] if amounts[s] > 1 else ''}" for s in ordered)

@@ -28,11 +28,11 @@ from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.errors import LabelError
 from csp.files import keep_arrays
-from csp.formula import electronegativity_key
+from csp.formula import electronegativity_key, reduced_formula
 from csp.library.library import Library
 from csp.matching.fingerprints import unique
 from csp.protocols import EnergyModel, Label
-from csp.ranking.hull import Hull, convex_hull, reduced_formula
+from csp.ranking.hull import Hull, convex_hull
 from csp.ranking.rank import order
 from csp.relaxation.relax import RelaxationResult, Status, enthalpy, relax
 from csp.target import Target
@@ -183,10 +183,7 @@ class References:
         if self.why_not:
             return None, [self.why_not]
         good = [k for k, status in enumerate(relaxed.status) if status.has_energy]
-        reached = {
-            reduced_formula(*np.unique(numbers, return_counts=True))
-            for _, _, numbers in relaxed.crystals[good].arrays()
-        }
+        reached = {reduced_formula(numbers.tolist()) for _, _, numbers in relaxed.crystals[good].arrays()}
         notes = [self._summary(relaxed, len(good)), *self.missing, *self.left_out]
         failed = [formula for formula in self.formulas if formula not in reached]
         if failed:
@@ -256,7 +253,7 @@ class _Known:
         kinds, kind = np.unique(np.hstack([numbers, counts]), axis=0, return_inverse=True)
         found, too_large = {}, []
         for k, (z, n) in enumerate(zip(*np.hsplit(kinds, 2), strict=True)):
-            formula = reduced_formula(z[n > 0], n[n > 0])
+            formula = reduced_formula(np.repeat(z, n).tolist())
             own = rows[kind.reshape(-1) == k]
             small = own[n_atoms[own] <= MAX_ATOMS]
             if len(small):

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from importlib import metadata
 
-from csp.crystals import Crystals
 from csp.report.description import Description
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result
@@ -21,7 +20,7 @@ DECIMALS = 6  # of energies
 
 
 def crystal_files(
-    place: int, crystal: Description, prediction: Prediction, record: RunRecord, symprec: float
+    place: int, crystal: Description, prediction: Prediction, record: RunRecord
 ) -> Mapping[str, str]:
     """The text of each file by the end of its name.
 
@@ -30,12 +29,12 @@ def crystal_files(
 
     Args:
         place: Of the crystal in the prediction, from 0.
-        crystal: Described, with the same symprec, Å.
+        crystal: Described.
     """
-    result, relaxed = prediction.results[place], prediction.crystals[place]
+    result = prediction.results[place]
     return {
         CIF: _cif(result, crystal, prediction, record),
-        POSCAR: _poscar(result, relaxed, prediction, symprec),
+        POSCAR: _poscar(result, crystal, prediction),
         EXTXYZ: extxyz(prediction, [place]),
     }
 
@@ -99,14 +98,10 @@ def _ascii(text: str) -> str:
     return " ".join(plain.encode("ascii", "replace").decode().split())
 
 
-def _poscar(result: Result, relaxed: Crystals, prediction: Prediction, symprec: float) -> str:
+def _poscar(result: Result, crystal: Description, prediction: Prediction) -> str:
     from pymatgen.io.vasp import Poscar
 
-    from csp.crystallography.symmetry import reported_symmetrized
-
-    symmetric = reported_symmetrized(relaxed, symprec)
-    cell = relaxed if symmetric is None else symmetric.primitive
-    structure = cell.structures()[0].get_sorted_structure()
+    structure = crystal.primitive.structures()[0].get_sorted_structure()
     comment = (
         f"{prediction.target.formula} rank {result.rank} {result.spacegroup} "
         f"{result.energy_ev_per_atom:.{DECIMALS}f} eV/atom {prediction.label}"

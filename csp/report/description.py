@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -11,18 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from csp.crystallography.gaps import widest_gap
 from csp.crystallography.symmetry import moyo_datasets, reported_symmetrized
 from csp.crystals import Crystals
+from csp.formula import electronegativity_key
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-__all__ = ["Bond", "Description", "Shell", "Site", "describe", "electronegativity", "widest_gap"]
+__all__ = ["Bond", "Description", "Shell", "Site", "describe"]
 
 EXACT = 1e-3  # Å; symprec for a cell whose atoms are in their symmetric places
 SAME_LENGTH = 0.02  # Å; neighbours of one kind that are no further apart in distance are one shell
 MOST_SITES = 64  # distinct sites whose neighbours are looked for: about 20 ms each
-LARGEST_INDEX = 2  # of the planes that gaps are looked for between
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,18 @@ class Description:
 
     Attributes:
         crystal: That cell, a batch of one; as it was given where the symmetry analysis fails.
+        primitive: The same in its primitive cell.
         space_group: Its number; 1 where the analysis fails.
         moved: Å, root-mean-square displacement by which symmetrising moved the atoms; None where it failed.
         sites: The occupied positions, metals first.
         orbit: int [N], of each atom its place in `sites`.
         bonds: Of all atoms to those that their position is bonded to.
-        gap: Å, see `widest_gap`.
+        gap: Å, see `csp.crystallography.gaps.widest_gap`.
         analysed: Were neighbours looked for? Not where there are more than `MOST_SITES` positions.
     """
 
     crystal: Crystals
+    primitive: Crystals
     space_group: int
     moved: float | None
     sites: tuple[Site, ...]
@@ -116,12 +118,9 @@ class Description:
         found: dict[str, list[float]] = {}
         for bond in self.bonds:
             pair = [self.sites[self.orbit[k]].element for k in (bond.i, bond.j)]
-            found.setdefault("–".join(sorted(pair, key=self._by_electronegativity)), []).append(bond.length)
+            found.setdefault("–".join(sorted(pair, key=electronegativity_key)), []).append(bond.length)
         pairs = [Shell(pair, len(all_), min(all_), max(all_)) for pair, all_ in found.items()]
         return tuple(sorted(pairs, key=lambda shell: shell.shortest))
-
-    def _by_electronegativity(self, element: str) -> tuple[float, str]:
-        return electronegativity(element), element
 
 
 def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> Description:
@@ -141,7 +140,7 @@ def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> D
     group, letters, orbits = _orbits(cell)
     structure = cell.structures()[0]
     elements = [site.specie.symbol for site in structure]
-    first = sorted(set(orbits), key=lambda k: (electronegativity(elements[k]), elements[k], letters[k], k))
+    first = sorted(set(orbits), key=lambda k: (*electronegativity_key(elements[k]), letters[k], k))
     analysed = neighbours and len(first) <= MOST_SITES
     bonded = {k: _neighbours(structure, k) for k in first} if analysed else {}
     charges = _oxidation_states(structure) if analysed else None
@@ -160,6 +159,7 @@ def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> D
     place = {k: n for n, k in enumerate(first)}
     return Description(
         cell,
+        crystal if symmetric is None else symmetric.primitive,
         group if symmetric is not None else 1,
         None if symmetric is None else symmetric.rms_displacement,
         sites,
@@ -168,26 +168,6 @@ def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> D
         widest_gap(cell),
         analysed,
     )
-
-
-def widest_gap(crystal: Crystals) -> float:
-    """The widest slab without the centre of an atom, Å, between lattice planes of small indices: the distance
-    of the atoms' planes on both sides of the gap of a layered crystal.
-
-    Args:
-        crystal: A batch of one.
-    """
-    ((cell, frac, _),) = crystal.arrays()
-    reciprocal = np.linalg.inv(cell).T
-    span = range(-LARGEST_INDEX, LARGEST_INDEX + 1)
-    widest = 0.0
-    for plane in itertools.product(span, repeat=3):
-        if plane <= (0, 0, 0) or np.gcd.reduce(plane) != 1:
-            continue  # its opposite or a divisor is there
-        height = np.sort((frac @ np.array(plane)) % 1.0)
-        steps = np.diff(height, append=height[0] + 1.0)
-        widest = max(widest, float(steps.max() / np.linalg.norm(np.array(plane) @ reciprocal)))
-    return widest
 
 
 # -- symmetry -----------------------------------------------------------------------------------------
@@ -210,15 +190,6 @@ def _wrapped(frac: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 # -- chemistry ----------------------------------------------------------------------------------------
-
-
-def electronegativity(element: str) -> float:
-    from pymatgen.core import Element
-
-    with warnings.catch_warnings():  # noble gases have none
-        warnings.simplefilter("ignore")
-        found = float(Element(element).X)
-    return found if np.isfinite(found) else 9.0
 
 
 def _neighbours(structure: Structure, k: int) -> list[tuple[int, tuple[int, int, int], float]]:

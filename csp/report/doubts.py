@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from csp.report.description import Description
 from csp.search.prediction import Prediction
@@ -139,8 +139,8 @@ def _ranks(ranks: Sequence[int], many: str = "", one: str = "") -> str:
     return f"{text} {many}".strip()
 
 
-def _symbols(numbers: object) -> str:
+def _symbols(numbers: Iterable[int]) -> str:
     from ase.data import chemical_symbols
 
-    found = [chemical_symbols[z] for z in numbers]  # type: ignore[attr-defined]
+    found = [chemical_symbols[z] for z in numbers]
     return " and ".join(found) if len(found) < 3 else f"{', '.join(found[:-1])} and {found[-1]}"

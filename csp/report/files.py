@@ -68,7 +68,7 @@ def _cards(
     cards, files = [], []
     for k, result in enumerate(prediction.results):
         crystal = describe(prediction.crystals[k], symprec, neighbours=k < CARDS)
-        texts = crystal_files(k, crystal, prediction, record, symprec)
+        texts = crystal_files(k, crystal, prediction, record)
         name = f"{prediction.target.formula}-{result.rank}"
         cards.append(
             Card(

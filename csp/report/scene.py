@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from csp.report.description import Bond, Description, electronegativity
+from csp.formula import electronegativity_key
+from csp.report.description import Bond, Description
 
 __all__ = ["colour", "legend", "scene"]
 
@@ -75,11 +76,11 @@ def _polyhedra(crystal: Description, cell: np.ndarray, frac: np.ndarray) -> list
     found = []
     for centre, around in sorted(corners.items()):
         site = crystal.sites[crystal.orbit[centre]]
-        mine = electronegativity(site.element)
+        mine = electronegativity_key(site.element)[0]
         partners = [
             (j, image)
             for j, image in around
-            if electronegativity(crystal.sites[crystal.orbit[j]].element) > mine + POLAR
+            if electronegativity_key(crystal.sites[crystal.orbit[j]].element)[0] > mine + POLAR
         ]
         if not 4 <= len(partners) <= OPEN or len(partners) < len(around):
             continue

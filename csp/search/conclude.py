@@ -80,6 +80,7 @@ class Conclusion:
         relaxer_why: Why the last model is that one, a clause for people.
         second: Gives a second opinion on the energies; None: there is none.
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     target: Target

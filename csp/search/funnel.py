@@ -82,9 +82,8 @@ class Funnel:
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
     _distinct: dict[int, Distinct] = field(default_factory=dict, repr=False)
-    _joined: dict[str, dict[str, str]] = field(
-        default_factory=dict, repr=False
-    )  # stage → candidate → who stands for it
+    # stage → candidate → who stands for it
+    _joined: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -139,6 +138,10 @@ class Funnel:
     def own(self) -> list[int]:
         """Members of the pool that are entries of the target itself. The last model relaxes them all."""
         return [k for k, proposed in enumerate(self.pool.provenance) if any(one.own for one in proposed)]
+
+    @cached_property
+    def _own_ids(self) -> frozenset[str]:
+        return frozenset(self.pool.ids[k] for k in self.own)
 
     # -- screened and labelled --------------------------------------------------------------------
 
@@ -215,9 +218,8 @@ class Funnel:
         screened = [self._enthalpies_of_pool[k] for k in left] + list(before.values())
         now = [math.nan] * len(left) + per_atom[kept].tolist()
         chosen = select_round_robin(pool, self.settings.relaxed, screened, now)
-        own = {self.pool.ids[k] for k in self.own}
-        first = [k for k, i in enumerate(pool.ids) if i in own]
-        others = [k for k in chosen if pool.ids[k] not in own]
+        first = [k for k, i in enumerate(pool.ids) if i in self._own_ids]
+        others = [k for k in chosen if pool.ids[k] not in self._own_ids]
         return pool.take([*first, *others[: max(0, self.settings.relaxed - len(first))]])
 
     def distinct(self) -> Distinct:
@@ -233,9 +235,8 @@ class Funnel:
             entries = self._unmoved_own([ids[k] for k in good], crystals)
             entry_of = {same[place]: entry for place, entry in reversed(entries.items())}
             kept = [k for k in provenance if k not in entry_of]
-            own = {self.pool.ids[k] for k in self.own}
             self._joined["relax"] = {
-                ids[k]: ids[k] if ids[k] in own else entry_of.get(j, ids[good[j]])
+                ids[k]: ids[k] if ids[k] in self._own_ids else entry_of.get(j, ids[good[j]])
                 for k, j in zip(good, same, strict=True)
             }
             self._distinct[len(ids)] = Distinct(

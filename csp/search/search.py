@@ -114,12 +114,12 @@ class Search:
         return Conclusion(
             self.target,
             self.funnel,
-            self.references,
-            self.answer_probability,
-            self.relaxer_why,
-            self.second,
-            self.difference_errors,
-            self.known,
+            references=self.references,
+            answer_probability=self.answer_probability,
+            relaxer_why=self.relaxer_why,
+            second=self.second,
+            difference_errors=self.difference_errors,
+            known=self.known,
         )
 
     @cached_property

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 from scipy.stats import kendalltau, spearmanr
 
+from benchmarks import targets
 from benchmarks.hulls import benchmark
 from benchmarks.hulls.benchmark import Judged, measure, summary
 from csp.errors import InputError
@@ -57,7 +58,7 @@ def test_it_is_measured_once_and_gone_on_with(tmp_path: Path, monkeypatch: pytes
         "e_above_hull_unique": [True] * 4,
     }
     pq.write_table(pa.table(table), tmp_path / "stability.parquet")
-    monkeypatch.setattr(benchmark, "fold", lambda name: benchmark.HELD_OUT)
+    monkeypatch.setattr(targets, "fold", lambda name: targets.HELD_OUT)
 
     def run(**more: int) -> dict[str, object]:
         said.clear()

@@ -10,8 +10,9 @@ from ase import Atoms
 from ase.build import bulk, mx2
 from ase.spacegroup import crystal
 
+from csp.crystallography.gaps import widest_gap
 from csp.crystals import Crystals
-from csp.report.description import Description, describe, widest_gap
+from csp.report.description import Description, describe
 from csp.report.scene import scene
 
 SYMPREC = 0.01
