@@ -65,11 +65,13 @@ def _beating(lines: _Lines) -> Iterator[None]:
         while not over.wait(EVERY):
             lines.again()
 
-    threading.Thread(target=beat, daemon=True).start()
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
+        thread.join()  # what is said after the work, as that it was interrupted, is the last line
 
 
 def status(name: str) -> Report:

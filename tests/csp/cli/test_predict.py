@@ -19,7 +19,7 @@ SMALL = [
 TELLING = """
 from csp.__main__ import main
 from csp.cli import progress
-progress.EVERY = 0.0
+progress.EVERY = 0.01
 main()
 """
 
