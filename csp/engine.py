@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from csp import plugins
-from csp.device import resolve_device
+from csp.device import give_back_freed_memory, resolve_device
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
@@ -103,6 +103,7 @@ def build(
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
+    give_back_freed_memory()  # of an earlier search in this process
     run = str(out) if store_url else "run"
     stored = begun(store_url or out, run) if resume else None
     settings, why = _with_relaxer(settings, stored)

@@ -36,7 +36,7 @@ from csp.settings import OF_DEEP, QUICK, SearchSettings
         ({"labeller": "gpaw", "surrogate": "none"},
          "labeller: labels are learned by a surrogate; name a `surrogate`."),
         ({"minutes": 5.0}, "minutes: `minutes` is of a deep search; ask for `effort` deep."),
-        ({"until": 1.5, "effort": "deep"}, "until: input should be less than or equal to 1 (got 1.5)."),
+        ({"until": 1.5, "effort": "deep"}, "until: must be at most 1 (got 1.5)."),
         ({"nonsense": 1}, "nonsense: there is no such setting (got 1)."),
     ],
 )  # fmt: skip
