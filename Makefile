@@ -50,7 +50,7 @@ test-ui: .venv/installed
 		export DEBIAN_FRONTEND=noninteractive; timeout 300 apt-get update -qq && \
 		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
-		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
+		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows tests/csp/report $(ARGS)
 
 # Random inputs to all that reads what people bring, for ten minutes.
 test-fuzz: .venv/installed

@@ -22,6 +22,7 @@ from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
 from csp.report.files import write_report
+from csp.report.notebook import NotebookCard
 from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
 from csp.search.history import Heard, Round
@@ -311,7 +312,7 @@ def predict(
                 settings, target, Path(folder), device=device, progress=progress, heard=heard, given=given
             )
             _forewarn(search, say)
-            return search.run()
+            return _with_cards(search.run(), settings)
     clock = _Clock(progress, heard)
     search, record = build(
         settings, target, out, device=device, resume=resume, progress=clock, heard=clock.hear, given=given
@@ -328,7 +329,14 @@ def predict(
         raise
     clock.stop()
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
-    return prediction
+    return _with_cards(prediction, settings)
+
+
+def _with_cards(prediction: Prediction, settings: SearchSettings) -> Prediction:
+    """With crystals that a notebook can draw."""
+    target = prediction.target
+    card = NotebookCard(target.formula, prediction.models, settings.symprec, target.pressure != 0)
+    return replace(prediction, card=card)
 
 
 def _references(settings: SearchSettings, target: Target, library: Library) -> References | None:

@@ -70,7 +70,8 @@ RESUMABLE: dict[str, Any] = {
 
 @lru_cache(maxsize=1)
 def _reporter(settings: SearchSettings, formula: str) -> Reporter:
-    from flows.progress import Pace, Reporter
+    from csp.search.pace import Pace
+    from flows.progress import Reporter
 
     doing = {stage.name: stage.doing for stage in STAGES}
     return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing))

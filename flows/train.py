@@ -119,7 +119,8 @@ def _key(kind: str, name: str) -> str:
 
 def _teller(name: str, steps: int) -> Callable[[Row], None]:
     """Tells the progress, and each line of the log."""
-    from flows.progress import Pace, Reporter
+    from csp.search.pace import Pace
+    from flows.progress import Reporter
 
     log, reporter = (
         get_run_logger(),

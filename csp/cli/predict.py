@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from csp.cli.options import Device, takes_settings
 from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.errors import CspError, of_system
+from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -35,12 +37,18 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    if target.formula_note:
-        note(target.formula_note)
     folder = out or Path("out") / target.name
     started = time.monotonic()
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        note(sentence)
+
+    if target.formula_note:
+        say(target.formula_note)
     try:
-        with terminated_as_interrupted(), progress() as report:
+        with terminated_as_interrupted(), progress(time_shares(settings)) as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
             from csp.engine import begun
             from csp.engine import predict as run
@@ -55,7 +63,7 @@ def predict(
                 resume=resume,
                 progress=report,
                 heard=hear,
-                say=note,
+                say=say,
             )
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
@@ -65,7 +73,7 @@ def predict(
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
-        _show(prediction)
+        _show(prediction, said)
         seconds = time.monotonic() - started
         output.print(f"{folder}/report.html, structures/ and ranked.json written after {seconds:.0f} s.")
     if prediction.mostly_failed:
@@ -81,7 +89,8 @@ def _interrupted(folder: Path) -> str:
     return "Interrupted before the search began."
 
 
-def _show(prediction: Prediction) -> None:
+def _show(prediction: Prediction, said: Collection[str]) -> None:
+    """Print a ranking and what people should know of it, but for what was said before."""
     from csp.report.terminal import ranking_table
 
     if prediction.results:
@@ -95,7 +104,7 @@ def _show(prediction: Prediction) -> None:
     if prediction.history is not None:
         output.print(prediction.history.sentence())
     for warning in prediction.warnings:
-        if warning != prediction.target.formula_note:  # said before the search
+        if warning not in said:
             note(warning, to=output)
 
 

@@ -19,6 +19,7 @@ from csp.face.models import as_energy_model, the_model_itself
 from csp.library.library import Library
 from csp.protocols import EnergyModel, Generator
 from csp.search.prediction import Prediction
+from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 from surrogates.zoo import load_model, our_names
 
@@ -79,7 +80,7 @@ def predict(
     if resume and out is None:
         raise InputError("A search is resumed from its folder: name it as out.")
     target = asked.target()
-    with _shown(progress) as report:
+    with _shown(progress, asked) as report:
         return search(
             asked,
             target,
@@ -138,10 +139,10 @@ def _path(name: str, given: Any) -> Path:
     return Path(given)
 
 
-def _shown(progress: bool | Progress) -> AbstractContextManager[Progress]:
+def _shown(progress: bool | Progress, asked: SearchSettings) -> AbstractContextManager[Progress]:
     if callable(progress):
         return nullcontext(progress)
-    return progress_shown() if progress else nullcontext(lambda stage, done, total: None)
+    return progress_shown(time_shares(asked)) if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

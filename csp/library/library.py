@@ -309,15 +309,17 @@ def _from_parquet(path: Path) -> Library:
         table = pq.read_table(path, columns=columns, memory_map=True)
         schema = library_schema()
         table = table.cast(pa.schema([schema.field(name) for name in columns]))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["not understood"])[0].rstrip(".")
         raise InputError(f"The library {path} is damaged or no Parquet file: {reason}.") from error
     if any(table[name].null_count for name in REQUIRED):
         raise InputError(
             f"The library {path} has rows with missing values; import it with `csp library import`."
         )
 
-    note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
     origin = tuple(
         table[name].to_numpy() if name in columns else np.full(len(table), default, dtype=object)
         for name, default in zip(ORIGIN, (note, ""), strict=True)

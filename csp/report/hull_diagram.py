@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from csp.formula import electronegativity_key
 from csp.ranking.hull import ON_IT
-from csp.report.page import STYLE
+from csp.report.energy_volume import STYLE
 from csp.search.prediction import Prediction
 from csp.target import Target
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
-from csp.report.files import SCHEMA, known_text
+from csp.report.files import SCHEMA, known_text, variants_text
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -170,6 +170,6 @@ def _database(run: RankedRun, file: Path) -> None:
     with connect(str(file), type="db") as database:
         for atoms, row in zip(crystals, rows, strict=True):
             # ASE keeps `id` for itself and allows no None
-            told = {**row, "known_as": known_text(row)}
+            told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
             known = {name: value for name, value in told.items() if name != "id" and value not in (None, "")}
             database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})

@@ -43,6 +43,7 @@ class Basins:
         single: float64 [N], eV/atom by the model that ranks, of the crystal as it is here; NaN: not known.
         refined: float64 [N], the same of what that model relaxed it to.
         draws: int64 [N], independent proposals that led to it (`csp.search.completeness`).
+        times: int64 [N], proposals of any kind, in rounds, that led to it.
         in_round: int64 [N], in which it was found; 0: before all rounds.
         points: float [N, F], fingerprints.
     """
@@ -55,6 +56,7 @@ class Basins:
     single: Tensor = field(default_factory=_numbers)
     refined: Tensor = field(default_factory=_numbers)
     draws: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    times: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     in_round: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     points: Tensor | None = None
 
@@ -120,7 +122,8 @@ class Basins:
         self.first = torch.cat([self.first, per_atom])
         self.single = torch.cat([self.single, nothing])
         self.refined = torch.cat([self.refined, nothing])
-        self.draws = torch.cat([self.draws, torch.zeros(len(per_atom), dtype=torch.int64)])
+        never = torch.zeros(len(per_atom), dtype=torch.int64)
+        self.draws, self.times = torch.cat([self.draws, never]), torch.cat([self.times, never])
         self.in_round = torch.cat([self.in_round, torch.full((len(per_atom),), number)])
         self.points = points if self.points is None else torch.cat([self.points, points])
 
@@ -136,7 +139,7 @@ class Basins:
         self.candidates = [self.candidates[k] for k in chosen]
         self.provenance = [self.provenance[k] for k in chosen]
         self.first, self.single, self.refined = self.first[kept], self.single[kept], self.refined[kept]
-        self.draws, self.in_round = self.draws[kept], self.in_round[kept]
+        self.draws, self.times, self.in_round = self.draws[kept], self.times[kept], self.in_round[kept]
 
     # -- what is known of them ----------------------------------------------------------------------
 

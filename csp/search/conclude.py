@@ -23,7 +23,7 @@ from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
 from csp.search.pool import Pool, merge_provenance
-from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.search.rounds import Rounds
 from csp.search.work import Work
 from csp.target import Target
@@ -370,7 +370,9 @@ class Conclusion:
             self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
             for k in range(len(top))
         ]
-        n_duplicates = self._ranking.n_duplicates[places].tolist()
+        found = self.funnel.times_found()
+        if self.rounds is not None:
+            found.update(self.rounds.times_found())
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
@@ -389,7 +391,8 @@ class Conclusion:
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
-                n_duplicates=n_duplicates[k],
+                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)})
+                - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
                 e_above_hull_ev_per_atom=above,
@@ -403,9 +406,32 @@ class Conclusion:
                 prototype=told[k].prototype,
                 same_type_as=told[k].same_type_as,
                 novelty=told[k].novelty if self.known else "",
+                variants=self._variants(row, numbers[k]),
             )
             for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
+
+    def _group(self, row: int) -> list[int]:
+        """The rows of all that a ranked crystal stands for, itself included."""
+        members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
+        return [self._good[k] for k in members]
+
+    def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
+        """Of the duplicates of a ranked crystal the lowest of each other space group."""
+        rows = [other for other in self._group(row) if other != row]
+        crystals = self._relaxed.result.crystals[rows]
+        per_atom = self.funnel.per_atom(self._relaxed.result)
+        lowest: dict[int, float] = {}
+        for other, found in zip(
+            rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True
+        ):
+            above = round(float(per_atom[other] - per_atom[row]), 6)
+            lowest[found] = min(above, lowest.get(found, above))
+        return tuple(
+            Variant(space_group_symbol(found) if found else "", found, above)
+            for found, above in sorted(lowest.items(), key=lambda pair: pair[1])
+            if found != number
+        )
 
 
 def _with_the_lowest(places: Tensor, top: int) -> Tensor:

@@ -7,6 +7,7 @@ same result; what is dear (energies, relaxations) is read from the store.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import CLOSEST, plausible
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
-from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
+from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell, representatives
 from csp.matching.fingerprints import unique
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel, Learner, Provenance
@@ -80,6 +81,9 @@ class Funnel:
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
     _distinct: dict[int, Distinct] = field(default_factory=dict, repr=False)
+    _joined: dict[str, dict[str, str]] = field(
+        default_factory=dict, repr=False
+    )  # stage → candidate → who stands for it
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -126,6 +130,7 @@ class Funnel:
         same = _own_apart(unique(built.crystals[kept]).tolist(), ids, proposed)
         provenance = merge_provenance(same, [(one,) for one in proposed])
         index = [int(kept[k]) for k in provenance]
+        self._joined["filter"] = {i: ids[k] for i, k in zip(ids, same, strict=True)}
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
 
@@ -195,6 +200,7 @@ class Funnel:
         of_pool = {i: k for k, i in enumerate(self.pool.ids)}
         pre_relaxed = [of_pool[ids[k]] for k in good]
         same = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY).tolist()
+        self._joined["pre_relax"] = {ids[k]: ids[good[j]] for k, j in zip(good, same, strict=True)}
         provenance = merge_provenance(same, [self.pool.provenance[k] for k in pre_relaxed])
         kept, left = list(provenance), sorted(set(of_pool.values()) - set(pre_relaxed))
         pool = Pool(
@@ -226,6 +232,11 @@ class Funnel:
             entries = self._unmoved_own([ids[k] for k in good], crystals)
             entry_of = {same[place]: entry for place, entry in reversed(entries.items())}
             kept = [k for k in provenance if k not in entry_of]
+            own = {self.pool.ids[k] for k in self.own}
+            self._joined["relax"] = {
+                ids[k]: ids[k] if ids[k] in own else entry_of.get(j, ids[good[j]])
+                for k, j in zip(good, same, strict=True)
+            }
             self._distinct[len(ids)] = Distinct(
                 Pool([ids[good[k]] for k in kept], crystals[kept], [provenance[k] for k in kept]),
                 per_atom[kept].tolist(),
@@ -298,7 +309,7 @@ class Funnel:
         """Those with an energy, and the ranking of them."""
         good = relaxed.with_energy()
         crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
-        same = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
+        same = representatives(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), same, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
@@ -308,6 +319,23 @@ class Funnel:
         crystals = relaxed.crystals[best]
         starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
         return replace(starts, parent=[best[b] for b in starts.parent])
+
+    # -- who stands for whom ----------------------------------------------------------------------
+
+    def times_found(self) -> Counter[str]:
+        """How many plausible candidates, itself included, each stands for that the last model relaxes."""
+        self.relax_starts()
+        stages = ["filter", "pre_relax"]
+        if len(self.models) > 1:
+            self.distinct()
+            stages.append("relax")
+        found: Counter[str] = Counter()
+        for k in self.plausible.tolist():
+            stands = self.built.ids[k]
+            for stage in stages:
+                stands = self._joined[stage].get(stands, stands)
+            found[stands] += 1
+        return found
 
     # -- for all stages ---------------------------------------------------------------------------
 

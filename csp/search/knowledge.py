@@ -57,12 +57,14 @@ class _Starts:
     Attributes:
         pool: They.
         drawn: Of each by how many draws it was proposed.
+        found: Of each how often it was proposed in all.
         proposed: Candidates that were asked for.
         plausible: Of these.
     """
 
     pool: Pool
     drawn: list[int]
+    found: list[int]
     proposed: int
     plausible: int
 
@@ -191,12 +193,13 @@ class Knowledge:
             same = unique(built.crystals[index]).tolist()
             merged = merge_provenance(same, [(built.provenance[k],) for k in index])
             chosen = [index[k] for k in merged]
-            drawn = dict.fromkeys(merged, 0)
+            drawn, found = dict.fromkeys(merged, 0), dict.fromkeys(merged, 0)
             for k, leader in zip(index, same, strict=True):
                 drawn[leader] += built.provenance[k].generator not in NO_DRAWS
+                found[leader] += 1
             pool = Pool([built.ids[k] for k in chosen], built.crystals[chosen], list(merged.values()))
             proposed = sum(tally.requested for tally in funnel.store.tally(stage).values())
-            self._starts = {number: _Starts(pool, list(drawn.values()), proposed, len(index))}
+            self._starts = {number: _Starts(pool, [*drawn.values()], [*found.values()], proposed, len(index))}
         return self._starts[number]
 
     def briefly(self, number: int) -> _Briefly:
@@ -232,11 +235,12 @@ class Knowledge:
             pool = Pool(found, ends.crystals[good], [of_id[i] for i in found])
             places = basins.add(pool, self.funnel.per_atom(ends)[good], number)
             at = {**briefly.arrived, **dict(zip(found, places, strict=True))}
-            draws = basins.draws.clone()
-            for i, count in zip(starts.pool.ids, starts.drawn, strict=True):
+            draws, times = basins.draws.clone(), basins.times.clone()
+            for i, drawn, all_ in zip(starts.pool.ids, starts.drawn, starts.found, strict=True):
                 if (place := at.get(briefly.stands.get(i, ""))) is not None:
-                    draws[place] += count
-            basins.draws = draws
+                    draws[place] += drawn
+                    times[place] += all_
+            basins.draws, basins.times = draws, times
             self._merged = {number: Known(basins, before.skeletons, before.history)}
         return self._merged[number]
 

@@ -115,7 +115,11 @@ def ranking_table(
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
-        *([f"p: of being the ground state, {_percent(none)} % that none of these is"] if probable else []),
+        *(
+            [f"p: of being the lowest-energy one known, {_percent(none)} % that none of these is"]
+            if probable
+            else []
+        ),
         *([f"ordered by {order}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),

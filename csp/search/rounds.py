@@ -181,6 +181,14 @@ class Rounds:
             together = together.followed_by(part)
         return pool, together
 
+    def times_found(self) -> Counter[str]:
+        """By the id of the candidate that stands for a crystal: how many of all rounds led to it."""
+        basins = self.knowledge.after(self.closed).basins
+        found = Counter[str]()
+        for candidate, times in zip(basins.candidates, basins.times.tolist(), strict=True):
+            found[candidate] += times
+        return found
+
     def counts(self) -> Counter[str]:
         """Candidates of all closed rounds, after each stage, as the funnel of a prediction has them."""
         store, total = self.work.store, Counter[str]()

@@ -7,6 +7,7 @@ import time
 
 import hypothesis
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 
 from tests.fuzz.targets import TARGETS, Fuzzed
@@ -15,6 +16,12 @@ ALL = [pytest.param(target, id=name) for name, target in TARGETS.items()]
 CALM = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck), "print_blob": False}
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "600"))  # of all targets together
 AT_ONCE = 100
+
+
+@pytest.fixture(autouse=True)
+def small_numbers() -> None:
+    """As they are: trainings, which other tests of the same process have begun, flush them to zero."""
+    torch.set_flush_denormal(False)
 
 
 def run(target: Fuzzed, seed: int, examples: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from csp.cli import progress as shown
@@ -52,3 +54,24 @@ def test_one_of_many_is_told_when_it_takes_long(
     clock[0] += 31
     report("screen", 5, 10)
     assert capsys.readouterr().err == "NaCl: screening: 5 of 10 after 31 s\n"
+
+
+def test_long_silent_work_has_its_lines_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A labeller may take an hour for one crystal."""
+    monkeypatch.setattr(shown, "EVERY", 0.05)
+    with progress() as report:
+        report("label", 3, 24)
+        time.sleep(1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 2
+    assert all(line.startswith("labelling: 3 of 24 after ") for line in lines)
+
+
+def test_the_time_left_is_told(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with progress({"screen": 25.0, "relax": 75.0}) as report:
+        report("screen", 0, 100)
+        clock[0] += 50
+        report("screen", 50, 100)
+    assert capsys.readouterr().err.splitlines()[-1] == "screening: 50 of 100 after 50 s, about 6 min left"
