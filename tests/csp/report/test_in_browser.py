@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.spacegroup import crystal
-from playwright.sync_api import Browser, CDPSession, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserType, CDPSession, Page, sync_playwright
 
 from csp.crystals import Crystals
 from csp.report.files import write_report
@@ -83,20 +83,20 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
-def launched(*arguments: str) -> Iterator[Browser]:
+def launched(kind: BrowserType, *arguments: str) -> Browser:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=list(arguments))
-        yield browser
-        browser.close()
+    return kind.launch(executable_path=chromium, args=list(arguments))
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    yield from launched(*IN_SOFTWARE)
+    with sync_playwright() as playwright:
+        browser = launched(playwright.chromium, *IN_SOFTWARE)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture
@@ -183,7 +183,8 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     assert page.evaluate(CUT_OFF) == []
     assert page.evaluate(COLOURS, 0) > 50
     assert page.evaluate(COLOURS, 1) > 50
-    assert page.locator(".pattern svg").first.is_visible()
+    page.locator(".pattern").first.scroll_into_view_if_needed()
+    page.wait_for_selector(".pattern svg")
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=PICTURES / f"page-{width}.png")
     page.locator(".card").first.screenshot(path=PICTURES / f"card-{width}.png")
@@ -291,9 +292,9 @@ def test_two_crystals_stand_side_by_side(report: Path, page: Page, width: int) -
     assert page.locator(".card:visible").count() == 20
 
 
-def test_without_webgl_the_rest_is_there() -> None:
-    for browser in launched(*WITHOUT_WEBGL):
-        page = browser.new_page()
+def test_without_webgl_the_rest_is_there(browser: Browser) -> None:
+    with launched(browser.browser_type, *WITHOUT_WEBGL) as without:
+        page = without.new_page()
         page.set_default_timeout(PATIENCE)
         folder = PICTURES.parent / "without-webgl"
         write_report(prediction(), folder, RECORD, symprec=SYMPREC)
