@@ -6,7 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from csp.report.page import STYLE
+from csp.report.energy_volume import STYLE
 from csp.search.history import History
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
+from csp.search.losses import lost_in_relaxing, not_built
 from csp.search.pool import Pool, merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.search.rounds import Rounds
@@ -125,11 +126,7 @@ class Conclusion:
                 *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
-                *(
-                    _shortfall(name, t.requested, reason, count)
-                    for name, t in funnel.store.tally().items()
-                    for reason, count in sorted(t.failed.items())
-                ),
+                *not_built(funnel.store.tally()),
                 *of_hull,
                 *self._disagreements(places),
             ],
@@ -306,21 +303,9 @@ class Conclusion:
         return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
     def _losses(self) -> list[str]:
-        """Why there is little or nothing to rank, where a search is done and most relaxations by the last
-        model failed."""
-        if not self.funnel.store.finished:
-            return []
-        ids, relaxed = self.symmetric
-        good = len(relaxed.with_energy())
-        if 2 * good > len(ids):
-            return []
-        why = Counter(str(status) for status in relaxed.status if not status.has_energy)
-        counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in why.most_common())
+        """Of a search that is done."""
         model = self.funnel.ranking_model.name
-        if not ids:
-            return [f"Nothing could be ranked: no candidate was left for {model} to relax."]
-        start = f"Of {len(ids)} crystals that {model} relaxed {good or 'none'} can be ranked"
-        return [f"{start} ({counts}); it may not be fit for this composition or pressure."]
+        return lost_in_relaxing(self.symmetric[1], model) if self.funnel.store.finished else []
 
     def _unranked(self) -> list[Unranked]:
         (ids, relaxed), by_id = self.symmetric, self._by_id
@@ -438,12 +423,6 @@ def _with_the_lowest(places: Tensor, top: int) -> Tensor:
     """The first `top` places, and after them that of the lowest crystal, 0, if it would be left out."""
     first = places[:top]
     return first if not len(places) or bool((first == 0).any()) else torch.cat([first, first.new_zeros(1)])
-
-
-def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:
-    if reason == "exhausted":
-        return f"{generator} had {requested - count} candidates for this formula, {requested} were asked for."
-    return f"{generator}: {count} of {requested} candidates could not be built ({reason})."
 
 
 def _masses(crystals: Crystals) -> list[float]:

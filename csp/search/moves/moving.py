@@ -29,10 +29,10 @@ MOVES: Mapping[str, tuple[float, Move]] = {
     "into a subgroup": (3.0, into_subgroup),
     "into a doubled cell": (2.0, into_doubled_cell),
     "elements exchanged": (2.0, with_elements_exchanged),
-    "strained and rattled": (1.0, strained_and_rattled),
+    "strained and rattled": (2.0, strained_and_rattled),
     "halved": (1.0, halved),
     "layers restacked": (2.0, restacked),
-    "of two parents": (2.0, child),
+    "of two parents": (1.0, child),
 }
 """By what people read: how often each is tried, relative to the others, and the move. The last takes two."""
 
