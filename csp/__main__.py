@@ -23,6 +23,10 @@ COMMANDS = {
     "results": ("flows.cli:results", "The last finished prediction of a formula, and its files."),
     "library": ("csp.cli.library:app", "The library of known crystals that templates come from."),
     "benchmark": ("benchmarks.cli:app", "How well and how fast the engine works."),
+    "benchmark deep": (
+        "benchmarks.deep.command:deep",
+        "Does a search that goes on in rounds find known crystals, and know when it is done?",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from csp import plugins
-from csp.device import resolve_device
+from csp.device import give_back_freed_memory, resolve_device
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.library import Library
@@ -25,6 +25,7 @@ from csp.report.files import write_report
 from csp.report.notebook import NotebookCard
 from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
+from csp.search.history import Heard, Round
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
 from csp.settings import AUTO_LIBRARY, SearchSettings
@@ -67,8 +68,8 @@ NOTHING_GIVEN = Given()
 # in the store, beside the versions that a search began with
 RELAXER_WHY, LIBRARY_PLACE, LIBRARY_NOTE = "relaxer_why", "library_place", "library_note"
 BEGAN_WITH_IT = "this search began with it"
-# settings that a search which is done can still be asked for
-AFTERWARDS = ("hull", "offline", "order", "second_opinion", "top")
+# settings that a search which is done can still be asked for; the other numbers of a quick one tell it apart
+AFTERWARDS = ("hull", "offline", "order", "second_opinion", "top", "effort", "minutes", "until", "max_rounds")
 
 
 def build(
@@ -79,6 +80,7 @@ def build(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    heard: Heard = lambda now, before: None,
     store_url: str | None = None,
     given: Given = NOTHING_GIVEN,
 ) -> tuple[Search, RunRecord]:
@@ -86,11 +88,13 @@ def build(
 
     Args:
         target: What the settings ask for (`SearchSettings.target`).
+        heard: Called with each round of a deep search when it is closed, and the one before it.
         store_url: Database that holds the run under the path of its `out` folder; none: a file in `out`.
 
     Raises:
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
+    give_back_freed_memory()  # of an earlier search in this process
     run = str(out) if store_url else "run"
     stored = begun(store_url or out, run) if resume else None
     settings, why = _with_relaxer(settings, stored)
@@ -180,6 +184,7 @@ def build(
         second=second,
         difference_errors=None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
         known=known,
+        heard=heard,
     )
     return search, record
 
@@ -280,6 +285,7 @@ def predict(
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
+    heard: Heard = lambda now, before: None,
     given: Given = NOTHING_GIVEN,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> Prediction:
@@ -287,15 +293,20 @@ def predict(
 
     Args:
         out: None: nothing is kept but what is returned.
+        heard: Called with each round of a deep search when it is closed, and the one before it.
         say: Told what people should know before anything is relaxed.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
-            search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
+            search, _ = build(
+                settings, target, Path(folder), device=device, progress=progress, heard=heard, given=given
+            )
             _forewarn(search, say)
             return _with_cards(search.run(), settings)
-    clock = _Clock(progress)
-    search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
+    clock = _Clock(progress, heard)
+    search, record = build(
+        settings, target, out, device=device, resume=resume, progress=clock, heard=clock.hear, given=given
+    )
     _forewarn(search, say)
     try:
         prediction = search.run()
@@ -338,10 +349,11 @@ def _forewarn(search: Search, say: Callable[[str], None]) -> None:
 
 
 class _Clock:
-    """Passes progress on and adds up the seconds of each stage."""
+    """Passes progress on, adds up the seconds of each stage, and notes when each round was closed."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, progress: Progress, heard: Heard) -> None:
+        self.progress, self.heard = progress, heard
+        self.begun = time.perf_counter()
         self.seconds: dict[str, float] = {}
         self.stage, self.since = "load", time.perf_counter()
 
@@ -350,6 +362,10 @@ class _Clock:
             self.stop()
             self.stage = stage
         self.progress(stage, done, total)
+
+    def hear(self, now: Round, before: Round | None) -> None:
+        self.seconds[f"round {now.number}"] = round(time.perf_counter() - self.begun, 3)
+        self.heard(now, before)
 
     def stop(self) -> None:
         now = time.perf_counter()

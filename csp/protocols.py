@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ __all__ = [
     "Learner",
     "Proposals",
     "Provenance",
+    "Skeleton",
+    "Steerable",
     "Uncertain",
 ]
 
@@ -128,6 +130,38 @@ class Generator(Protocol):
         space groups and formula units obey the target. A finite generator counts the candidates past
         its end as failed with the reason "exhausted".
         """
+        ...
+
+
+class Skeleton(NamedTuple):
+    """What of a crystal is chosen before its geometry.
+
+    Attributes:
+        space_group: Its number.
+        wyckoff: Occupied positions, "Sr:a Ti:b O:c", as `Provenance` has them.
+    """
+
+    space_group: int
+    wyckoff: str
+
+
+@runtime_checkable
+class Steerable(Protocol):
+    """A generator that can be told where to look, by what a search has found."""
+
+    name: str
+
+    def redraw(
+        self, target: Target, skeletons: Sequence[Skeleton], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """A new geometry for each of the skeletons; candidate start + i depends only on the target, the seed,
+        start + i and skeletons[i], but for rounding."""
+        ...
+
+    def steered(
+        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """As `propose`, other candidates, with the odds of space groups changed by these factors."""
         ...
 
 

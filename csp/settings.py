@@ -18,6 +18,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from csp import plugins
@@ -41,6 +42,9 @@ DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
 AUTO_LIBRARY = Path("auto")
 NO_LIBRARY = "none"
 WITHOUT_TEMPLATES = ("space_group", "random")
+QUICK = {"candidates": 200, "screened": 600, "relaxed": 40, "refined": 12, "rattled": 1}
+"""What a quick search has in the place of defaults."""
+OF_DEEP = ("minutes", "until", "max_rounds")
 
 
 def _split(value: Any) -> Any:
@@ -105,6 +109,29 @@ class SearchSettings(BaseModel):
         min_length=1,
         title="Generators",
         description="Which generators propose candidates",
+    )
+    effort: Literal["quick", "standard", "deep"] = Field(
+        "standard",
+        title="Effort",
+        description="quick: a third of the work, where a number is not set otherwise; deep: the standard "
+        "search, and then rounds that learn from what was found",
+    )
+    minutes: float = Field(
+        30.0,
+        gt=0,
+        le=100_000,
+        title="Minutes",
+        description="After which a deep search begins no further round",
+    )
+    until: float = Field(
+        0.9,
+        gt=0,
+        le=1,
+        title="Until",
+        description="Share of the low crystals that is found, by estimate, when a deep search ends; 1: never",
+    )
+    max_rounds: int = Field(
+        10_000, ge=0, le=1_000_000, title="Most rounds", description="Rounds of a deep search, at most"
     )
     candidates: int = Field(
         500, ge=1, le=1_000_000, title="Candidates", description="Virtual crystals proposed per generator"
@@ -233,6 +260,27 @@ class SearchSettings(BaseModel):
     )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _quick(cls, values: Any) -> Any:
+        """Forms and the command line give defaults like anything else: what is one gives way."""
+        if not isinstance(values, dict) or values.get("effort") != "quick":
+            return values
+        less = {
+            name: value
+            for name, value in QUICK.items()
+            if values.get(name) in (None, cls.model_fields[name].default)
+        }
+        return {**values, **less}
+
+    @field_validator(*OF_DEEP)
+    @classmethod
+    def _only_deep(cls, value: float, info: ValidationInfo) -> float:
+        default = cls.model_fields[str(info.field_name)].default
+        if info.data.get("effort") != "deep" and value != default:
+            raise ValueError(f"`{info.field_name}` is of a deep search; ask for `effort` deep")
+        return value
 
     @field_validator("generators")
     @classmethod

@@ -15,7 +15,9 @@ LOCAL = {"threads_per_worker": 1, "processes": True, "dashboard_address": None} 
 
 
 @contextmanager
-def workers(runner: str) -> Iterator[Callable[[Any, tuple[Any, ...], Callable[[int, int], None]], None]]:
+def workers(
+    runner: str,
+) -> Iterator[Callable[[Any, tuple[Any, ...], int, Callable[[int, int], None]], None]]:
     """A function that has a task of `flows.predict` done by all workers, and comes back when it is.
 
     Args:
@@ -32,9 +34,11 @@ def workers(runner: str) -> Iterator[Callable[[Any, tuple[Any, ...], Callable[[i
     cluster: dict[str, Any] = {"address": runner} if runner != "dask" else {"cluster_kwargs": LOCAL}
     with DaskTaskRunner(**cluster) as pool:
 
-        def share_out(task: Any, arguments: tuple[Any, ...], progress: Callable[[int, int], None]) -> None:
+        def share_out(
+            task: Any, arguments: tuple[Any, ...], number: int, progress: Callable[[int, int], None]
+        ) -> None:
             names = ("settings", "out", "device", "stage")
-            common = dict(zip(names, arguments, strict=True))
+            common = {**dict(zip(names, arguments, strict=True)), "number": number}
             n = SHARES_PER_WORKER * len(pool.client.scheduler_info()["workers"])
             progress(0, n)
             futures = [pool.submit(task, {**common, "share": (k, n)}, wait_for=[]) for k in range(n)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import InputError, StoreError
-from csp.search.stages import BY_NAME, STAGES, Share, asked_for, time_shares
+from csp.search.stages import BY_NAME, STAGES, STEPS, Share, asked_for, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -41,6 +42,7 @@ from flows.turns import turn
 
 if TYPE_CHECKING:
     from csp.report.record import RunRecord
+    from csp.search.history import Round
     from csp.search.prediction import Prediction
     from csp.search.search import Search
     from flows.progress import Reporter
@@ -92,14 +94,32 @@ def _search(settings: SearchSettings, out: Path, device: str, reports: bool) -> 
         device=device,
         resume=True,
         progress=_reporter(settings, target.formula) if reports else lambda stage, done, total: None,
+        heard=_log if reports else lambda now, before: None,
         store_url=os.environ.get(STORE_URL),
     )
+
+
+def _log(now: Round, before: Round | None) -> None:
+    get_run_logger().info("%s", now.line(before))
 
 
 def _stage_and_share() -> str:
     """Name of a task run: relax, or relax 3/8."""
     stage, (k, n) = task_run.parameters["stage"], task_run.parameters["share"]
-    return stage if n == 1 else f"{stage} {k + 1}/{n}"
+    number = task_run.parameters["number"]
+    of_round = f"round {number} " if number else ""
+    return of_round + (stage if n == 1 else f"{stage} {k + 1}/{n}")
+
+
+def _stages(settings: SearchSettings, out: Path, device: str, reports: bool) -> Iterator[tuple[str, int]]:
+    """What is to be done, one after the other: stages, and in a deep search the steps of rounds, by their
+    numbers. Whether there is a further round is decided when the one before is done."""
+    for stage in asked_for(settings):
+        if stage.name != "rounds":
+            yield stage.name, 0
+            continue
+        for number in _search(settings, out, device, reports)[0].further_rounds():
+            yield from ((step, number) for step in STEPS)
 
 
 @task(task_run_name=_stage_and_share, **RESUMABLE)
@@ -110,11 +130,16 @@ def run_stage(
     stage: str,
     share: Share = (0, 1),
     reports: bool = False,
+    number: int = 0,
 ) -> None:
-    """A share of one stage of the search, or what is left of it."""
+    """A share of one stage of the search, or what is left of it; or of a step of a round of this number."""
     search = _search(settings, out, device, reports)[0]
-    with turn(search.funnel.ranking_model.device) if BY_NAME[stage].by_model else nullcontext():
-        getattr(search, stage)(share)
+    computes = stage in BY_NAME and BY_NAME[stage].by_model
+    with turn(search.funnel.ranking_model.device) if computes else nullcontext():
+        if number:
+            search.do(number, stage, share)
+        else:
+            getattr(search, stage)(share)
 
 
 @task(task_run_name="rank", **RESUMABLE)
@@ -159,14 +184,15 @@ def predict(
     from flows.artifacts import publish
 
     if runner == "here":
-        for stage in asked_for(settings):
-            run_stage(settings, out, device, stage.name, reports=True)
+        for stage, number in _stages(settings, out, device, True):
+            run_stage(settings, out, device, stage, reports=True, number=number)
     else:
         from flows.dask import workers
 
         with workers(runner) as share_out:
-            for stage in asked_for(settings):
-                share_out(run_stage, (settings, out, device, stage.name), partial(reporter, stage.name))
+            for stage, number in _stages(settings, out, device, True):
+                told = partial(reporter, stage) if not number else _untold
+                share_out(run_stage, (settings, out, device, stage), number, told)
     prediction, record = rank(settings, out, device, reports=True)
     publish(prediction, record, out, symprec=settings.symprec)
     reporter.finished(f"{len(prediction.results)} crystals ranked")
@@ -176,9 +202,13 @@ def predict(
 
 def _plain(settings: SearchSettings, folder: Path, device: str) -> dict[str, Any]:
     out = folder.absolute()
-    for stage in asked_for(settings):
-        run_stage.fn(settings, out, device, stage.name)
+    for stage, number in _stages(settings, out, device, False):
+        run_stage.fn(settings, out, device, stage, number=number)
     return _summary(rank.fn(settings, out, device)[0])
+
+
+def _untold(done: int, total: int) -> None:
+    """The rounds tell of the time themselves."""
 
 
 def _summary(prediction: Prediction) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import typer
 
 from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
-from csp.cli.progress import progress
+from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.errors import CspError, of_system
 from csp.search.stages import time_shares
@@ -55,7 +55,16 @@ def predict(
 
             if resume and not begun(folder):
                 note(f"Nothing to resume in {folder}: a new run begins.")
-            prediction = run(settings, target, folder, device=device, resume=resume, progress=report, say=say)
+            prediction = run(
+                settings,
+                target,
+                folder,
+                device=device,
+                resume=resume,
+                progress=report,
+                heard=hear,
+                say=say,
+            )
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
     except OSError as error:
@@ -92,6 +101,8 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
         output.print(f"Crystal 1 is {stability}.")
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
+    if prediction.history is not None:
+        output.print(prediction.history.sentence())
     for warning in prediction.warnings:
         if warning not in said:
             note(warning, to=output)

@@ -18,10 +18,11 @@ from rich.progress import (
 )
 
 from csp.cli.console import console
+from csp.search.history import Round
 from csp.search.pace import Pace, duration
 from csp.search.stages import STAGES
 
-__all__ = ["progress", "status"]
+__all__ = ["hear", "progress", "status"]
 
 DOING = {stage.name: stage.doing for stage in STAGES}
 EVERY = 30.0  # seconds between the lines of a log
@@ -72,6 +73,11 @@ def _beating(lines: _Lines) -> Iterator[None]:
     finally:
         over.set()
         thread.join()  # what is said after the work, as that it was interrupted, is the last line
+
+
+def hear(now: Round, before: Round | None) -> None:
+    """A line on a round of a deep search."""
+    console.print(now.line(before))
 
 
 def status(name: str) -> Report:

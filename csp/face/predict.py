@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from csp.cli.progress import hear
 from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
@@ -87,6 +88,7 @@ def predict(
             device=device,
             resume=resume,
             progress=report,
+            heard=hear if progress is True else lambda now, before: None,
             given=given,
         )
 

@@ -104,6 +104,7 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
         "failed": prediction.failed,
         "warnings": prediction.warnings,
+        **({} if prediction.history is None else {"search": prediction.history.as_dict()}),
     }
 
 

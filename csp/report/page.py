@@ -14,6 +14,7 @@ from csp.report.card import Card
 from csp.report.doubts import doubts
 from csp.report.energy_volume import energy_volume_svg
 from csp.report.record import RunRecord
+from csp.report.rounds import rounds_svg
 from csp.report.words import (
     TERMS,
     answer,
@@ -65,6 +66,8 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         funnel=_funnel(prediction.funnel),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
         figure=energy_volume_svg(prediction) if prediction.results else "",
+        history=prediction.history,
+        rounds=rounds_svg(prediction.history) if prediction.history else "",
     )
 
 

@@ -22,8 +22,11 @@ from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
-from csp.search.pool import merge_provenance
+from csp.search.losses import lost_in_relaxing, not_built
+from csp.search.pool import Pool, merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
+from csp.search.rounds import Rounds
+from csp.search.work import Work
 from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
@@ -31,9 +34,9 @@ __all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
 RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
 
 
-def comparing_stage(model: EnergyModel) -> str:
-    """The name in the store of what another model says of the ranked crystals."""
-    return f"compare {model.name}"
+def comparing_stage(model: EnergyModel, rounds: int = 0) -> str:
+    """The name in the store of what another model says of the crystals ranked after so many rounds."""
+    return f"compare {model.name} {rounds}" if rounds else f"compare {model.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Conclusion:
         second: Gives a second opinion on the energies; None: there is none.
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
         known: Says which of the ranked crystals are known; None: that is not asked.
+        rounds: Those of a deep search; None: there are none.
     """
 
     target: Target
@@ -91,6 +95,7 @@ class Conclusion:
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
     known: KnownCrystals | None = None
+    rounds: Rounds | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -117,15 +122,12 @@ class Conclusion:
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
+            history=None if self.rounds is None else self.rounds.history(),
             warnings=[
                 *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
-                *(
-                    _shortfall(name, t.requested, reason, count)
-                    for name, t in funnel.store.tally().items()
-                    for reason, count in sorted(t.failed.items())
-                ),
+                *not_built(funnel.store.tally()),
                 *of_hull,
                 *self._disagreements(places),
             ],
@@ -155,19 +157,39 @@ class Conclusion:
     # -- what is ranked ---------------------------------------------------------------------------
 
     @cached_property
-    def _symmetric(self) -> tuple[list[str], RelaxationResult]:
+    def symmetric(self) -> tuple[list[str], RelaxationResult]:
         """The ids of what was proposed, and what it relaxed to keeping symmetry."""
-        return self.funnel.relaxed()
+        ids, relaxed = self.funnel.relaxed()
+        if self._of_rounds is None:
+            return ids, relaxed
+        begun, ends = self._of_rounds
+        return ids + begun.ids, relaxed.followed_by(ends)
+
+    @cached_property
+    def _of_rounds(self) -> tuple[Pool, RelaxationResult] | None:
+        return None if self.rounds is None else self.rounds.ends()
+
+    @cached_property
+    def closed(self) -> int:
+        """Rounds that are done."""
+        return 0 if self.rounds is None else self.rounds.closed
+
+    @property
+    def rattling(self) -> str:
+        """The name in the store of the rattling of what is best now."""
+        return f"rattle {self.closed}" if self.closed else "rattle"
 
     @cached_property
     def _relaxed(self) -> _Relaxed:
-        ids, relaxed = self._symmetric
-        store, settings = self.funnel.store, self.funnel.settings
+        ids, relaxed = self.symmetric
+        store, settings, model = self.funnel.store, self.funnel.settings, self.funnel.ranking_model
         # from the store a part of the rattled ones looks like the whole
         if not store.finished or not settings.rattled:
             return _Relaxed(relaxed, ids, [None] * len(ids))
         starts = self.funnel.rattle_starts(relaxed)
-        start_ids, freed = store.relaxed("rattle", self.funnel.ranking_model.label)
+        if not Work(settings, store).stored("rattle", len(starts.parent), model, self.rattling):
+            return _Relaxed(relaxed, ids, [None] * len(ids))
+        start_ids, freed = store.relaxed(self.rattling, model.label)
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent = [*range(len(ids)), *starts.parent]
@@ -205,6 +227,8 @@ class Conclusion:
         """Where each ranked crystal and its duplicates come from, lowest first."""
         starts = self.funnel.starts
         known = dict(zip(starts.ids, starts.provenance, strict=True))
+        if self._of_rounds is not None:
+            known |= dict(zip(self._of_rounds[0].ids, self._of_rounds[0].provenance, strict=True))
         of_good = [known[self._relaxed.candidate[k]] for k in self._good]
         proposed = merge_provenance(self._ranking.stands_for.tolist(), of_good)
         return [proposed[k] for k in self._ranking.chosen.tolist()]
@@ -221,7 +245,7 @@ class Conclusion:
         crystals, store = self.ranked_crystals, self.funnel.store
         columns = []
         for model in self.others:
-            ids, found = store.energies(comparing_stage(model), model.label)
+            ids, found = store.energies(comparing_stage(model, self.closed), model.label)
             per_atom = self.funnel.enthalpies(crystals.ids(), crystals, ids, found.energy)
             columns.append(torch.tensor(per_atom, dtype=torch.float64))
         by = torch.stack(columns, 1) if columns else torch.zeros(len(crystals), 0, dtype=torch.float64)
@@ -252,10 +276,11 @@ class Conclusion:
     # -- what is reported -----------------------------------------------------------------------------
 
     def _counts(self) -> dict[str, int]:
-        funnel, (ids, relaxed) = self.funnel, self._symmetric
+        funnel, (ids, relaxed) = self.funnel, self.symmetric
+        further = Counter[str]() if self.rounds is None else self.rounds.counts()
         labels, _ = funnel.adaptation.labels(funnel.settings.rounds)
         first = funnel.screening_model.label
-        return {
+        counts = {
             "proposed": sum(t.requested for t in funnel.store.tally().values()),
             "built": len(funnel.built.ids),
             "plausible": len(funnel.plausible),
@@ -263,36 +288,28 @@ class Conclusion:
             **({"labelled": len(labels)} if funnel.learner else {}),
             "pre_relaxed": len(funnel.store.relaxed("pre_relax", first)[0]),
             "relaxed": len(funnel.store.relaxed("relax", first)[0]),
-            **({"refined": len(ids)} if len(funnel.models) > 1 else {}),
+            **({"refined": len(ids) - further["refined"]} if len(funnel.models) > 1 else {}),
             "converged": sum(status == Status.CONVERGED for status in relaxed.status),
             "ranked": len(self._ranking.chosen),
         }
+        return {name: count + further[name] for name, count in counts.items()}
 
     @cached_property
     def _failed(self) -> dict[str, dict[str, int]]:
         """Stage → status → relaxations that ended without an energy."""
-        found = {stage: self.funnel.store.failures(stage) for stage in RELAXING}
+        found = {stage: self.funnel.store.failures(stage) for stage in RELAXING[:-1]}
+        found[RELAXING[-1]] = self.funnel.store.failures(self.rattling)
+        for stage, counts in {} if self.rounds is None else self.rounds.failures().items():
+            found[stage] += counts
         return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
     def _losses(self) -> list[str]:
-        """Why there is little or nothing to rank, where a search is done and most relaxations by the last
-        model failed."""
-        if not self.funnel.store.finished:
-            return []
-        ids, relaxed = self._symmetric
-        good = len(relaxed.with_energy())
-        if 2 * good > len(ids):
-            return []
-        why = Counter(str(status) for status in relaxed.status if not status.has_energy)
-        counts = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in why.most_common())
+        """Of a search that is done."""
         model = self.funnel.ranking_model.name
-        if not ids:
-            return [f"Nothing could be ranked: no candidate was left for {model} to relax."]
-        start = f"Of {len(ids)} crystals that {model} relaxed {good or 'none'} can be ranked"
-        return [f"{start} ({counts}); it may not be fit for this composition or pressure."]
+        return lost_in_relaxing(self.symmetric[1], model) if self.funnel.store.finished else []
 
     def _unranked(self) -> list[Unranked]:
-        (ids, relaxed), by_id = self._symmetric, self._by_id
+        (ids, relaxed), by_id = self.symmetric, self._by_id
         return [
             Unranked(i, str(status), by_id[i].generator, by_id[i].template_id)
             for i, status in zip(ids, relaxed.status, strict=True)
@@ -302,14 +319,18 @@ class Conclusion:
     @cached_property
     def _by_id(self) -> dict[str, Provenance]:
         built = self.funnel.built
-        return dict(zip(built.ids, built.provenance, strict=True))
+        known = dict(zip(built.ids, built.provenance, strict=True))
+        if self._of_rounds is not None:
+            begun = self._of_rounds[0]
+            known |= {i: proposed[0] for i, proposed in zip(begun.ids, begun.provenance, strict=True)}
+        return known
 
     def _hull(self) -> tuple[Hull | None, list[str]]:
         """The hull at the target's composition, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
-        if not funnel.stored("hull", len(references), model):
+        if not Work(funnel.settings, funnel.store).stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
         ids, relaxed = funnel.store.relaxed("hull", model.label)
         return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
@@ -336,6 +357,8 @@ class Conclusion:
             for k in range(len(top))
         ]
         found = self.funnel.times_found()
+        if self.rounds is not None:
+            found.update(self.rounds.times_found())
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
@@ -401,12 +424,6 @@ def _with_the_lowest(places: Tensor, top: int) -> Tensor:
     """The first `top` places, and after them that of the lowest crystal, 0, if it would be left out."""
     first = places[:top]
     return first if not len(places) or bool((first == 0).any()) else torch.cat([first, first.new_zeros(1)])
-
-
-def _shortfall(generator: str, requested: int, reason: str, count: int) -> str:
-    if reason == "exhausted":
-        return f"{generator} had {requested - count} candidates for this formula, {requested} were asked for."
-    return f"{generator}: {count} of {requested} candidates could not be built ({reason})."
 
 
 def _masses(crystals: Crystals) -> list[float]:

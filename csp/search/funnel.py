@@ -27,7 +27,6 @@ from csp.relaxation.rattle import Rattled, rattle
 from csp.relaxation.relax import RelaxationResult, enthalpy
 from csp.search.adaptation import Adaptation
 from csp.search.pool import Pool, merge_provenance, order_by_score, round_robin, select_round_robin
-from csp.search.stages import BY_NAME, WHOLE, shards
 from csp.settings import SearchSettings
 from csp.store.store import Candidates, Store
 
@@ -343,13 +342,11 @@ class Funnel:
 
     def per_atom(self, relaxed: RelaxationResult) -> Tensor:
         """float64 [B]: enthalpy per atom, eV; NaN where there is no energy."""
-        crystals = relaxed.crystals
-        return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
+        return self.enthalpy_per_atom(relaxed.energy, relaxed.crystals)
 
-    def stored(self, stage: str, n: int, model: EnergyModel) -> bool:
-        """Are all shards of a stage of n crystals stored, whoever did them?"""
-        size = BY_NAME[stage].shard_on(model.device.type)
-        return self.store.done(stage).issuperset(shard for shard, _ in shards(n, size, WHOLE))
+    def enthalpy_per_atom(self, energy: Tensor, crystals: Crystals) -> Tensor:
+        """float64 [B], eV/atom, of crystals with energies [B], eV per cell."""
+        return enthalpy(energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
 
     def enthalpies(
         self, wanted: Sequence[str], crystals: Crystals, ids: Sequence[str], energy: Tensor
@@ -357,7 +354,7 @@ class Funnel:
         """eV/atom of crystals from stored energies (eV per cell) by id; NaN where there is none."""
         known = dict(zip(ids, energy.tolist(), strict=True))
         found = torch.tensor([known.get(i, math.nan) for i in wanted], dtype=torch.float64)
-        return (enthalpy(found, crystals.volumes, self.settings.pressure) / crystals.n_atoms).tolist()
+        return self.enthalpy_per_atom(found, crystals).tolist()
 
 
 def _own_apart(same: Sequence[int], ids: Sequence[str], provenance: Sequence[Provenance]) -> list[int]:

@@ -10,6 +10,7 @@ from csp.crystals import Crystals
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
 from csp.ranking.hull import Hull
+from csp.search.history import History
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
 from csp.search.result import Result, Unranked, Variant, cif_path
@@ -48,6 +49,7 @@ class Prediction(Sequence[RankedCrystal]):
         known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
+        history: How the rounds of a deep search went, and why it ended.
     """
 
     target: Target
@@ -62,6 +64,7 @@ class Prediction(Sequence[RankedCrystal]):
     known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
+    history: History | None = None
     decomposition: dict[str, float] = field(default_factory=dict)
     hull: Hull | None = None
     card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)

@@ -14,6 +14,10 @@ could decompose into, the last model relaxes them too, and what is ranked gets i
 hull. The first model, and another potential if there is a second opinion, give energies to what is ranked:
 how far they disagree tells how sure the differences are.
 
+A deep search then goes on in rounds before it rattles: it draws more, looks again where it went low, makes
+moves on what is low, and estimates what it has not seen, until that is little or its time is over
+(`csp.search.rounds`).
+
 Each stage is a function of what the stages before it left in the store and works through its shards of fixed
 size, writing each in one transaction. A search that was killed and is started again finds the shards that are
 done and goes on. `csp.search.funnel` has which candidates reach a stage, `csp.search.stages` in which order
@@ -22,26 +26,27 @@ and portions the stages run, `csp.search.conclude` what follows from it all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from csp.crystallography.neighbours import CLOSEST
-from csp.crystallography.operations import operations
-from csp.crystallography.surroundings import Surroundings
-from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.differences import DifferenceErrors
 from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
-from csp.relaxation.relax import relax
 from csp.search.adaptation import labelling_stage
 from csp.search.conclude import Conclusion, comparing_stage
 from csp.search.funnel import Funnel, Progress, screening_stage
+from csp.search.history import Heard
 from csp.search.prediction import Prediction
-from csp.search.stages import BY_NAME, STAGES, WHOLE, Share, shards
+from csp.search.proposing import Proposing
+from csp.search.rounds import Rounds
+from csp.search.stages import BY_NAME, STAGES, STEPS, WHOLE, Share, shards
+from csp.search.work import Told, Work
 from csp.settings import SearchSettings
 from csp.store.store import PROPOSALS, Store
 from csp.target import Target
@@ -49,7 +54,6 @@ from csp.target import Target
 __all__ = ["PRE_RELAX_STEPS", "Search", "check_elements"]
 
 PRE_RELAX_STEPS = 20
-KEPT_SYMPREC = 1e-4  # Å; what a relaxation has kept is exact but for rounding, and nothing else is meant
 RATTLED_MAX_FORCE = 0.02  # eV/Å; along a soft mode forces are small before anything is gained
 
 
@@ -65,6 +69,8 @@ class Search:
         volume_per_atom: Expected volume, Å³, at the target's pressure, that plausibility is measured by.
         store: Holds what is done.
         progress: Called with (stage, done, total).
+        heard: Called with each round of a deep search when it is closed, and the one before it.
+        since: When this process took it up, by the monotonic clock; from then on its minutes count.
         relaxer_why: Why the last model is that one, a clause for people.
         compression: Volume that proposals start with, in units of that at no pressure, which is what
             generators know.
@@ -91,6 +97,8 @@ class Search:
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
     known: KnownCrystals | None = None
+    heard: Heard = lambda now, before: None
+    since: float = field(default_factory=time.monotonic)
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -120,6 +128,7 @@ class Search:
             second=self.second,
             difference_errors=self.difference_errors,
             known=self.known,
+            rounds=self.deep,
         )
 
     @cached_property
@@ -134,6 +143,19 @@ class Search:
             self.progress,
             min_distance=CLOSEST * self.compression ** (1 / 3),
         )
+
+    @cached_property
+    def work(self) -> Work:
+        """Does shards of stages."""
+        return Work(self.settings, self.store)
+
+    @cached_property
+    def deep(self) -> Rounds | None:
+        """The rounds of a deep search."""
+        if self.settings.effort != "deep":
+            return None
+        proposing = Proposing(self.target, self.generators, self.funnel, self._compressed)
+        return Rounds(proposing, self.work, lambda done, total: self._tell_time())
 
     # -- stages, in the order of csp.search.stages --------------------------------------------------
 
@@ -184,38 +206,67 @@ class Search:
         """Relax screened candidates without a template for a few steps, keeping their symmetry."""
         starts, model = self.funnel.pre_relax_starts(), self.funnel.screening_model
         steps = min(PRE_RELAX_STEPS, self.settings.max_steps)
-        self._relax_in_shards("pre_relax", model, starts.ids, starts.crystals, share, max_steps=steps)
+        told = self._told("pre_relax")
+        self.work.relax("pre_relax", model, starts.ids, starts.crystals, share, told, max_steps=steps)
 
     def relax(self, share: Share = WHOLE) -> None:
         """Relax the chosen candidates, keeping the symmetry that each was proposed with."""
         starts = self.funnel.relax_starts()
-        self._relax_in_shards("relax", self.funnel.screening_model, starts.ids, starts.crystals, share)
+        model = self.funnel.screening_model
+        self.work.relax("relax", model, starts.ids, starts.crystals, share, self._told("relax"))
 
     def rescore(self, share: Share = WHOLE) -> None:
         """Single points by the last model of what the first relaxed, unless all of it is refined anyway."""
         if len(self.models) == 1:
             return
-        rescored, model = self.funnel.rescored(), self.funnel.ranking_model
-        written, n = self.store.done("rescore"), len(rescored.ids)
-        for shard, part in shards(n, BY_NAME["rescore"].shard_on(model.device.type), share):
-            self.progress("rescore", part.start, n)
-            if shard not in written:
-                some = rescored.crystals[part.start : part.stop]
-                self.store.write_energies("rescore", shard, some.ids(), _single_points(model, some))
-        self.progress("rescore", n, n)
+        crystals, model = self.funnel.rescored().crystals, self.funnel.ranking_model
+        self.work.rescore("rescore", model, crystals, share, self._told("rescore"))
 
     def refine(self, share: Share = WHOLE) -> None:
         """Relax the best of what the first model relaxed on with the last model, if that is another."""
         if len(self.models) > 1:
-            starts = self.funnel.refine_starts().crystals
-            self._relax_in_shards("refine", self.funnel.ranking_model, starts.ids(), starts, share)
+            starts, model = self.funnel.refine_starts().crystals, self.funnel.ranking_model
+            self.work.relax("refine", model, starts.ids(), starts, share, self._told("refine"))
+
+    def rounds(self, share: Share = WHOLE) -> None:
+        """Search on in rounds until what is low is found, nothing is left to try or the time is over.
+
+        One process does them all; several share out each step of each round (`further_rounds`).
+        """
+        for number in self.further_rounds():
+            for step in STEPS:
+                self.do(number, step)
+
+    def do(self, number: int, step: str, share: Share = WHOLE) -> None:
+        """A step of a round, see `csp.search.rounds`."""
+        assert self.deep is not None
+        self.deep.do(number, step, share)
+
+    def further_rounds(self) -> Iterator[int]:
+        """The numbers of the rounds to do, each when the one before is closed; none but in a deep search."""
+        if self.deep is None:
+            return
+        for number in self.deep.to_do(lambda: self._minutes > self.settings.minutes):
+            self._hear()
+            yield number
+        self._hear()
+        self._tell_time(over=True)
 
     def rattle(self, share: Share = WHOLE) -> None:
         """Rattle the best distinct crystals, also in doubled cells, and relax them without symmetry."""
-        starts = self.funnel.rattle_starts(self.funnel.relaxed()[1]).crystals
-        max_force = min(RATTLED_MAX_FORCE, self.settings.max_force)
-        model = self.funnel.ranking_model
-        if self._relax_in_shards("rattle", model, starts.ids(), starts, share, max_force=max_force):
+        conclusion, model = self.conclusion, self.funnel.ranking_model
+        starts = self.funnel.rattle_starts(conclusion.symmetric[1]).crystals
+        if self.work.relax(
+            "rattle",
+            model,
+            starts.ids(),
+            starts,
+            share,
+            self._told("rattle"),
+            name=conclusion.rattling,
+            max_force=min(RATTLED_MAX_FORCE, self.settings.max_force),
+            symmetric=False,
+        ):
             self.store.finish()
 
     def compare(self, share: Share = WHOLE) -> None:
@@ -225,7 +276,7 @@ class Search:
             return
         crystals, n = conclusion.ranked_crystals, len(conclusion.others)
         for k, model in enumerate(conclusion.others):
-            stage = comparing_stage(model)
+            stage = comparing_stage(model, conclusion.closed)
             written = self.store.done(stage)
             for shard, part in shards(len(crystals), BY_NAME["compare"].shard_on(model.device.type), share):
                 self.progress("compare", k * len(crystals) + part.start, n * len(crystals))
@@ -257,6 +308,24 @@ class Search:
 
     # -- how they are done ------------------------------------------------------------------------
 
+    @property
+    def _minutes(self) -> float:
+        """Since this process took up the search."""
+        return (time.monotonic() - self.since) / 60
+
+    def _told(self, stage: str) -> Told:
+        return lambda done, total: self.progress(stage, done, total)
+
+    def _tell_time(self, *, over: bool = False) -> None:
+        total = round(60 * self.settings.minutes)
+        self.progress("rounds", total if over else min(total, round(60 * self._minutes)), total)
+
+    def _hear(self) -> None:
+        """Tell of the round that was closed last."""
+        assert self.deep is not None
+        rounds = self.deep.history().rounds
+        self.heard(rounds[-1], rounds[-2] if len(rounds) > 1 else None)
+
     def _screen(self, rounds: int, share: Share) -> None:
         """Store the energies of the screened candidates by the first model after so many rounds of labels."""
         index, model, stage = self.funnel.screened, self.funnel.adapted(rounds), screening_stage(rounds)
@@ -269,54 +338,6 @@ class Search:
                 self.store.write_energies(stage, shard, some.ids, model.evaluate(some.crystals))
         if not rounds:
             self.progress("screen", len(index), len(index))
-
-    def _relax_in_shards(
-        self,
-        stage: str,
-        model: EnergyModel,
-        ids: list[str],
-        starts: Crystals,
-        share: Share,
-        *,
-        max_steps: int | None = None,
-        max_force: float | None = None,
-    ) -> bool:
-        """Relax and store what is not yet stored; whether the whole stage is stored now.
-
-        `max_steps` and `max_force` are those of the settings where None.
-        """
-        written = self.store.done(stage)
-        self.progress(stage, 0, len(ids))
-        for shard, part in shards(len(ids), BY_NAME[stage].shard_on(model.device.type), share):
-            if shard in written:
-                continue
-            crystals = starts[part.start : part.stop]
-
-            def on_step(moving: int, step: int, stop: int = part.stop) -> None:
-                self.progress(stage, stop - moving, len(ids))
-
-            relaxed = relax(
-                crystals.to(model.device),
-                model,
-                max_steps=self.settings.max_steps if max_steps is None else max_steps,
-                max_force=self.settings.max_force if max_force is None else max_force,
-                pressure=self.settings.pressure,
-                symmetry=None if stage == "rattle" else operations(crystals).to(model.device),
-                on_step=on_step,
-            )
-            self.store.write_relaxed(stage, shard, ids[part.start : part.stop], relaxed)
-        self.progress(stage, len(ids), len(ids))
-        return self.funnel.stored(stage, len(ids), model)
-
-
-def _single_points(model: EnergyModel, crystals: Crystals) -> Evaluation:
-    """Energies of crystals whose symmetry was kept in a relaxation.
-
-    To find it again takes 0.6 ms for 10 atoms: worth it for a potential, not for the surrogate.
-    """
-    known = operations(crystals, KEPT_SYMPREC)
-    exact = known.symmetrize(crystals)
-    return model.evaluate(exact, surroundings=Surroundings.of(exact, known))
 
 
 def check_elements(

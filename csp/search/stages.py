@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from csp.settings import SearchSettings
 
-__all__ = ["BY_NAME", "STAGES", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
+__all__ = ["BY_NAME", "STAGES", "STEPS", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
 
 ON_GPU = 32  # times as many crystals in a shard as on a CPU
 
@@ -23,6 +23,10 @@ WHOLE: Share = (0, 1)
 
 def _always(settings: SearchSettings) -> bool:
     return True
+
+
+def _deep(settings: SearchSettings) -> bool:
+    return settings.effort == "deep"
 
 
 def _two_models(settings: SearchSettings) -> bool:
@@ -40,8 +44,9 @@ class Stage:
     Attributes:
         name: Of the method of `csp.search.search.Search`, and in the store.
         doing: What the progress display and the log call it while it runs.
-        weight: Its share of the time, relative to the other stages'. Measured on the 35 compositions in
-            `benchmarks/results/nequix`; those of `label`, `compare` and `hull` are guesses.
+        weight: Its share of the time, relative to the other stages', that of `rounds` for each minute.
+            Measured on the 35 compositions in `benchmarks/results/nequix`; those of `label`, `compare` and
+            `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
         asked: Do these settings ask for it?
@@ -69,10 +74,14 @@ STAGES = (
     Stage("relax", "relaxing", 12, 40, by_model=True),
     Stage("rescore", "rescoring", 4, 40, by_model=True, asked=_two_models),
     Stage("refine", "refining", 48, 10, by_model=True, asked=_two_models),
+    Stage("rounds", "searching on in rounds (seconds)", 72, asked=_deep),
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
     Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
+
+STEPS = ("propose", "pre_relax", "relax", "rescore", "refine", "close")
+"""What a round of a deep search does, in order; each needs the one before done by all workers."""
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -85,8 +94,10 @@ def asked_for(settings: SearchSettings) -> list[Stage]:
 def time_shares(settings: SearchSettings) -> dict[str, float]:
     """Per cent of the whole time that each stage is expected to take, by name."""
     stages = asked_for(settings)
-    total = sum(stage.weight for stage in stages)
-    return {stage.name: 100 * stage.weight / total for stage in stages}
+    weight = {
+        stage.name: stage.weight * (settings.minutes if stage.name == "rounds" else 1.0) for stage in stages
+    }
+    return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}
 
 
 def shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:

@@ -192,7 +192,9 @@ class Store:
         )
         return {row["shard"] for row in self._rows(query, tables.shards)}
 
-    def write_proposals(self, generator: str, shard: int, proposals: Proposals) -> None:
+    def write_proposals(
+        self, generator: str, shard: int, proposals: Proposals, stage: str = PROPOSALS
+    ) -> None:
         """Candidates as a generator made them, with the count of those it could not build."""
         crystals, provenance = proposals.crystals, proposals.provenance
         if any(p.generator != generator for p in provenance):
@@ -203,7 +205,7 @@ class Store:
             for p, id_, geometry in zip(provenance, crystals.ids(), _blobs(crystals), strict=True)
         ]
         self._write(
-            tables.candidates, PROPOSALS, shard, rows, generator, proposals.requested, dict(proposals.failed)
+            tables.candidates, stage, shard, rows, generator, proposals.requested, dict(proposals.failed)
         )
 
     def write_energies(self, stage: str, shard: int, ids: Sequence[str], evaluation: Evaluation) -> None:
@@ -240,17 +242,22 @@ class Store:
 
     # -- reading ----------------------------------------------------------------------------------------
 
-    def candidates(self) -> Candidates:
-        """All built candidates."""
+    def close(self, stage: str, shard: int) -> None:
+        """Note that something is done, by an empty shard."""
+        self._write(tables.energies, stage, shard, [])
+
+    def candidates(self, stage: str = PROPOSALS) -> Candidates:
+        """All built candidates of a stage."""
         order = (tables.candidates.c.generator, tables.candidates.c.index)
-        rows = self._rows(sql.select(tables.candidates).order_by(*order), tables.candidates)
+        query = sql.select(tables.candidates).where(tables.candidates.c.stage == stage)
+        rows = self._rows(query.order_by(*order), tables.candidates)
         return Candidates(
             [row["id"] for row in rows], _crystals(rows), [Provenance(**row["provenance"]) for row in rows]
         )
 
-    def tally(self) -> dict[str, Tally]:
-        """What each generator was asked for and could not build."""
-        query = sql.select(tables.shards).where(tables.shards.c.stage == PROPOSALS)
+    def tally(self, stage: str = PROPOSALS) -> dict[str, Tally]:
+        """What each generator was asked for in a stage and could not build."""
+        query = sql.select(tables.shards).where(tables.shards.c.stage == stage)
         tallies: dict[str, Tally] = {}
         for row in self._rows(
             query.order_by(tables.shards.c.generator, tables.shards.c.shard), tables.shards
@@ -267,6 +274,12 @@ class Store:
         query = sql.select(tables.outcomes.c.status, counted).where(tables.outcomes.c.stage == stage)
         rows = self._rows(query.group_by(tables.outcomes.c.status), tables.outcomes)
         return Counter({r["status"]: r["n"] for r in rows if not Status(r["status"]).has_energy})
+
+    def count(self, stage: str) -> int:
+        """Relaxations of a stage."""
+        counted = sql.func.count().label("n")
+        query = sql.select(counted).select_from(tables.outcomes).where(tables.outcomes.c.stage == stage)
+        return int(self._rows(query, tables.outcomes)[0]["n"])
 
     def energies(self, stage: str, label: Label) -> tuple[list[str], Evaluation]:
         """Ids and energies of a stage, shard after shard in the order written to each.

@@ -8,7 +8,8 @@ composition, smoothed with its frequencies over all groups; the rest follows
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,11 +21,12 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Proposals, Provenance
+from csp.protocols import Proposals, Provenance, Skeleton
 from csp.target import Target
 from generators.random_streams import Streams
 from generators.random_symmetric.fixed_cell import GivenCell
 from generators.random_symmetric.packing import PackingSettings, pack
+from generators.random_symmetric.skeletons import read_skeletons, tilted
 from generators.random_symmetric.space_group_prior import library_prior
 from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments, WyckoffCombinations
 
@@ -74,14 +76,37 @@ class RandomGenerator:
         allowed group and size) and "crowded" (no cell and coordinates found that keep the atoms
         apart).
         """
+        return self._propose(target, self.plan(target), "space_group", n, seed, start)
+
+    def steered(
+        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """See `csp.protocols.Steerable`."""
         plan = self.plan(target)
+        plan = replace(plan, p=tilted(plan.p, groups))
+        return self._propose(target, plan, "steered", n, seed, start)
+
+    def redraw(
+        self, target: Target, skeletons: Sequence[Skeleton], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """See `csp.protocols.Steerable`."""
+        plan, assignments = self.plan(target), read_skeletons(target, skeletons)
+        streams = Streams.of(seed, "redrawn", torch.arange(start, start + len(skeletons)))
+        crystals, built = self._packed(target, plan, assignments, streams)
+        provenance = self._provenance(target, assignments, built, seed, start)
+        crowded = len(skeletons) - len(built)
+        return Proposals(
+            crystals, provenance, len(skeletons), Counter(crowded=crowded) if crowded else Counter()
+        )
+
+    def _propose(self, target: Target, plan: Plan, name: str, n: int, seed: int, start: int) -> Proposals:
         if not plan.p.any():
             return Proposals(Crystals.empty(), [], n, Counter(infeasible=n) if n else Counter())
         parts: list[Crystals] = []
         provenance: list[Provenance] = []
         for first in range(start, start + n, AT_ONCE):
             index = torch.arange(first, min(first + AT_ONCE, start + n))
-            assignments, crystals, built = self._build(target, plan, Streams.of(seed, "space_group", index))
+            assignments, crystals, built = self._build(target, plan, Streams.of(seed, name, index))
             parts.append(crystals)
             provenance += self._provenance(target, assignments, built, seed, first)
         crowded = n - len(provenance)
@@ -110,13 +135,18 @@ class RandomGenerator:
         choice = np.searchsorted(edges, edges[-1] * uniform, side="right")
         group, z_index = np.divmod(choice, len(plan.space.z))
         assignments = plan.space.draw(group, z_index, streams.child(1))
+        return assignments, *self._packed(target, plan, assignments, streams)
+
+    def _packed(
+        self, target: Target, plan: Plan, assignments: WyckoffAssignments, streams: Streams
+    ) -> tuple[Crystals, np.ndarray]:
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
         volumes = torch.from_numpy(plan.volume * assignments.z)
         group_and_z = torch.from_numpy(assignments.group), torch.from_numpy(assignments.z)
         lattice = plan.lattices(*group_and_z, streams.child(3))
         crystals, built = pack(assignments, streams.child(2), numbers, radii, volumes, self.packing, lattice)
-        return assignments, crystals, built.numpy()
+        return crystals, built.numpy()
 
     def _provenance(
         self, target: Target, assignments: WyckoffAssignments, built: np.ndarray, seed: int, start: int

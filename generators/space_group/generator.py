@@ -7,6 +7,7 @@ no chance.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,17 +22,18 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Proposals, Provenance
+from csp.protocols import Proposals, Provenance, Skeleton
 from csp.target import Target
 from csp.training.cards import load_weights, shipped
 from generators.random_streams import Streams
 from generators.random_symmetric.generator import UNKNOWN_RADIUS, Plan, RandomGenerator
 from generators.random_symmetric.packing import PackingSettings, pack
+from generators.random_symmetric.skeletons import read_skeletons, tilted
 from generators.random_symmetric.space_group_prior import model_weight
 from generators.space_group.geometries import Geometries, Soundness, as_assignments
 from generators.space_group.letters import LARGEST
 from generators.space_group.model import FREE_CELL, SpaceGroupArchitecture, SpaceGroupModel, site_freedom
-from generators.space_group.representation import WyckoffRepresentation, build_crystals
+from generators.space_group.representation import WyckoffRepresentation, build_crystals, of_assignments
 from generators.space_group.sampling import Drawn, draw_assignments, joint
 
 __all__ = ["Sampling", "SpaceGroupGenerator", "load_space_group_model"]
@@ -49,6 +51,7 @@ class Sampling:
     Attributes:
         explore: Share of candidates with a group drawn evenly from the `top` likeliest.
         temperature: Of cells and coordinates; letters are drawn as they are.
+        wider: That of further geometries for skeletons that had some.
         rounds: Geometries begun for a candidate until one is sound; then random ones are.
         sound: What they must be.
     """
@@ -56,6 +59,7 @@ class Sampling:
     explore: float = 0.5
     top: int = 30
     temperature: float = 0.7
+    wider: float = 1.0
     rounds: int = 4
     sound: Soundness = field(default_factory=Soundness)
 
@@ -144,6 +148,55 @@ class SpaceGroupGenerator:
             Counter(crowded=crowded) if crowded else Counter(),
         )
 
+    def redraw(
+        self, target: Target, skeletons: Sequence[Skeleton], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """See `csp.protocols.Steerable`."""
+        plan, distinct = self._plan(target), list(dict.fromkeys(skeletons))
+        if not bool(plan.log_p.isfinite().any()):
+            made = self._random.redraw(target, skeletons, seed=seed, start=start)
+            return replace(made, provenance=[self._adopted(p, p.index) for p in made.provenance])
+        assignments = of_assignments(target, read_skeletons(target, distinct))
+        which = torch.tensor([distinct.index(one) for one in skeletons], dtype=torch.int64)
+        streams = Streams.of(seed, "redrawn", torch.arange(start, start + len(skeletons)))
+        return self._proposed(target, plan, assignments, which, streams, seed, start, "drawn again")
+
+    def steered(
+        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+    ) -> Proposals:
+        """See `csp.protocols.Steerable`."""
+        plan = self._plan(target)
+        if not bool(plan.log_p.isfinite().any()):
+            made = self._random.steered(target, n, groups, seed=seed, start=start)
+            return replace(made, provenance=[self._adopted(p, p.index) for p in made.provenance])
+        plan = replace(plan, log_p=torch.from_numpy(tilted(plan.log_p.exp().numpy(), groups)).log())
+        streams = Streams.of(seed, "steered", torch.arange(start, start + n))
+        drawn = self._assignments(target, plan, streams)
+        return self._proposed(
+            target, plan, drawn.assignments, drawn.which, streams.child(2), seed, start, "steered"
+        )
+
+    def _proposed(
+        self,
+        target: Target,
+        plan: _Plan,
+        assignments: WyckoffRepresentation,
+        which: Tensor,
+        streams: Streams,
+        seed: int,
+        start: int,
+        how: str,
+    ) -> Proposals:
+        """A geometry for each of the assignments `which`, the candidates from `start` on."""
+        crystals, built, random = self._geometries(
+            target, plan, assignments, which, streams, self.sampling.wider
+        )
+        index = [start + b for b in built.tolist()]
+        none = torch.zeros(len(which))
+        provenance = self._provenance(target, assignments, which, none, built, random, seed, index, how)
+        crowded = len(which) - len(built)
+        return Proposals(crystals, provenance, len(which), Counter(crowded=crowded) if crowded else Counter())
+
     def _adopted(self, provenance: Provenance, index: int) -> Provenance:
         """Of a purely random crystal as one of this generator; `why` keeps saying that it is random."""
         return replace(provenance, generator=self.name, index=index, score=RANDOM_SCORE)
@@ -174,20 +227,25 @@ class SpaceGroupGenerator:
 
     def _made(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
         streams = Streams.of(seed, "learned", torch.arange(BLOCK) + number * BLOCK)
-        group, z_index = self._groups(plan, streams.child(0))
-        z = torch.from_numpy(plan.z)
-        drawn = draw_assignments(
-            self.model, target.numbers, target.counts, group, z[z_index], streams.child(1)
-        )
+        drawn, z = self._assignments(target, plan, streams), torch.from_numpy(plan.z)
         log_p = drawn.log_p + plan.log_p[drawn.assignments.group, torch.searchsorted(z, drawn.assignments.z)]
         which, turn = shared_out(drawn, BLOCK)
-        crystals, built, random = self._geometries(target, plan, drawn.assignments, which, streams.child(2))
+        crystals, built, random = self._geometries(
+            target, plan, drawn.assignments, which, streams.child(2), self.sampling.temperature
+        )
         score = log_p[which] - turn * np.log(2.0)
+        place = (built + number * BLOCK).tolist()
+        index = [k + k // (RANDOM_EVERY - 1) for k in place]  # every fifth is a random one
         return _Block(
             crystals,
             built.numpy(),
-            self._provenance(target, drawn.assignments, which, score, built, random, seed, number),
+            self._provenance(target, drawn.assignments, which, score, built, random, seed, index, "learned"),
         )
+
+    def _assignments(self, target: Target, plan: _Plan, streams: Streams) -> Drawn:
+        group, z_index = self._groups(plan, streams.child(0))
+        z = torch.from_numpy(plan.z)[z_index]
+        return draw_assignments(self.model, target.numbers, target.counts, group, z, streams.child(1))
 
     def _groups(self, plan: _Plan, streams: Streams) -> tuple[Tensor, Tensor]:
         """Space group and place of Z, int64 [B] each."""
@@ -204,7 +262,13 @@ class SpaceGroupGenerator:
     # -- geometries -------------------------------------------------------------------------------
 
     def _geometries(
-        self, target: Target, plan: _Plan, assignments: WyckoffRepresentation, which: Tensor, streams: Streams
+        self,
+        target: Target,
+        plan: _Plan,
+        assignments: WyckoffRepresentation,
+        which: Tensor,
+        streams: Streams,
+        temperature: float,
     ) -> tuple[Crystals, Tensor, Tensor]:
         """The crystals built, the candidates [B'] that those are, and whose geometry is random, bool [B']."""
         pending = torch.arange(len(which))
@@ -223,7 +287,7 @@ class SpaceGroupGenerator:
                 streams[pending].child(attempt),
                 volume / target.n_atoms,
                 self.sampling.sound,
-                self.sampling.temperature,
+                temperature,
                 None if lattice is None else lattice[pending],
             )
             done.append(pending[kept])
@@ -258,8 +322,10 @@ class SpaceGroupGenerator:
         built: Tensor,
         random: Tensor,
         seed: int,
-        number: int,
+        index: Sequence[int],
+        how: str,
     ) -> list[Provenance]:
+        """Of the candidates `built` [B'], whose places in the sequence are `index` [B']."""
         texts: dict[int, str] = {}
         first, letter = (
             assignments.first_orbit.tolist(),
@@ -268,22 +334,21 @@ class SpaceGroupGenerator:
         element, group = assignments.element.tolist(), assignments.group.tolist()
         z = assignments.z.tolist()
         rows = []
-        for b, by_chance in zip(built.tolist(), random.tolist(), strict=True):
+        for b, by_chance, place in zip(built.tolist(), random.tolist(), index, strict=True):
             own = int(which[b])
             if own not in texts:
                 sites = range(first[own], first[own + 1])
                 texts[own] = wyckoff_text((target.numbers[element[k]], LETTERS[letter[k]]) for k in sites)
-            index = b + number * BLOCK
             coordinates = ", coordinates at random" if by_chance else ""
             rows.append(
                 Provenance(
                     generator=self.name,
-                    index=index + index // (RANDOM_EVERY - 1),
+                    index=place,
                     seed=seed,
                     space_group=group[own],
                     wyckoff=texts[own],
                     score=round(float(score[b]), 6),
-                    why=f"learned, {z[own]} formula units in group {group[own]}{coordinates}",
+                    why=f"{how}, {z[own]} formula units in group {group[own]}{coordinates}",
                 )
             )
         return rows

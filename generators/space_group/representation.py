@@ -15,8 +15,10 @@ from torch import Tensor
 from csp.crystallography.lattice import cell_from_parameters, minkowski_reduced
 from csp.crystallography.wyckoff import wyckoff_table
 from csp.crystals import Crystals, ranges
+from csp.target import Target
+from generators.random_symmetric.wyckoff_combinations import WyckoffAssignments
 
-__all__ = ["WyckoffRepresentation", "build_crystals", "empty", "starts"]
+__all__ = ["WyckoffRepresentation", "build_crystals", "empty", "of_assignments", "starts"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +125,23 @@ def build_crystals(d: WyckoffRepresentation) -> Crystals:
     )  # x' = x T⁻¹ for the rows T @ cell
     numbers = d.number[d.first_element[owner] + d.element[orbit]]
     return Crystals(reduced, frac, numbers, starts(d.n_atoms)).wrapped()
+
+
+def of_assignments(target: Target, assignments: WyckoffAssignments) -> WyckoffRepresentation:
+    """Assignments of a target, with unit cells and all points at 0."""
+    n, k = len(assignments), len(target.numbers)
+    return WyckoffRepresentation(
+        torch.from_numpy(assignments.group),
+        torch.from_numpy(assignments.z),
+        torch.tensor([1.0, 1, 1, 0, 0, 0]).expand(n, 6),
+        starts(torch.full((n,), k)),
+        torch.tensor(target.numbers).repeat(n),
+        torch.tensor(target.counts).repeat(n),
+        starts(torch.bincount(torch.from_numpy(assignments.crystal), minlength=n)),
+        torch.from_numpy(assignments.element),
+        torch.from_numpy(assignments.position),
+        torch.zeros(len(assignments.position), 3),
+    )
 
 
 def empty() -> WyckoffRepresentation:

@@ -1,6 +1,7 @@
 """The flow as a plain function, and what people are shown of it."""
 
 import base64
+import json
 import shutil
 from pathlib import Path
 
@@ -159,7 +160,7 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: 
 def test_every_stage_is_a_method_and_is_asked_for_by_what_needs_it() -> None:
     for stage in STAGES:
         assert callable(getattr(Search, stage.name))
-    everything = settings(labeller="gpaw", hull=True)
+    everything = settings(labeller="gpaw", hull=True, effort="deep")
     assert [stage.name for stage in asked_for(everything)] == [stage.name for stage in STAGES]
     least = [stage.name for stage in asked_for(settings(relaxer="none", hull=False))]
     assert least == ["propose", "filter", "screen", "pre_relax", "relax", "rattle"]
@@ -170,6 +171,30 @@ def test_labelling_takes_its_share_of_the_progress() -> None:
     assert list(pace.shares) == ["propose", "filter", "screen", "label", "pre_relax", "relax", "rattle"]
     before = sum(pace.shares[name] for name in ("propose", "filter", "screen"))
     assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(before + pace.shares["label"] / 2)
+
+
+def test_rounds_take_their_minutes_of_the_progress() -> None:
+    shares = [time_shares(settings(effort="deep", minutes=m))["rounds"] for m in (1.0, 10.0, 100.0)]
+    assert 30 < shares[0] < 60
+    assert shares == sorted(shares)
+    assert shares[2] > 95
+
+
+def test_a_deep_search_goes_on_in_rounds(finished: Path, tmp_path: Path) -> None:
+    """From the store of the standard one, which it goes on with."""
+    folder = tmp_path / "deeper"
+    shutil.copytree(finished, folder)
+    deep = CHEAP.model_copy(update={"effort": "deep", "max_rounds": 1, "until": 1.0})
+    returned = predict.fn("NaCl", candidates=12, advanced=deep, folder=folder)
+    ranked = json.loads((folder / "ranked.json").read_text())
+    assert [one["round"] for one in ranked["search"]["rounds"]] == [0, 1]
+    assert ranked["search"]["ended"] == "rounds"
+    assert returned["funnel"]["proposed"] == ranked["search"]["rounds"][1]["proposed"]
+    assert "How the search went on" in (folder / "report.html").read_text()
+    before = json.loads((finished / "ranked.json").read_text())
+    assert "search" not in before
+    lowest = [one["results"][0]["energy_ev_per_atom"] for one in (ranked, before)]
+    assert lowest[0] <= lowest[1]
 
 
 def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
