@@ -28,9 +28,9 @@ ROWS = 50
 IN_SUMMARY = 5
 FILES = (
     ("Report", "report.html"),
-    ("crystals (extended XYZ)", "structures.extxyz"),
-    ("table (CSV)", "ranked.csv"),
-    ("all numbers (JSON)", "ranked.json"),
+    ("crystals as extended XYZ", "structures.extxyz"),
+    ("table as CSV", "ranked.csv"),
+    ("all numbers as JSON", "ranked.json"),
 )
 
 

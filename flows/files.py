@@ -6,9 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
 
 from flows.home import runs
 from flows.roots import roots
@@ -38,7 +37,7 @@ class RunFiles(StaticFiles):
         return found, status
 
     def file_response(
-        self, full_path: Any, stat_result: os.stat_result, scope: Scope, status_code: int = 200
+        self, full_path: Any, stat_result: os.stat_result, scope: Any, status_code: int = 200
     ) -> Response:
         response = super().file_response(full_path, stat_result, scope, status_code)
         response.headers.update(SAFE)

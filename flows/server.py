@@ -107,9 +107,9 @@ def _stop_with_parent() -> None:
 def _serve(host: str, port: int) -> None:
     """Serve until SIGTERM. Password, database and folders are those of the environment."""
     import uvicorn
+    from fastapi.routing import Mount
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_SERVER_API_AUTH_STRING, PREFECT_SERVER_LOGGING_LEVEL
-    from starlette.routing import Mount
 
     from flows.files import RunFiles
     from flows.guard import Guard

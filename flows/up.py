@@ -87,6 +87,7 @@ def _set_environment(host: str, port: int) -> str:
     prepare(url, asked)
     for name, value in {
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": shown,
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
         "PREFECT_UI_API_URL": "/api",  # of the address that a browser has opened
         "PREFECT_UI_STATIC_DIRECTORY": str(home() / "ui"),  # Prefect's own may be another user's
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),

@@ -202,8 +202,8 @@ def _deployed_by_prefect_yaml(environment: dict[str, str], api: Api, tmp_path: P
     advanced = {"screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms": 4, "relaxer": "none"}
     id_ = api.submit("predict/predict", formula="ZnS", candidates=12, advanced=advanced)
     data = {"CSP_LIBRARY": str(tmp_path / "mp.parquet"), "CSP_TARGETS": str(tmp_path / "libraries")}
-    for variables in ({}, data):  # without its data there is no schedule
-        done = deploy("--prefect-file", "nightly.yaml", **variables)
+    for known in ({}, data):  # without its data there is no schedule
+        done = deploy("--prefect-file", "nightly.yaml", **known)
         assert done.returncode != 0
         assert "Name a library by CSP_LIBRARY" in done.stdout
     (tmp_path / "mp.parquet").touch()

@@ -40,8 +40,7 @@ def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
         if times == 1:
             mine.run("submit", "SiO2", *LONG)
         id_ = api.newest()["id"]
-        until(lambda id_=id_, api=api: "progress" in api.artifacts(id_) and processes_of(id_), "work")
-        assert api.run(id_)["run_count"] == times
+        until(lambda id_=id_, api=api, times=times: at_work(api, id_, times), "work")
         process.send_signal(signal_)
         process.wait(PATIENCE)
         assert process.returncode in (0, 130)
@@ -50,6 +49,12 @@ def test_what_is_up_is_said_and_goes_away_cleanly(tmp_path: Path) -> None:
             httpx.get(f"{mine.url}/api/health")
     assert triggers[0] == triggers[1]  # what they had seen before is not forgotten
     assert "csp up" in mine.run("status", code=3)
+
+
+def at_work(api: Api, id_: str, times: int) -> bool:
+    """For the so manieth time."""
+    run = api.run(id_)
+    return (run["state"]["name"], run["run_count"]) == ("Running", times) and "progress" in api.artifacts(id_)
 
 
 def test_submit_and_wait_then_everything_is_there(csp: Csp, tmp_path: Path) -> None:
