@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.calibration.cli import calibration, differences
+from benchmarks.hulls.cli import hulls
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -18,7 +20,11 @@ from csp.errors import InputError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True, add_completion=False)
+app.command("last-order", hidden=True)(calibration)  # its name until 0.2
+app.command()(calibration)
+app.command()(differences)
+app.command()(hulls)
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[
@@ -39,9 +45,18 @@ Energies = Annotated[
 def recovery(
     out: Out,
     targets: Annotated[
-        Path | None, typer.Option(help="Folder of CIFs of known crystals; default: the 35 of the paper")
+        Path | None,
+        typer.Option(
+            help="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project; "
+            "default: the 35 of the paper by their ids"
+        ),
     ] = None,
-    library: Prototyped = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW prototypes"
+        ),
+    ] = None,
     generators: Annotated[
         str | None, typer.Option(help="Which generators propose, a,b; default: all")
     ] = None,
@@ -188,15 +203,16 @@ def heldout(
     entries: Annotated[
         int, typer.Option(min=1, help="Only compositions of which the library has so many crystals")
     ] = 2,
+    within: Annotated[
+        float | None, typer.Option(min=0, help="eV/atom above the hull that answers may be")
+    ] = None,
     seed: Seed = 0,
 ) -> None:
     """Write answers of compositions that no generator has learned from as CIFs: targets for recovery."""
     from benchmarks.targets import write_held_out
-    from csp.files import write_json
 
-    written = write_held_out(library, energies, out, limit, max_atoms, entries, seed)
-    write_json(out / "summary.json", {"n": written, "max_atoms": max_atoms, "entries": entries, "seed": seed})
-    console.print(f"{written} CIFs are in {out}.")
+    n = write_held_out(library, energies, out, limit, max_atoms, entries, seed, within)
+    console.print(f"{n} CIFs are in {out}.")
 
 
 @app.command()
@@ -210,28 +226,6 @@ def alike(
 
     found = write_alike(library, targets, out, console.print)
     console.print(f"{found['entries']} names are in {out}/ids.txt.")
-
-
-@app.command("last-order", hidden=True)  # its name until 0.2
-@app.command()
-def calibration(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
-    ],
-    targets: Annotated[Path, typer.Option(help="Folder of its CIFs")],
-    out: Out,
-    library: Prototyped = None,
-    earlier: Annotated[
-        Path | None,
-        typer.Option(help="ranked_features.jsonl of earlier such searches, to be judged with these"),
-    ] = None,
-) -> None:
-    """Does the order by probability find more than that by energy? And weights fitted to the searches."""
-    from benchmarks.calibration.benchmark import measure
-
-    found = measure(runs, targets, library, out, console.print, earlier)
-    for name, value in found.items():
-        console.print(f"{name:36} {value}")
 
 
 @app.command()
@@ -319,6 +313,9 @@ def surrogate(
     baseline_relaxed: Annotated[
         Path | None, typer.Option(help="Weights or checkpoint of a training without virtual crystals")
     ] = None,
+    teacher: Annotated[
+        str, typer.Option(help="Universal potential that they are compared with")
+    ] = "nequix-oam-1",
     limit: Limit = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -331,6 +328,7 @@ def surrogate(
         energies,
         out,
         names=models.split(",") if models else None,
+        teacher=teacher,
         baseline=baseline_relaxed,
         limit=limit,
         seed=seed,

@@ -15,7 +15,7 @@ from benchmarks.ground_truth import read_truths
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
 from csp.files import write_json, write_text
-from csp.library.energies import read_energies
+from csp.library.energies import read_energies, read_stable
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from csp.target import Target
@@ -45,14 +45,20 @@ def in_folder(library: Library, folder: Path, limit: int | None) -> tuple[Librar
 
 
 def held_out(
-    library: Library, energies: Path | None, seed: int, max_atoms: int = MAX_ATOMS, entries: int = 1
+    library: Library,
+    energies: Path | None,
+    seed: int,
+    max_atoms: int = MAX_ATOMS,
+    entries: int = 1,
+    within: float | None = None,
 ) -> tuple[Library, Iterator[Known]]:
     """Compositions of the held-out fold with their answers, and the library without any of the fold.
 
     The answer is the entry of the lowest known formation energy; where none is known, the only entry. A
     composition with several entries and no energy has no answer and is no target. Targets come in the
     order of the hash of their name and the seed; answers of more than `max_atoms` a cell and compositions
-    with fewer `entries` are left out.
+    with fewer `entries` are left out, and with `within` answers that are not known to be at most so far,
+    eV/atom, above the convex hull (`energies` must tell that then).
     """
     rows = library.all_rows()
     numbers, counts = library.compositions(rows)
@@ -62,12 +68,15 @@ def held_out(
         if fold(name) == HELD_OUT:
             of_name.setdefault(name, []).append(row)
     known_energy = read_energies(energies) if energies is not None else {}
+    stable = read_stable(energies, within) if energies is not None and within is not None else None
     hidden = np.array([row for members in of_name.values() for row in members])
 
     def known() -> Iterator[Known]:
         for name in sorted(of_name, key=lambda name: hashed(f"{seed} {name}")):
             answer = _answer(library, of_name[name], known_energy)
-            if answer is not None and len(of_name[name]) >= entries and library.n_atoms[answer] <= max_atoms:
+            if answer is None or len(of_name[name]) < entries or library.n_atoms[answer] > max_atoms:
+                continue
+            if stable is None or str(library.material_id[answer]) in stable:
                 crystal = primitive(library.crystals([answer]), SYMPREC)
                 formula = crystal.structures()[0].composition.reduced_formula
                 yield Known(Target.parse(formula, max_atoms=MAX_ATOMS), crystal)
@@ -76,14 +85,24 @@ def held_out(
 
 
 def write_held_out(
-    library: Path | None, energies: Path | None, out: Path, n: int, max_atoms: int, entries: int, seed: int
+    library: Path | None,
+    energies: Path | None,
+    out: Path,
+    n: int,
+    max_atoms: int,
+    entries: int,
+    seed: int,
+    within: float | None = None,
 ) -> int:
     """Write the answers of the first n held-out compositions (`held_out`) as FORMULA.cif; their number."""
     from pymatgen.io.cif import CifWriter
 
-    known = list(islice(held_out(Library.open(library), energies, seed, max_atoms, entries)[1], n))
+    found = held_out(Library.open(library), energies, seed, max_atoms, entries, within)[1]
+    known = list(islice(found, n))
     for one in known:
         write_text(out / f"{one.target.formula}.cif", str(CifWriter(one.crystal.structures()[0])))
+    asked = {"max_atoms": max_atoms, "entries": entries, "within": within, "seed": seed}
+    write_json(out / "summary.json", {"n": len(known), **asked})
     return len(known)
 
 

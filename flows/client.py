@@ -28,12 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from csp.errors import CspError, InputError, MissingError
-from csp.settings import SearchSettings
+from csp.report.terminal import plain_table
+from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.target import Target
 from flows.ask import DEPLOYMENT, ask, name_of, name_of_many, page
 from flows.form import FIRST
 from flows.home import AUTH
-from flows.roots import MODELS
+from flows.roots import MODELS, is_path
 
 __all__ = ["Submitted", "cancel", "follow", "overview", "submit"]
 
@@ -62,8 +63,9 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
     """
     values = settings.model_dump(mode="json")
     for name, value in settings:  # the worker has another current folder
-        if isinstance(value, Path) or (name in MODELS and os.path.exists(value) and os.sep in value):
-            values[name] = str(Path(value).absolute())
+        by_path = isinstance(value, Path) or (name in MODELS and is_path(value))
+        if by_path and value != AUTO_LIBRARY:
+            values[name] = str(Path(value).expanduser().absolute())
     parameters = {name: values.pop(name) for name in FIRST} | {
         "advanced": values,
         "device": device,
@@ -101,7 +103,7 @@ def follow(submitted: Submitted, console: Console) -> None:
 
 def overview(last: int) -> Table:
     """The last runs: what, state, since when, how long, progress."""
-    table = Table(header_style="bold", box=None, pad_edge=False)
+    table = plain_table()
     for name in ("id", "run", "state", "started", "took"):
         table.add_column(name, no_wrap=True, max_width=LONGEST, justify="right" if name == "took" else "left")
     table.add_column("progress")

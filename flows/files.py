@@ -27,6 +27,7 @@ class RunFiles(StaticFiles):
     """As an ASGI app. A run whose folder is elsewhere is a link here, and may lead below the roots only."""
 
     def __init__(self) -> None:
+        runs().mkdir(parents=True, exist_ok=True)
         super().__init__(directory=runs(), follow_symlink=True)
 
     def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:

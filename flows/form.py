@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from csp.settings import GeneratorName, SearchSettings
+from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
 from csp.target import Target
 from flows.roots import settings_within
 
@@ -30,6 +30,7 @@ __all__ = [
     "Library",
     "More",
     "Runner",
+    "plain_library",
     "settings_of",
     "shown",
 ]
@@ -54,7 +55,7 @@ Formula = Annotated[str, _field("formula")]
 Candidates = Annotated[int, _field("candidates")]
 Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
 Labeller = Annotated[str, _field("labeller")]
-Library = Annotated[Path | None, _field("library")]
+Library = Annotated[LibraryFile, _field("library")]
 Device = Annotated[
     str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 ]
@@ -94,6 +95,13 @@ DEFAULTS = Advanced()
 More = Annotated[Advanced, shown("Advanced settings", "What the defaults are good for, most of the time")]
 
 
+def plain_library(library: Path | None) -> str | None:
+    """The library as a parameter of a run, which may be in another folder."""
+    if library is None:
+        return None
+    return str(library if library == AUTO_LIBRARY else library.absolute())
+
+
 def settings_of(
     formula: str,
     candidates: int,
@@ -102,15 +110,18 @@ def settings_of(
     library: Path | None,
     advanced: Advanced,
 ) -> tuple[SearchSettings, Target]:
-    """The settings that a form asks for, and their target. Raises InputError, one sentence."""
-    settings = settings_within(
-        SearchSettings.read(
-            formula=formula,
-            candidates=candidates,
-            generators=generators,
-            labeller=labeller,
-            library=library,
-            **advanced.model_dump(),
-        )
+    """The settings that a form asks for, and their target.
+
+    Raises:
+        InputError: One sentence, for the first thing that is wrong.
+    """
+    asked = SearchSettings.read(
+        formula=formula,
+        candidates=candidates,
+        generators=generators,
+        labeller=labeller,
+        library=library,
+        **advanced.model_dump(),
     )
+    settings = settings_within(asked)
     return settings, settings.target()

@@ -67,22 +67,19 @@ class Up:
 
 
 def home() -> Path:
-    """$CSP_HOME, ~/.csp by default; made where it is not there."""
-    folder = Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """$CSP_HOME, ~/.csp by default. Who writes into it makes it: to look makes nothing."""
+    return Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
 
 
 def runs() -> Path:
     """The folders of the runs, one each."""
-    folder = home() / "runs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return home() / "runs"
 
 
 def findable(folder: Path, name: str) -> None:
     """Have the folder of a run that is elsewhere found among the others, as a link of this name."""
     place = runs() / name
+    place.parent.mkdir(parents=True, exist_ok=True)
     if folder != place and not place.is_symlink():
         place.symlink_to(folder.absolute())
 
@@ -115,6 +112,7 @@ def token(*, make: bool = False) -> str | None:
     place = home() / "token"
     try:
         if make:
+            home().mkdir(parents=True, exist_ok=True)
             opened = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(opened, "w", encoding="ascii") as file:
                 file.write(f"csp:{secrets.token_urlsafe(32)}\n")
@@ -151,6 +149,7 @@ def prepare(url: str, auth: str | None) -> None:
     }
     if auth:
         wanted["PREFECT_API_AUTH_STRING"] = auth
+    home().mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, but none above it
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import csv
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,8 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
-from csp.settings import DEFAULT_GENERATORS
+from csp.files import read_text
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS
 from flows.ask import ask, name_of_many, shown_page
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -24,6 +24,7 @@ from flows.form import (
     Labeller,
     Library,
     More,
+    plain_library,
     settings_of,
     shown,
 )
@@ -34,7 +35,6 @@ from flows.sentences import says_why
 __all__ = ["predict_many", "read_formulas"]
 
 MOST = 10_000  # formulas
-LARGEST = 10 * 2**20  # bytes of a CSV file
 SHOWN = 1000  # runs in the list that people see
 DELIMITERS = ",;\t"
 
@@ -60,7 +60,7 @@ def predict_many(
     candidates: Candidates = 500,
     generators: Generators = DEFAULT_GENERATORS,
     labeller: Labeller = "none",
-    library: Library = None,
+    library: Library = AUTO_LIBRARY,
     advanced: More = DEFAULTS,
     device: Device = "auto",
 ) -> list[str]:
@@ -75,25 +75,28 @@ def predict_many(
     if len(wanted) > MOST:
         raise InputError(f"{len(wanted):,} formulas are given; at most {MOST:,} can be.")
     asked = [settings_of(f, candidates, generators, labeller, library, advanced) for f in wanted]
-    distinct = list(dict.fromkeys(target.formula for _, target in asked))
+    distinct = {target.formula: target.name for _, target in reversed(asked)}  # as the first wrote it
+    log = get_run_logger()
+    for note in filter(None, (target.formula_note for _, target in asked)):
+        log.info("%s", note)
     settings = asked[0][0]
     parameters = {
         "candidates": candidates,
         "generators": list(generators),
         "labeller": settings.labeller,
-        "library": str(settings.library) if settings.library else None,
+        "library": plain_library(settings.library),
         "advanced": advanced.model_dump(mode="json"),
         "device": device,
     }
     made: dict[str, FlowRun] = {}
-    for formula in distinct:
-        key, tag = f"{flow_run.id}-{formula}", f"many-{str(flow_run.id)[:8]}"
-        made[formula] = ask({"formula": formula, **parameters}, key=key, tags=[tag])
-    lines = [f"- {link(formula, shown_page(run))}" for formula, run in list(made.items())[:SHOWN]]
+    for formula in dict.fromkeys(target.formula for _, target in asked):
+        key, tag, name = f"{flow_run.id}-{formula}", f"many-{str(flow_run.id)[:8]}", distinct[formula]
+        made[name] = ask({"formula": name, **parameters}, key=key, tags=[tag])
+    lines = [f"- {link(name, shown_page(run))}" for name, run in list(made.items())[:SHOWN]]
     if len(made) > SHOWN:
         lines.append(f"- and {len(made) - SHOWN:,} more")
     create_markdown_artifact("\n".join(lines) + "\n", key="many", description=f"{len(made):,} runs")
-    get_run_logger().info("%d runs are scheduled", len(made))
+    log.info("%d runs are scheduled", len(made))
     return [str(run.id) for run in made.values()]
 
 
@@ -103,28 +106,18 @@ def read_formulas(table: Path) -> list[str]:
     Commas, semicolons or tabs divide the columns: spreadsheets of many countries write semicolons.
 
     Raises:
-        InputError: The file is not there, is too large, is no text or holds no formula.
+        InputError: The file cannot be read, is too large or holds no formula.
     """
-    try:
-        if table.stat().st_size > LARGEST:
-            raise InputError(f"The CSV file {table} has more than {LARGEST // 2**20} MB.")
-        lines = _text(table.read_bytes()).splitlines()
-    except OSError as error:
-        raise InputError(f"The CSV file {table} cannot be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"The CSV file {table} is no text in UTF-8; save it as CSV UTF-8.") from error
+    lines = read_text(table).splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)
-    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    try:
+        rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise InputError(f"The CSV file {table} cannot be read: {error}.") from error
     head = [name.strip().lower() for name in rows[0]] if rows else []
     column = head.index("formula") if "formula" in head else 0
     found = [row[column].strip() for row in rows["formula" in head :] if len(row) > column]
     if not any(found):
         raise InputError(f"The CSV file {table} holds no formula.")
     return [formula for formula in found if formula]
-
-
-def _text(content: bytes) -> str:
-    """UTF-8, or the UTF-16 that spreadsheets write, which begins with its mark."""
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return content.decode(encoding)

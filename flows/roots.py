@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from csp.errors import InputError
 from flows.home import home
 
-__all__ = ["MODELS", "ROOTS", "for_results", "roots", "settings_within", "usual_roots", "within"]
+__all__ = ["MODELS", "ROOTS", "for_results", "is_path", "roots", "settings_within", "usual_roots", "within"]
 
 S = TypeVar("S", bound=BaseModel)
 ROOTS = "CSP_ROOTS"  # in the environment: folders, as PATH lists them
@@ -98,11 +98,11 @@ def settings_within(settings: S) -> S:
             continue
         if isinstance(value, Path):
             kept[name] = within(value)
-        elif name in MODELS and _is_path(value):
+        elif name in MODELS and is_path(value):
             kept[name] = str(within(Path(value)))
     return settings.model_copy(update=kept)
 
 
-def _is_path(model: str) -> bool:
-    """Models are named, or are files or folders."""
+def is_path(model: str) -> bool:
+    """Is a model named by its file or folder?"""
     return os.sep in model or model.startswith("~") or model.endswith(".safetensors")

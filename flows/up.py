@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
-from uuid import UUID
 
 from csp.cli.stopping import terminated_as_interrupted
 from csp.errors import CspError
@@ -59,7 +58,10 @@ def up(host: str, port: int, at_once: int, pool: str | None, ready: Callable[[st
             os.nice(GIVES_WAY)  # the server is started, the runs will be
             offered = deployments()  # while the server starts
             server.wait()
+            from flows.crashes import take_up
+
             install_automations()
+            take_up(TAG)  # what was at work when this server ended the last time goes on at once
             work = _by_workers(offered, pool, server) if pool else _here(offered, at_once)
             Up(url, os.getpid()).write()
             try:
@@ -197,19 +199,11 @@ def _here(deployments: list[RunnerDeployment], at_once: int) -> Callable[[], Non
     """What works on runs. From here on they can be submitted."""
     from prefect.runner import Runner
 
-    from flows.crashes import put_back
-
     runner = Runner(pause_on_shutdown=False, limit=at_once, query_seconds=POLL)
-    ours = [cast(UUID, runner.add_deployment(deployment)) for deployment in deployments]
+    for deployment in deployments:
+        runner.add_deployment(deployment)
     runner.handle_sigterm = _as_interrupted  # type: ignore[method-assign]  # its own never ends
-
-    def work() -> None:
-        try:
-            asyncio.run(runner.start())
-        finally:
-            put_back(ours)
-
-    return work
+    return lambda: asyncio.run(runner.start())
 
 
 def _as_interrupted(*_: object) -> None:
@@ -243,6 +237,7 @@ def _by_workers(deployments: list[RunnerDeployment], pool: str, server: Server) 
 @contextmanager
 def _alone() -> Iterator[None]:
     """One `csp up` a home, even after a kill: the lock goes with the process."""
+    home().mkdir(parents=True, exist_ok=True)
     with (home() / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

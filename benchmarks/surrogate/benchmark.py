@@ -24,21 +24,21 @@ from benchmarks.surrogate.plot import plot
 from benchmarks.surrogate.pool import ORIGINS, Pools, pool_hash
 from benchmarks.surrogate.relaxations import TeachersEnds, choose_starts, gaps
 from benchmarks.surrogate.speed import Rate, rates
-from benchmarks.surrogate.summary import Errors, Measured, speed_of, summarise
+from benchmarks.surrogate.summary import PRESSURE, Errors, Measured, speed_of, summarise
 from benchmarks.surrogate.table import table
 from csp.device import resolve_device
 from csp.errors import InputError, MissingError
 from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.protocols import EnergyModel
-from surrogates.potentials.models import load_potential
 from surrogates.training.labelled import Labelled, compositions, hashed, read_formation_energies
+from surrogates.zoo import load_model
 
 __all__ = ["SurrogateBenchmark"]
 
 SCHEMA = 1
 SETTINGS_FILE = "benchmark.json"
-TEACHER = "chgnet"
+TEACHER = "nequix-oam-1"
 TESTED_FOR_EACH = 15  # test crystals for each composition of a limited run; there are 3,081 for 200
 
 Say = Callable[[str], None]
@@ -48,7 +48,8 @@ Say = Callable[[str], None]
 class SurrogateBenchmark:
     """A benchmark in its out folder: the teacher's work in `pools/` and `relaxed/`, results beside them.
 
-    limit  only the first compositions, and as large a share of the test crystals
+    Attributes:
+        limit: Only the first compositions, and as large a share of the test crystals.
     """
 
     structures: Path
@@ -68,6 +69,7 @@ class SurrogateBenchmark:
         out: Path,
         *,
         names: Sequence[str] | None = None,
+        teacher: str = TEACHER,
         baseline: Path | None = None,
         limit: int | None = None,
         seed: int = 0,
@@ -75,44 +77,51 @@ class SurrogateBenchmark:
     ) -> SurrogateBenchmark:
         """Start a benchmark, or go on with the one in `out`.
 
-        Raises InputError or MissingError, before any work, for files, models or a device that cannot be
-        used, and for an out folder with another pool of crystals.
+        Raises:
+            InputError, MissingError: Before any work, for files, models or a device that cannot be used, and
+                for an out folder with another pool of crystals.
         """
         if not energies.is_file():
             raise MissingError(f"There is no table of formation energies at {energies}.")
         library, place = Library.open(structures), resolve_device(device)
-        teacher = load_potential(TEACHER, place)
+        judge = load_model(teacher, place)
         settings = {
             "schema": SCHEMA,
             "seed": seed,
             "library": library.fingerprint,
-            "teacher": str(teacher.label),
+            "teacher": str(judge.label),
         }
         path = out / SETTINGS_FILE
         if different := changed(path, settings):
             raise InputError(f"{out} holds crystals made with another {', another '.join(different)}.")
         models = contestants(names, baseline, place, out / "models")
         write_json(path, settings)
-        return cls(structures, energies, out, seed, limit, library, teacher, models)
+        return cls(structures, energies, out, seed, limit, library, judge, models)
 
     def run(self, say: Say = lambda line: None) -> dict[str, Any]:
-        """Measure all models and write `summary.json`, `surrogate.json`, `table.md` and `surrogate.png`;
-        returns the summary."""
+        """Measure all models and write `summary.json`, `surrogate.json`, `table.md` and `surrogate.png`.
+
+        Returns:
+            The summary.
+        """
         pools = self._pools(say)
         starts = choose_starts(pools, self.seed)
         ends = TeachersEnds(self.out / "relaxed", self.teacher).of(starts, say)
-        speed = self._speed()
+        pressed = TeachersEnds(self.out / f"relaxed-{PRESSURE:.0f}gpa", self.teacher, PRESSURE).of(
+            starts, say
+        )
+        speed, teacher = self._speed(), self.teacher.name
         measured = []
         for model in self.models:
-            measured.append(self._measured(model, pools, starts, ends, speed.get(model.name)))
+            measured.append(self._measured(model, pools, starts, ends, pressed, speed.get(model.name)))
             say(f"{model.name} is measured")
         summary: dict[str, Any] = {}
         for one in measured:
             summary |= summarise(one)
             if one.speed is not None:
-                ratio = one.speed.per_second / speed[TEACHER].per_second
-                summary[f"crystals_per_s_ratio_to_{TEACHER}.{one.name}"] = float(f"{ratio:.4g}")
-        summary |= speed_of(TEACHER, speed[TEACHER])
+                ratio = one.speed.per_second / speed[teacher].per_second
+                summary[f"crystals_per_s_ratio_to_teacher.{one.name}"] = float(f"{ratio:.4g}")
+        summary |= speed_of(teacher, speed[teacher])
         summary |= self._circumstances(pools)
         write_json(self.out / "surrogate.json", self._details(measured, pools, starts, ends))
         write_text(self.out / "table.md", table(summary, [one.name for one in measured]))
@@ -122,17 +131,24 @@ class SurrogateBenchmark:
 
     @cached_property
     def compositions(self) -> list[str]:
-        return unseen()[: self.limit]
+        """Those that none of the models has seen."""
+        return [unseen()[k] for k in self._unseen]
+
+    @cached_property
+    def _unseen(self) -> list[int]:
+        """Their places in the file."""
+        seen = frozenset().union(*(model.seen or () for model in self.models))
+        return [k for k, name in enumerate(unseen()[: self.limit]) if hashed(name) not in seen]
 
     # -- what is measured -------------------------------------------------------------------------
 
     def _pools(self, say: Say) -> list[Labelled]:
         pools = Pools(self.out / "pools", unseen(), self.library, self.teacher, self.seed)
         found = []
-        for k, name in enumerate(self.compositions):
+        for k, name in zip(self._unseen, self.compositions, strict=True):
             found.append(pools[k])
             counts = ", ".join(f"{n} {origin}" for origin, n in _origins(found[-1]).items())
-            say(f"{k + 1:3d}/{len(self.compositions)}  {target_of(name).formula:<16} {counts}")
+            say(f"{len(found):3d}/{len(self.compositions)}  {target_of(name).formula:<16} {counts}")
         return found
 
     def _measured(
@@ -141,19 +157,19 @@ class SurrogateBenchmark:
         pools: list[Labelled],
         starts: Labelled,
         ends: Labelled,
+        pressed: Labelled,
         speed: Rate | None,
     ) -> Measured:
         started = tuple(model.supports(starts.crystals).nonzero().flatten().tolist())
-        rows = list(started)
-        seen = None if model.seen is None else sum(hashed(name) in model.seen for name in self.compositions)
+        rows, relaxer = list(started), model.model if started else None
         return Measured(
             model.name,
             [_ordered(model, pool) for pool in pools],
             errors=self._errors(model),
-            gaps=gaps(model.model, self.teacher, starts[rows], ends[rows]) if model.model and rows else None,
+            gaps=gaps(relaxer, self.teacher, starts[rows], ends[rows]) if relaxer else None,
+            pressed=gaps(relaxer, self.teacher, starts[rows], pressed[rows], PRESSURE) if relaxer else None,
             started=started,
             speed=speed,
-            seen=seen,
         )
 
     def _errors(self, model: Contestant) -> Errors | None:
@@ -173,7 +189,7 @@ class SurrogateBenchmark:
 
     def _speed(self) -> dict[str, Rate]:
         """Of all energy models by name, the teacher among them."""
-        models = {TEACHER: self.teacher}
+        models = {self.teacher.name: self.teacher}
         models |= {one.name: one.model for one in self.models if one.model is not None}
         return dict(zip(models, rates(list(models.values()), self.library, self.seed), strict=True))
 
@@ -198,6 +214,7 @@ class SurrogateBenchmark:
         counts = [_origins(pool) for pool in pools]
         return {
             "pool.compositions": len(pools),
+            "pool.left_out_as_seen": len(unseen()[: self.limit]) - len(pools),
             **{f"pool.{origin}": sum(count[origin] for count in counts) for origin in ORIGINS},
             "pool.hash": pool_hash(pools),
             "teacher": str(self.teacher.label),

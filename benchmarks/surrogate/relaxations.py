@@ -6,6 +6,7 @@ search does. The gap is the teacher's energy of the surrogate's end above that o
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,9 +19,10 @@ from torch import Tensor
 
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
+from csp.library.compression import compressed
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel
-from csp.relaxation.relax import RelaxationResult, relax
+from csp.relaxation.relax import RelaxationResult, enthalpy, relax
 from surrogates.training.labelled import Labelled, read_shard, write_shard
 
 __all__ = ["Gaps", "TeachersEnds", "choose_starts", "gaps"]
@@ -43,10 +45,14 @@ def choose_starts(pools: Sequence[Labelled], seed: int) -> Labelled:
 
 @dataclass(frozen=True)
 class TeachersEnds:
-    """The teacher's relaxations, kept in a folder."""
+    """The teacher's relaxations, kept in a folder; under a pressure, GPa, in one for each.
+
+    Energies are enthalpies then.
+    """
 
     folder: Path
     teacher: EnergyModel
+    pressure: float = 0.0
 
     def of(self, starts: Labelled, say: Callable[[str], None] = lambda line: None) -> Labelled:
         """Ends in the order of the starts; `ids` are how the relaxations ended, energies NaN where they
@@ -54,10 +60,12 @@ class TeachersEnds:
         parts = []
         for first in range(0, len(starts), AT_ONCE):
             part = starts[list(range(first, min(first + AT_ONCE, len(starts))))]
-            path = self.folder / f"{first:03d}-{len(part)}.npz"
+            which = hashlib.sha256("".join(part.crystals.ids()).encode()).hexdigest()[:12]
+            path = self.folder / f"{first:03d}-{which}.npz"
             if not path.is_file():
-                ends = _relaxed(part.crystals, self.teacher)
-                write_shard(path, Labelled(ends.crystals, [str(s) for s in ends.status], _energy(ends)))
+                ends = _relaxed(part.crystals, self.teacher, self.pressure)
+                energy = enthalpy(_energy(ends), ends.crystals.volumes, self.pressure)
+                write_shard(path, Labelled(ends.crystals, [str(s) for s in ends.status], energy))
             parts.append(read_shard(path))
             say(f"teacher relaxed {first + len(part)}/{len(starts)}")
         return Labelled.cat(parts)
@@ -67,11 +75,12 @@ class TeachersEnds:
 class Gaps:
     """How a model's relaxations of N starts compare with the teacher's.
 
-    gap      float64 [N]  eV/atom by the teacher; infinite where the model's relaxation failed, NaN where
-                          the teacher's did
-    matches  bool [N]     is the end the teacher's?
-    already  bool [N]     was the start?
-    status   [N]          how the model's relaxations ended
+    Attributes:
+        gap: float64 [N], eV/atom by the teacher; infinite where the model's relaxation failed, NaN where the
+            teacher's did.
+        matches: bool [N], is the end the teacher's?
+        already: bool [N], was the start?
+        status: [N], how the model's relaxations ended.
     """
 
     gap: Tensor
@@ -99,12 +108,19 @@ class Gaps:
         ]
 
 
-def gaps(model: EnergyModel, teacher: EnergyModel, starts: Labelled, teachers_ends: Labelled) -> Gaps:
-    """Relax all starts with the model and compare."""
-    ends = _relaxed(starts.crystals, model)
+def gaps(
+    model: EnergyModel,
+    teacher: EnergyModel,
+    starts: Labelled,
+    teachers_ends: Labelled,
+    pressure: float = 0.0,
+) -> Gaps:
+    """Relax all starts with the model and compare; under a pressure, GPa, by enthalpies."""
+    ends = _relaxed(starts.crystals, model, pressure)
     good = [k for k, status in enumerate(ends.status) if status.has_energy]
     energy = torch.full((len(starts),), math.inf, dtype=torch.float64)
-    energy[good] = teacher.evaluate(ends.crystals[good].to(teacher.device)).energy.cpu()
+    found = teacher.evaluate(ends.crystals[good].to(teacher.device)).energy.cpu()
+    energy[good] = enthalpy(found, ends.crystals[good].volumes, pressure)
     per_atom = starts.crystals.n_atoms
     gap = torch.where(
         teachers_ends.energy.isnan(), torch.nan, energy / per_atom - teachers_ends.energy / per_atom
@@ -119,13 +135,15 @@ def gaps(model: EnergyModel, teacher: EnergyModel, starts: Labelled, teachers_en
     )
 
 
-def _relaxed(crystals: Crystals, model: EnergyModel) -> RelaxationResult:
+def _relaxed(crystals: Crystals, model: EnergyModel, pressure: float) -> RelaxationResult:
     """As a search does, on the model's device; back on the CPU."""
+    crystals = compressed(crystals, pressure)
     ends = relax(
         crystals.to(model.device),
         model,
         max_steps=MAX_STEPS,
         max_force=MAX_FORCE,
+        pressure=pressure,
         symmetry=operations(crystals).to(model.device),
     )
     return RelaxationResult(

@@ -14,8 +14,9 @@ from benchmarks.rank_metrics import Floats, Ordered, interval
 from benchmarks.surrogate.relaxations import Gaps
 from benchmarks.surrogate.speed import Rate
 
-__all__ = ["BEST", "Errors", "Measured", "speed_of", "summarise"]
+__all__ = ["BEST", "PRESSURE", "Errors", "Measured", "speed_of", "summarise"]
 
+PRESSURE = 50.0  # GPa
 BEST = 20  # of 200: where the teacher's best has to be
 
 
@@ -23,10 +24,11 @@ BEST = 20  # of 200: where the teacher's best has to be
 class Errors:
     """|error| of the DFT formation energy, eV/atom, of M test crystals.
 
-    absolute      float64 [M]
-    composition   str [M]
-    new           bool [M]  is the composition not among those of the training split?
-    unsupported   test crystals with elements that the model does not know, left out
+    Attributes:
+        absolute: float64 [M].
+        composition: str [M].
+        new: bool [M], is the composition not among those of the training split?
+        unsupported: Test crystals with elements that the model does not know, left out.
     """
 
     absolute: Floats
@@ -39,20 +41,21 @@ class Errors:
 class Measured:
     """One model.
 
-    orders      of each composition; None where the model does not know an element
-    errors      None where the model has no DFT formation energies
-    gaps        of the starts of the compositions in `started`; None where the model cannot relax
-    speed       with crystals of 16 atoms; None for what is no energy model
-    seen        compositions of the pool that the model was trained on; None where that is not known
+    Attributes:
+        orders: Of each composition; None where the model does not know an element.
+        errors: None where the model has no DFT formation energies.
+        gaps: Of the starts of the compositions in `started`; None where the model cannot relax.
+        pressed: As `gaps`, under `PRESSURE`.
+        speed: With crystals of 16 atoms; None for what is no energy model.
     """
 
     name: str
     orders: list[Ordered | None]
     errors: Errors | None = None
     gaps: Gaps | None = None
+    pressed: Gaps | None = None
     started: tuple[int, ...] = ()
     speed: Rate | None = None
-    seen: int | None = None
 
     @property
     def known(self) -> list[Ordered]:
@@ -71,25 +74,29 @@ def summarise(measured: Measured) -> dict[str, Any]:
         **_value(f"best{BEST}_virtual.{name}", [float(order.best_at <= BEST) for order in orders]),
         f"unsupported_compositions.{name}": len(measured.orders) - len(orders),
     }
-    if measured.seen is not None:
-        summary[f"seen_compositions.{name}"] = measured.seen
     if measured.errors is not None:
         errors, group, new = 1000 * measured.errors.absolute, measured.errors.composition, measured.errors.new
         summary |= _value(f"mae_test_mev.{name}", errors, group)
         summary |= _value(f"mae_test_newcomp_mev.{name}", errors[new], group[new])
         summary[f"unsupported_test.{name}"] = measured.errors.unsupported
     if measured.gaps is not None:
-        gaps = measured.gaps
-        judged = 1000 * gaps.gap[gaps.judged].numpy()
-        summary |= _value(f"relax_gap_mev.{name}", judged, statistic=np.median)
-        done = ~gaps.gap.isnan()
-        summary |= _value(f"relax_match.{name}", gaps.matches[done].double().numpy())
-        summary |= _value(f"relax_match_nothing.{name}", gaps.already[done].double().numpy())
-        summary[f"relax_failed.{name}"] = int(gaps.gap.isposinf().sum())
-        summary[f"relax_teacher_failed.{name}"] = int(gaps.gap.isnan().sum())
+        summary |= _of_gaps("relax", measured.gaps, name)
+    if measured.pressed is not None:
+        summary |= _of_gaps(f"relax_{PRESSURE:.0f}gpa", measured.pressed, name)
     if measured.speed is not None:
         summary |= speed_of(name, measured.speed)
     return summary
+
+
+def _of_gaps(key: str, gaps: Gaps, name: str) -> dict[str, Any]:
+    judged, done = 1000 * gaps.gap[gaps.judged].numpy(), ~gaps.gap.isnan()
+    return {
+        **_value(f"{key}_gap_mev.{name}", judged, statistic=np.median),
+        **_value(f"{key}_match.{name}", gaps.matches[done].double().numpy()),
+        **_value(f"{key}_match_nothing.{name}", gaps.already[done].double().numpy()),
+        f"{key}_failed.{name}": int(gaps.gap.isposinf().sum()),
+        f"{key}_teacher_failed.{name}": int(gaps.gap.isnan().sum()),
+    }
 
 
 def speed_of(name: str, rate: Rate) -> dict[str, float]:

@@ -17,11 +17,13 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from csp.crystals import Crystals
 from csp.files import write_json
 
-__all__ = ["bulk_modulus", "compression", "fit"]
+__all__ = ["bulk_modulus", "compressed", "compression", "fit"]
 
 SHIPPED = Path(__file__).parents[1] / "data" / "bulk_modulus.json"
 RIDGE = 0.3
@@ -48,6 +50,16 @@ def compression(
         vinet = (1 - x) / x**2 * math.exp(1.5 * (B_PRIME - 1) * (1 - x))
         low, high = (x, high) if vinet > ratio else (low, x)
     return (0.5 * (low + high)) ** 3
+
+
+def compressed(crystals: Crystals, pressure: float) -> Crystals:
+    """The crystals at the volumes that a pressure, GPa, is expected to leave them."""
+    factors: list[float] = []
+    for _, _, numbers in crystals.arrays():
+        z, n = np.unique(numbers, return_counts=True)
+        per_atom = float(crystals.volumes[len(factors)]) / len(numbers)
+        factors.append(compression(z.tolist(), n.tolist(), per_atom, pressure))
+    return crystals.scaled_to(crystals.volumes * torch.tensor(factors, dtype=torch.float64))
 
 
 def bulk_modulus(numbers: Sequence[int], counts: Sequence[int], volume_per_atom: float) -> float:
@@ -87,12 +99,14 @@ def _shipped() -> dict[str, float]:
 def _main(structures: Path, properties: Path) -> None:
     """Write the table that ships: `python -m csp.library.compression STRUCTURES PROPERTIES`, Parquet files,
     the second with the columns material_id and log10_k_vrh."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
     from csp.library.library import Library
+    from csp.library.tables import read_table
 
     library = Library.open(structures)
-    known = pq.read_table(properties, columns=["material_id", "log10_k_vrh"]).to_pylist()
+    columns = {"material_id": pa.string(), "log10_k_vrh": pa.float64()}
+    known = read_table(properties, columns, "table of bulk moduli").to_pylist()
     modulus = {row["material_id"]: 10.0 ** row["log10_k_vrh"] for row in known if row["log10_k_vrh"]}
     rows = np.array([k for k, name in enumerate(library.material_id.tolist()) if modulus.get(name, 0.0) > 1])
     fractions = np.zeros((len(rows), 119))

@@ -12,7 +12,10 @@ from torch import Tensor
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.protocols import Provenance, Uncertain
+from csp.protocols import EnergyModel, Provenance, Uncertain
+from csp.ranking.differences import DifferenceErrors, disagreements
+from csp.ranking.hull import Hull
+from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -20,12 +23,17 @@ from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
 from csp.search.pool import merge_provenance
-from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.target import Target
 
-__all__ = ["Conclusion", "SearchFeatures"]
+__all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
 
 RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
+
+
+def comparing_stage(model: EnergyModel) -> str:
+    """The name in the store of what another model says of the ranked crystals."""
+    return f"compare {model.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,9 @@ class Conclusion:
         funnel: Who passes each stage.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities; None: only energies rank.
+        relaxer_why: Why the last model is that one, a clause for people.
+        second: Gives a second opinion on the energies; None: there is none.
+        difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
     """
 
     target: Target
@@ -76,6 +87,9 @@ class Conclusion:
     references: References | None = None
     answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
+    second: EnergyModel | None = None
+    difference_errors: DifferenceErrors | None = None
+    known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -85,7 +99,7 @@ class Conclusion:
         places = torch.arange(len(ranked)) if by is None else best_first(by)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
-        hull, of_hull = self._hull_energy()
+        hull, of_hull = self._hull()
         return Prediction(
             target=self.target,
             label=funnel.ranking_model.label if top else None,
@@ -96,10 +110,14 @@ class Conclusion:
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
             order="energy" if by is None else "probability",
+            known_before=self.known.sentence if self.known else "",
+            decomposition={} if hull is None else hull.decomposition,
+            hull=hull,
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
             warnings=[
+                *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
@@ -108,14 +126,26 @@ class Conclusion:
                     for reason, count in sorted(t.failed.items())
                 ),
                 *of_hull,
+                *self._disagreements(places),
             ],
         )
 
+    @cached_property
+    def others(self) -> list[EnergyModel]:
+        """The models beside the one that ranks: the surrogate, and who gives a second opinion."""
+        funnel = self.funnel
+        first = [funnel.screening_model] if len(funnel.models) > 1 else []
+        return [*first, *([self.second] if self.second else [])]
+
+    @property
+    def ranked_crystals(self) -> Crystals:
+        """The R distinct crystals, lowest first."""
+        return self._relaxed.result.crystals[[self._good[k] for k in self._ranking.chosen.tolist()]]
+
     def features(self) -> SearchFeatures:
         """The distinct crystals and their features."""
-        rows = [self._good[k] for k in self._ranking.chosen.tolist()]
         return SearchFeatures(
-            self._relaxed.result.crystals[rows],
+            self.ranked_crystals,
             self._per_atom,
             scores(self._proposed),
             self._ranking.n_duplicates,
@@ -183,6 +213,41 @@ class Conclusion:
         """float64 [R], eV, of the ranked crystals, lowest first."""
         return self.funnel.per_atom(self._relaxed.result)[self._good][self._ranking.chosen]
 
+    @cached_property
+    def _by_others(self) -> Tensor:
+        """float64 [R, M], eV/atom above the lowest crystal's, of the ranked crystals, lowest first, by the
+        other models; NaN where one has not been asked."""
+        crystals, store = self.ranked_crystals, self.funnel.store
+        columns = []
+        for model in self.others:
+            ids, found = store.energies(comparing_stage(model), model.label)
+            per_atom = self.funnel.enthalpies(crystals.ids(), crystals, ids, found.energy)
+            columns.append(torch.tensor(per_atom, dtype=torch.float64))
+        by = torch.stack(columns, 1) if columns else torch.zeros(len(crystals), 0, dtype=torch.float64)
+        return by - by[:1]
+
+    @cached_property
+    def _sigma(self) -> Tensor | None:
+        """float64 [R], eV/atom: of how far each ranked crystal, lowest first, is above the lowest."""
+        known = bool(torch.isfinite(self._by_others).all()) and len(self._per_atom) > 0
+        if self.difference_errors is None or not known:
+            return None
+        return self.difference_errors.intervals(self._per_atom - self._per_atom[0], self._by_others)
+
+    def _disagreements(self, places: Tensor) -> list[str]:
+        """Who orders the first of the ranking otherwise.
+
+        Args:
+            places: Of the ranked crystals by energy, in the order to report.
+        """
+        ours = self.funnel.ranking_model.name
+        return [
+            f"By {ours} crystal {i + 1} is lower than crystal {j + 1}, by {model.name} it is higher: "
+            f"they differ by {1000 * much:.0f} meV/atom."
+            for k, model in enumerate(self.others)
+            for i, j, much in disagreements(self._per_atom[places], self._by_others[places, k])
+        ]
+
     # -- what is reported -----------------------------------------------------------------------------
 
     def _counts(self) -> dict[str, int]:
@@ -238,28 +303,38 @@ class Conclusion:
         built = self.funnel.built
         return dict(zip(built.ids, built.provenance, strict=True))
 
-    def _hull_energy(self) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+    def _hull(self) -> tuple[Hull | None, list[str]]:
+        """The hull at the target's composition, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
         if not funnel.stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, relaxed = funnel.store.relaxed("hull", model.label)
-        return references.hull(relaxed, funnel.per_atom(relaxed), model.label)
+        ids, relaxed = funnel.store.relaxed("hull", model.label)
+        return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
 
     def _results(
-        self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
+        self, top: list[int], places: Tensor, probability: Tensor | None, hull: Hull | None
     ) -> list[Result]:
-        """top: rows of all that was relaxed, in the order to report; places: of each in that by energy."""
+        """The rows of the ranking.
+
+        Args:
+            top: Rows of all that was relaxed, in the order to report.
+            places: Of each in the order by energy.
+        """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
+        above_hull = [None if hull is None else float(per_atom[row]) - hull.energy for row in top]
         crystals = relaxed.result.crystals[top]
         ids, numbers = crystals.ids(), reported_space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
-        n_duplicates = self._ranking.n_duplicates[places].tolist()
+        told = [
+            self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
+            for k in range(len(top))
+        ]
+        found = self.funnel.times_found()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
@@ -278,17 +353,47 @@ class Conclusion:
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
-                n_duplicates=n_duplicates[k],
+                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)})
+                - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
-                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                e_above_hull_ev_per_atom=above,
+                stability="" if hull is None or above is None else hull.words(above),
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
+                above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
+                known_as=told[k].known_as,
+                prototype=told[k].prototype,
+                same_type_as=told[k].same_type_as,
+                novelty=told[k].novelty if self.known else "",
+                variants=self._variants(row, numbers[k]),
             )
-            for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
+            for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
+
+    def _group(self, row: int) -> list[int]:
+        """The rows of all that a ranked crystal stands for, itself included."""
+        members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
+        return [self._good[k] for k in members]
+
+    def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
+        """Of the duplicates of a ranked crystal the lowest of each other space group."""
+        rows = [other for other in self._group(row) if other != row]
+        crystals = self._relaxed.result.crystals[rows]
+        per_atom = self.funnel.per_atom(self._relaxed.result)
+        lowest: dict[int, float] = {}
+        for other, found in zip(
+            rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True
+        ):
+            above = round(float(per_atom[other] - per_atom[row]), 6)
+            lowest[found] = min(above, lowest.get(found, above))
+        return tuple(
+            Variant(space_group_symbol(found) if found else "", found, above)
+            for found, above in sorted(lowest.items(), key=lambda pair: pair[1])
+            if found != number
+        )
 
 
 def _with_the_lowest(places: Tensor, top: int) -> Tensor:

@@ -1,7 +1,8 @@
 """The whole algorithm: from a target to ranked crystals. Read this first.
 
     generators ─▶ propose ─▶ filter ─▶ screen ─▶ pre_relax ─▶ relax ─▶ rescore ─▶ refine ─▶ rattle ─▶ ranked
-                                                                            references ─▶ hull ──────────┘
+                                                                            references ─▶ hull ──────────┤
+                                                                          other models ─▶ compare ───────┘
 
 What no template vouches for is pre-relaxed: a few steps downhill before it is chosen or not, because single
 points of drawn coordinates are a poor guide. With one model, it does everything and nothing is left to
@@ -10,7 +11,8 @@ slower potential) rescores what came out by single points, refines the best of i
 energies alone. With a learner, some candidates are labelled after the screening, the first model is adapted
 to the labels, and the candidates are screened again with it. With references, known crystals that the target
 could decompose into, the last model relaxes them too, and what is ranked gets its energy above their convex
-hull.
+hull. The first model, and another potential if there is a second opinion, give energies to what is ranked:
+how far they disagree tells how sure the differences are.
 
 Each stage is a function of what the stages before it left in the store and works through its shards of fixed
 size, writing each in one transaction. A search that was killed and is started again finds the shards that are
@@ -30,11 +32,13 @@ from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
+from csp.ranking.differences import DifferenceErrors
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
 from csp.search.adaptation import labelling_stage
-from csp.search.conclude import Conclusion
+from csp.search.conclude import Conclusion, comparing_stage
 from csp.search.funnel import Funnel, Progress, screening_stage
 from csp.search.prediction import Prediction
 from csp.search.stages import BY_NAME, STAGES, WHOLE, Share, shards
@@ -64,9 +68,12 @@ class Search:
         relaxer_why: Why the last model is that one, a clause for people.
         compression: Volume that proposals start with, in units of that at no pressure, which is what
             generators know.
+        second: Gives a second opinion on the energies of what is ranked; None: there is none.
+        difference_errors: How sure energy differences are; None: it is not known.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     settings: SearchSettings
@@ -81,6 +88,9 @@ class Search:
     answer_probability: AnswerProbability | None = None
     compression: float = 1.0
     relaxer_why: str = ""
+    second: EnergyModel | None = None
+    difference_errors: DifferenceErrors | None = None
+    known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -88,7 +98,7 @@ class Search:
         Raises:
             InputError: For elements that a model lacks.
         """
-        for model in self.models:
+        for model in (*self.models, *([self.second] if self.second else [])):
             check_elements(self.target, model)
         for stage in STAGES:
             getattr(self, stage.name)()
@@ -102,7 +112,14 @@ class Search:
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
         return Conclusion(
-            self.target, self.funnel, self.references, self.answer_probability, self.relaxer_why
+            self.target,
+            self.funnel,
+            self.references,
+            self.answer_probability,
+            self.relaxer_why,
+            self.second,
+            self.difference_errors,
+            self.known,
         )
 
     @cached_property
@@ -201,6 +218,23 @@ class Search:
         if self._relax_in_shards("rattle", model, starts.ids(), starts, share, max_force=max_force):
             self.store.finish()
 
+    def compare(self, share: Share = WHOLE) -> None:
+        """Single points of what is ranked by the models that do not rank."""
+        conclusion = self.conclusion
+        if not conclusion.others:
+            return
+        crystals, n = conclusion.ranked_crystals, len(conclusion.others)
+        for k, model in enumerate(conclusion.others):
+            stage = comparing_stage(model)
+            written = self.store.done(stage)
+            for shard, part in shards(len(crystals), BY_NAME["compare"].shard_on(model.device.type), share):
+                self.progress("compare", k * len(crystals) + part.start, n * len(crystals))
+                if shard not in written:
+                    some = crystals[part.start : part.stop]
+                    found = model.evaluate(some.to(model.device))
+                    self.store.write_energies(stage, shard, some.ids(), found)
+        self.progress("compare", n * len(crystals), n * len(crystals))
+
     def hull(self, share: Share = WHOLE) -> None:
         """Relax the references, or take what an earlier search relaxed, a composition or more in a shard."""
         if self.references is None:
@@ -210,13 +244,7 @@ class Search:
         for shard, part in shards(n, BY_NAME["hull"].shard_on(model.device.type), share):
             self.progress("hull", part.start, n)
             if shard not in written:
-                ids, relaxed = self.references.relax(
-                    part,
-                    model,
-                    max_steps=self.settings.max_steps,
-                    max_force=self.settings.max_force,
-                    pressure=self.settings.pressure,
-                )
+                ids, relaxed = self.references.relax(part, model, pressure=self.settings.pressure)
                 self.store.write_relaxed("hull", shard, ids, relaxed)
         self.progress("hull", n, n)
 

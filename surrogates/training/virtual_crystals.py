@@ -33,7 +33,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import distance_ratio
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
-from csp.library.compression import compression
+from csp.library import compression
 from csp.protocols import EnergyModel, Generator
 from csp.relaxation.relax import Status, relax
 from csp.target import Target
@@ -43,6 +43,7 @@ from surrogates.training.labelled import (
     read_formation_energies,
     read_structures,
     write_shard,
+    write_teacher,
 )
 
 __all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "propose"]
@@ -340,7 +341,7 @@ def _relaxed(
     """What the walker makes of them under a pressure (GPa), keeping their symmetry as a search does, after so
     many steps each; those that are relaxed early are there once."""
     ids, rounds = walkers.ids, []
-    crystals = _under(walkers.crystals, pressure)
+    crystals = compression.compressed(walkers.crystals, pressure)
     symmetry = operations(crystals)
     for max_steps in recipe.relaxing:
         if not ids:
@@ -351,16 +352,6 @@ def _relaxed(
         on = torch.tensor([status is Status.MAX_STEPS for status in relaxed.status]).nonzero().flatten()
         crystals, ids, symmetry = relaxed.crystals[on], [ids[k] for k in on.tolist()], symmetry[on]
     return rounds
-
-
-def _under(crystals: Crystals, pressure: float) -> Crystals:
-    """The crystals at the volumes that a pressure, GPa, is expected to leave them."""
-    factors: list[float] = []
-    for _, _, numbers in crystals.arrays():
-        z, n = np.unique(numbers, return_counts=True)
-        per_atom = float(crystals.volumes[len(factors)]) / len(numbers)
-        factors.append(compression(z.tolist(), n.tolist(), per_atom, pressure))
-    return crystals.scaled_to(crystals.volumes * torch.tensor(factors, dtype=torch.float64))
 
 
 def _evaluated(crystals: Crystals, ids: Sequence[str], teacher: EnergyModel) -> Labelled:
@@ -407,6 +398,7 @@ def label(
     crystals, ids = read_structures(structures)
     unseen = {name for part in ("val", "test") for name in splits[part].ids}
     prototypes = KnownCells(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    write_teacher(out, teacher.name)
     log(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes")
     for index in shards:
         path = out / f"{split}-{index:05d}.npz"

@@ -65,6 +65,13 @@ def test_without_a_server(words: list[str], capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().err.startswith("csp: No server is running; start one with `csp up`")
 
 
+@pytest.mark.parametrize("words", [["status"], ["submit", "NaCl"], ["results", "NaCl"]], ids=" ".join)
+def test_to_look_makes_nothing(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSP_HOME", str(tmp_path / "home"))
+    assert csp(*words) == 3
+    assert not (tmp_path / "home").exists()
+
+
 def test_what_is_wrong_is_said_before_a_server_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("submit", "Ca14MnSb11", "--max-atoms", "20") == 2
     assert "raise --max-atoms" in capsys.readouterr().err

@@ -11,15 +11,16 @@ import pytest
 from markdown_it import MarkdownIt
 
 from csp.errors import InputError, MissingError
+from csp.files import LARGEST
 from csp.report.results import RankedRun, export, latest
+from csp.search.pace import Pace, duration
 from csp.search.search import Search
 from csp.search.stages import STAGES, asked_for, time_shares
 from csp.settings import SearchSettings
 from flows.form import Advanced
-from flows.many import LARGEST, read_formulas
+from flows.many import read_formulas
 from flows.markdown import literal
 from flows.predict import predict
-from flows.progress import Pace, _duration
 
 CHEAP = Advanced(screened=4, relaxed=2, rattled=0, max_steps=2, max_atoms=4)
 
@@ -74,7 +75,7 @@ def test_results_are_found_and_exported(finished: Path, tmp_path: Path) -> None:
         export(run, tmp_path / "best.xls")
     with pytest.raises(MissingError, match="GaAs"):
         latest("GaAs", tmp_path)
-    with pytest.raises(InputError, match="no finished run"):
+    with pytest.raises(InputError, match="no finished prediction"):
         RankedRun.read(tmp_path / "unfinished")
 
 
@@ -144,13 +145,12 @@ def test_a_csv_of_formulas(tmp_path: Path) -> None:
         file.write_text(content)
         with pytest.raises(InputError, match="no formula"):
             read_formulas(file)
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="There is no file"):
         read_formulas(tmp_path / "none.csv")
-    file.write_bytes("Verbindung;Größe\nNaCl;1\n".encode("latin-1"))
-    with pytest.raises(InputError, match="no text in UTF-8"):
-        read_formulas(file)
+    file.write_bytes("Größe;formula\n1;NaCl\n2;ZnS\n".encode("latin-1"))
+    assert read_formulas(file) == ["NaCl", "ZnS"]
     file.write_bytes(b"NaCl\n" * (LARGEST // 5 + 1))
-    with pytest.raises(InputError, match="more than 10 MB"):
+    with pytest.raises(InputError, match="more than 64 MB"):
         read_formulas(file)
 
 
@@ -158,7 +158,7 @@ DOING = {stage.name: stage.doing for stage in STAGES}
 
 
 def settings(**values: object) -> SearchSettings:
-    return SearchSettings.read(formula="NaCl", **values)
+    return SearchSettings.read(formula="NaCl", **{"hull": False, **values})
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,10 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: 
             percents.append(percent)
             assert percent == pytest.approx(passed + share * done / 100)
             if 0 < done < 100:
-                assert text.endswith(f"{_duration(1000 - now)} left"), text
+                left = [
+                    f"{duration(1000 - now + noise)} left" for noise in (-1e-6, 1e-6)
+                ]  # may round either way
+                assert text.endswith(tuple(left)), text
         passed += share
     assert percents == sorted(percents)
     assert percents[-1] == pytest.approx(100)
@@ -187,12 +190,12 @@ def test_every_stage_is_a_method_and_is_asked_for_by_what_needs_it() -> None:
         assert callable(getattr(Search, stage.name))
     everything = settings(labeller="gpaw", hull=True)
     assert [stage.name for stage in asked_for(everything)] == [stage.name for stage in STAGES]
-    least = [stage.name for stage in asked_for(settings(relaxer="none"))]
+    least = [stage.name for stage in asked_for(settings(relaxer="none", hull=False))]
     assert least == ["propose", "filter", "screen", "pre_relax", "relax", "rattle"]
 
 
 def test_labelling_takes_its_share_of_the_progress() -> None:
-    pace = Pace(time_shares(settings(relaxer="none", labeller="gpaw")), DOING)
+    pace = Pace(time_shares(settings(relaxer="none", labeller="gpaw", hull=False)), DOING)
     assert list(pace.shares) == ["propose", "filter", "screen", "label", "pre_relax", "relax", "rattle"]
     before = sum(pace.shares[name] for name in ("propose", "filter", "screen"))
     assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(before + pace.shares["label"] / 2)
@@ -208,4 +211,4 @@ def test_what_a_resumed_run_finds_done_is_not_taken_for_speed() -> None:
     ("seconds", "words"), [(3, "10 s"), (64, "60 s"), (200, "3 min"), (5000, "83 min"), (7200, "2.0 h")]
 )
 def test_durations_are_round(seconds: float, words: str) -> None:
-    assert _duration(seconds) == f"about {words}"
+    assert duration(seconds) == f"about {words}"

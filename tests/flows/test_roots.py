@@ -94,7 +94,7 @@ def test_settings_of_a_submitted_run(places: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_files_are_served_from_the_roots_only(places: Path) -> None:
-    (runs() / "NaCl-1").mkdir()
+    (runs() / "NaCl-1").mkdir(parents=True)
     (runs() / "NaCl-1" / "report.html").write_text("<script>")
     elsewhere = for_results(places / "libraries" / "run")
     (elsewhere / "ranked.csv").write_text("rank\n")

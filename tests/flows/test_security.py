@@ -92,7 +92,7 @@ def test_a_page_of_another_site_can_do_nothing(
 def test_a_report_can_ask_nothing_of_the_server(page: Page, csp: Csp) -> None:
     """It may hold what others wrote into it."""
     folder = csp.home / "runs" / "of-somebody"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     script = f"""fetch("{csp.url}/api/admin/settings").then(a => a.text()).then(
       t => document.title = t, e => document.title = "refused")"""
     (folder / "report.html").write_text(f"<title>waiting</title><script>{script}</script>")

@@ -10,10 +10,13 @@ import torch
 
 import benchmarks.surrogate.ablations
 from benchmarks.surrogate.ablations import VARIANTS, Ablations
+from benchmarks.surrogate.benchmark import TEACHER
 from csp.errors import InputError
-from surrogates.training.labelled import Labelled, read_formation_energies, write_shard
+from csp.protocols import EnergyModel
+from surrogates.training.labelled import Labelled, read_formation_energies, write_shard, write_teacher
 from surrogates.training.train import SurrogateRecipe
 from surrogates.transformer.network import CrystalTransformer
+from surrogates.zoo import load_model
 from tests.benchmarks.surrogate.test_benchmark import HELD_OUT, tables  # noqa: F401
 from tests.lennard_jones import LennardJones
 
@@ -29,13 +32,17 @@ def test_the_variants_are_equally_large() -> None:
     assert max(sizes) < 1.01 * min(sizes)
 
 
+def model_or_judge(name: str, device: torch.device, **kind: str) -> EnergyModel:
+    return LennardJones() if name == TEACHER else load_model(name, device, **kind)
+
+
 def test_networks_are_trained_once_and_told_apart(
     tables: tuple[Path, Path],  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(benchmarks.surrogate.ablations, "unseen", lambda: HELD_OUT)
-    monkeypatch.setattr(benchmarks.surrogate.ablations, "load_potential", lambda name, device: LennardJones())
+    monkeypatch.setattr(benchmarks.surrogate.ablations, "load_model", model_or_judge)
     known = read_formation_energies(*tables, "train").crystals
     found = LennardJones().evaluate(known, forces=True)
     assert found.forces is not None
@@ -44,6 +51,7 @@ def test_networks_are_trained_once_and_told_apart(
         known, [""] * len(known), found.energy, found.forces.to(torch.float32), found.stress.to(torch.float32)
     )
     write_shard(tmp_path / "virtual" / "train-00000.npz", shard)
+    write_teacher(tmp_path / "virtual", "chgnet")
 
     def begun(steps: int = 2) -> Ablations:
         return Ablations.begin(

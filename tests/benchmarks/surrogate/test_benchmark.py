@@ -29,7 +29,8 @@ from csp.crystallography.neighbours import plausible
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
-from csp.library.library import Library, library_schema
+from csp.library.library import Library
+from csp.library.schema import library_schema
 from csp.library.volume import VolumePrior
 from csp.matching.fingerprints import unique
 from csp.protocols import Evaluation
@@ -112,7 +113,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(surrogate_speed, "CRYSTALS", {"cpu": 32, "cuda": 32})
     for module in (benchmarks.surrogate.benchmark, unseen):
         monkeypatch.setattr(module, "unseen", lambda: HELD_OUT)
-    monkeypatch.setattr(benchmarks.surrogate.benchmark, "load_potential", lambda name, device: LennardJones())
+    monkeypatch.setattr(benchmarks.surrogate.benchmark, "load_model", lambda name, device: LennardJones())
 
 
 def test_a_pool_is_plausible_distinct_and_of_the_composition(tables: tuple[Path, Path], small: None) -> None:
@@ -238,7 +239,7 @@ def test_summary_is_flat_and_counts() -> None:
     errors = Errors(
         np.array([0.01, 0.03, 0.08]), np.array(["a", "a", "b"]), np.array([False, False, True]), 4
     )
-    summary = summarise(Measured("xs", orders, errors, speed=Rate(1234.56, None), seen=0))
+    summary = summarise(Measured("xs", orders, errors, speed=Rate(1234.56, None)))
     assert summary["tau_virtual.xs"] == pytest.approx(0.6)
     assert summary["tau_virtual.xs.n"] == 2
     assert (summary["tau_virtual_low.xs"], summary["tau_virtual_low.xs.n"]) == (0.2, 1)
@@ -301,7 +302,7 @@ def test_unknown_elements() -> None:
 def test_a_whole_benchmark(tables: tuple[Path, Path], small: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
     joint = checkpoint(tmp_path / "joint", virtual=True)
-    relaxed = checkpoint(tmp_path / "relaxed", virtual=False, seen=("11:1 17:1",))
+    relaxed = checkpoint(tmp_path / "relaxed", virtual=False)
     begin = {"names": [str(joint)], "baseline": relaxed}
     lines: list[str] = []
     summary = SurrogateBenchmark.begin(*tables, out, **begin).run(lines.append)  # type: ignore[arg-type]
@@ -314,17 +315,19 @@ def test_a_whole_benchmark(tables: tuple[Path, Path], small: None, tmp_path: Pat
         assert summary[f"mae_test_mev.{model}.n"] == 6
         assert summary[f"mae_test_newcomp_mev.{model}.n"] == 6  # neither is in the training split
         assert {f"relax_gap_mev.{model}", f"crystals_per_s.{model}"} <= summary.keys()
-    assert summary["seen_compositions.joint"] == 0
-    assert summary["seen_compositions.relaxed_only"] == 1
+        assert {f"relax_50gpa_gap_mev.{model}", f"relax_50gpa_match.{model}"} <= summary.keys()
     assert summary["pool.substituted"] == 4
     assert summary["pool.random"] == 20
-    assert (
-        "1 compositions of the pool are in the training data of relaxed_only"
-        in (out / "table.md").read_text()
-    )
     details = json.loads((out / "surrogate.json").read_text())
     assert [row["formula"] for row in details["orders"]] == ["NaCl", "LiBr"]
     assert math.isfinite(details["orders"][0]["models"]["volume_only"]["tau"])
+
+    seen = checkpoint(tmp_path / "seen", virtual=True, seen=("11:1 17:1",))
+    without = SurrogateBenchmark.begin(*tables, out, names=[str(joint), str(seen)]).run()
+    assert (without["pool.compositions"], without["pool.left_out_as_seen"]) == (1, 1)
+    assert "1 left out, since a model was trained on them" in (out / "table.md").read_text()
+    details = json.loads((out / "surrogate.json").read_text())
+    assert [row["formula"] for row in details["orders"]] == ["LiBr"]
 
     timed = {key for key in summary if key.startswith("crystals_per")}
     limited = SurrogateBenchmark.begin(*tables, out, limit=1, **begin).run()  # type: ignore[arg-type]

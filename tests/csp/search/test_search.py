@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
+from csp.ranking.differences import DifferenceErrors, disagreements
 from csp.ranking.probability import AnswerProbability
 from csp.relaxation.relax import Status
 from csp.search.pool import round_robin
@@ -284,6 +286,32 @@ def test_the_answer_probability_is_by_probability_or_by_energy_as_asked(tmp_path
     assert (one.results[1].rank, one.results[1].rank_energy) == (2, 1)
 
 
+def test_other_models_tell_how_sure_the_differences_are(tmp_path: Path) -> None:
+    """The surrogate and one more, asked at the relaxed crystals."""
+
+    class Contrary(LennardJones):
+        name, label = "contrary", Label("LJ", "contrary", "1")
+
+        def evaluate(self, crystals: Crystals, **_: Any) -> Evaluation:
+            return Evaluation(self.label, -super().evaluate(crystals).energy)
+
+    errors = DifferenceErrors(floor=0.01, difference=0.1, others=(0.5, 0.2), freedom=3.0)
+    run = replace(search(tmp_path, surrogate=Softer()), second=Contrary(), difference_errors=errors)
+    prediction = run.run()
+    crystals = prediction.crystals
+    by = [m.evaluate(crystals).energy / crystals.n_atoms for m in (LennardJones(), Softer(), Contrary())]
+    ours, *others = [energies - energies[0] for energies in by]
+    expected = errors.intervals(ours, torch.stack(others, 1))
+    told = [r.above_lowest_sigma_ev_per_atom for r in prediction.results]
+    np.testing.assert_allclose(told, expected, atol=1e-9)
+    assert told[0] == 0.0 < min(told[1:])
+    warnings = [w for w in prediction.warnings if "is higher" in w]
+    assert len(warnings) == len(disagreements(by[0], by[2])) > 0
+    assert all("contrary" in w for w in warnings)
+    unasked = replace(run, difference_errors=None).conclude()
+    assert all(r.above_lowest_sigma_ev_per_atom is None for r in unasked.results)
+
+
 @pytest.mark.parametrize("evaluations", [1, 5, 10])
 def test_interrupted_between_two_models(tmp_path: Path, evaluations: int) -> None:
     def run(folder: Path, model: LennardJones, *, resume: bool = False) -> Prediction:
@@ -345,3 +373,8 @@ def test_pressure_ranks_by_enthalpy(tmp_path: Path) -> None:
 def test_interleave_takes_turns_without_repeating() -> None:
     assert round_robin([[1, 2, 3], [2, 4], []], 10) == [1, 2, 4, 3]
     assert round_robin([[1, 2, 3], [9, 8]], 3) == [1, 9, 2]
+
+
+def test_a_formula_that_was_changed_is_said_in_the_record(tmp_path: Path) -> None:
+    target = Target.parse("Na2Cl2")
+    assert target.formula_note in replace(search(tmp_path), target=target).run().warnings
