@@ -43,12 +43,12 @@ test-lowest test-highest: test-%:
 	OMP_NUM_THREADS=1 $(VERSIONS)/$*/bin/python -m pytest -n auto -o filterwarnings=default --disable-warnings \
 		-p no:cacheprovider $(ARGS)
 
-# Real servers, a browser, PostgreSQL and Dask; as root it installs Debian's chromium and postgresql first.
+# Real servers, a browser, PostgreSQL, nginx and Dask; as root it installs Debian's packages first.
 test-ui: .venv/installed
-	@{ command -v chromium && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
+	@{ command -v chromium && ls /usr/sbin/nginx && ls /usr/lib/postgresql/*/bin/initdb; } >/dev/null 2>&1 \
 		|| test $$(id -u) -ne 0 || { \
 		export DEBIAN_FRONTEND=noninteractive; timeout 300 apt-get update -qq && \
-		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
+		timeout 600 apt-get install -y -qq --no-install-recommends chromium nginx-light postgresql >/dev/null; }
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows tests/csp/report $(ARGS)
 

@@ -20,6 +20,10 @@ from prefect.runtime import flow_run
 from benchmarks.recovery.benchmark import Recovery, RecoverySettings
 from benchmarks.recovery.outcome import Outcome
 from flows.crashes import go_on, stop_crashing
+from flows.home import findable, runs
+from flows.markdown import literal
+from flows.roots import for_results, settings_within
+from flows.sentences import says_why
 from flows.turns import turn
 
 __all__ = ["benchmark"]
@@ -42,6 +46,7 @@ def recover(settings: RecoverySettings, out: Path, device: str, name: str) -> Ou
 
 
 @flow(name="benchmark", flow_run_name="benchmark {settings.budget}", on_crashed=[go_on], persist_result=False)
+@says_why
 def benchmark(
     settings: RecoverySettings,
     out: Path | None = None,
@@ -57,9 +62,13 @@ def benchmark(
     Returns:
         The summary.
     """
-    if FlowRunContext.get() is not None:
+    if FlowRunContext.get() is None:
+        folder = (out or Path("out/benchmark") / _day()).absolute()
+    else:
         stop_crashing()
-    folder = (out or Path("out/benchmark") / _day()).absolute()
+        place = f"benchmark-{_day()}"
+        settings, folder = settings_within(settings), for_results(out) if out else runs() / place
+        findable(folder, place)
     recovery = _recovery(settings, folder, device)
     names = [truth.name for truth in recovery.truths.choose(only, limit)]
     if FlowRunContext.get() is None:
@@ -77,7 +86,7 @@ def benchmark(
     create_table_artifact(
         table=[_row(outcome) for outcome in outcomes],
         key="recovery",
-        description=f"Known crystals found from the formula alone; files in {folder}",
+        description=f"Known crystals found from the formula alone; files in {literal(str(folder))}",
     )
     create_table_artifact(
         table=[{"what": key, "value": value} for key, value in summary.items()], key="recovery-summary"

@@ -6,6 +6,7 @@ environment is set.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,28 +16,45 @@ from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed, takes_settings
 from csp.settings import SearchSettings
 from csp.target import Target
-from flows.home import reach, runs
+from flows.home import PUBLIC_URL, opening, reach, runs
 
-__all__ = ["measure", "results", "status", "submit", "up"]
+__all__ = ["cancel", "measure", "results", "status", "submit", "up"]
+
+IN_A_FILE = 250  # columns: a line for each run
 
 
 def up(
     host: Annotated[
         str, typer.Option(help="Address to listen at; 0.0.0.0 lets other machines in")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65534, help="Of the server; files are at the next")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the server")] = 4200,
     at_once: Annotated[
         int, typer.Option(min=1, help="Runs at the same time; on a GPU their stages take turns")
     ] = 1,
+    public_url: Annotated[
+        str | None,
+        typer.Option(
+            envvar=PUBLIC_URL, help="Address for people, where a proxy or a name of the network leads here"
+        ),
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="Leave the runs to the workers of this work pool of Prefect")
+    ] = None,
 ) -> None:
     """Start the server and work on what is submitted, until Ctrl-C."""
+    if public_url:
+        os.environ[PUBLIC_URL] = public_url  # the server's process and the runs read it too
     from flows.up import up as serve
     from flows.up import warning
 
     if words := warning(host):
         note(words)
     console.print("Starting; the very first time takes a minute or two.")
-    serve(host, port, at_once, lambda url: output.print(f"csp is up: {url}  (Ctrl-C stops it)"))
+
+    def ready(url: str) -> None:
+        output.print(f"csp is up: {opening(url, output.is_terminal)}  (Ctrl-C stops it)")
+
+    serve(host, port, at_once, pool, ready)
 
 
 @takes_settings
@@ -72,8 +90,23 @@ def status(
     url = reach()
     from flows.client import overview
 
-    output.print(f"server: {url}")
-    output.print(overview(last))
+    output.print(f"server: {opening(url, output.is_terminal)}")
+    if not output.is_terminal:
+        output.width = IN_A_FILE
+    output.print(overview(last), soft_wrap=False)
+
+
+def cancel(
+    named: Annotated[
+        list[str], typer.Argument(metavar="RUN…", help="Formula, name of a run, or how its id begins")
+    ],
+) -> None:
+    """Cancel runs that wait or work."""
+    reach()
+    from flows.client import cancel as stop
+
+    for line in stop(named):
+        output.print(line)
 
 
 def results(
@@ -83,21 +116,16 @@ def results(
     ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many to print")] = 10,
 ) -> None:
-    """The last finished prediction of a formula, and its files."""
+    """The last finished prediction of a formula, by `csp up` or into the folder out, and its files."""
     from csp.report.results import RankedRun, export, latest
+    from csp.report.terminal import for_terminal
 
     folder = Path(formula)
-    run = (
-        RankedRun.read(folder)
-        if folder.is_dir()
-        else latest(runs(), Target.parse(formula, max_atoms=400).formula)
-    )
-    for row in run.ranked["results"][:top]:
-        above = 1000 * row["above_lowest_ev_per_atom"]
-        output.print(
-            f"{row['rank']:3d}  {above:8.1f} meV/atom  {row['spacegroup']:<10} {row['n_atoms']:3d} atoms  "
-            f"{row['template_id'] or row['generator']}"
-        )
+    if folder.is_dir():
+        run = RankedRun.read(folder)
+    else:
+        run = latest(Target.parse(formula, max_atoms=400).formula, runs(), Path("out"))
+    output.print(for_terminal(run.table(top)), soft_wrap=False)
     output.print(f"{run.folder}/report.html")
     if to:
         export(run, to)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,8 +14,14 @@ from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from rich.console import Console
@@ -21,14 +29,20 @@ from rich.table import Table
 
 from csp.errors import CspError, InputError, MissingError
 from csp.report.terminal import plain_table
-from csp.settings import SearchSettings
-from flows.ask import DEPLOYMENT, ask, page
-from flows.form import FIRST, plain_library
+from csp.settings import AUTO_LIBRARY, SearchSettings
+from csp.target import Target
+from flows.ask import DEPLOYMENT, ask, name_of, name_of_many, page
+from flows.form import FIRST
 from flows.home import AUTH
+from flows.roots import MODELS, is_path
 
-__all__ = ["Submitted", "follow", "overview", "submit"]
+__all__ = ["Submitted", "cancel", "follow", "overview", "submit"]
 
 POLL = 2.0  # seconds
+SHORT, LEAST = 8, 4  # characters of an id that are shown, and that name a run
+LONGEST = 32  # characters of a run's name
+PAGE = 200  # runs that Prefect gives at once
+UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
 TAKEN_UP = 60.0  # seconds in which a crashed run is scheduled again
 
 
@@ -48,7 +62,10 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
         MissingError: The server does not answer or serves no predictions.
     """
     values = settings.model_dump(mode="json")
-    values["library"] = plain_library(settings.library)
+    for name, value in settings:  # the worker has another current folder
+        by_path = isinstance(value, Path) or (name in MODELS and is_path(value))
+        if by_path and value != AUTO_LIBRARY:
+            values[name] = str(Path(value).expanduser().absolute())
     parameters = {name: values.pop(name) for name in FIRST} | {
         "advanced": values,
         "device": device,
@@ -85,21 +102,100 @@ def follow(submitted: Submitted, console: Console) -> None:
 
 
 def overview(last: int) -> Table:
-    """The last runs: state, since when, progress."""
-    table = plain_table("run", "state", "since", "for", "progress")
+    """The last runs: what, state, since when, how long, progress."""
+    table = plain_table()
+    for name in ("id", "run", "state", "started", "took"):
+        table.add_column(name, no_wrap=True, max_width=LONGEST, justify="right" if name == "took" else "left")
+    table.add_column("progress")
     with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
-            state = run.state
-            started = run.start_time
-            seconds = (run.end_time or datetime.now(UTC)) - started if started else None
-            table.add_row(
-                run.name,
-                state.name if state else "",
-                started.astimezone().strftime("%Y-%m-%d %H:%M") if started else "",
-                str(seconds).split(".")[0] if seconds else "",
+            state, started = run.state, run.start_time
+            cells = (
+                str(run.id)[:SHORT],
+                _name(run),
+                (state.name or "") if state else "",
+                started.astimezone().strftime("%m-%d %H:%M") if started else "",
+                _took(run),
                 _progress(client, run) or (state.message or "" if state and state.is_failed() else ""),
             )
+            table.add_row(*map(_printable, cells))
     return table
+
+
+def cancel(named: Sequence[str]) -> list[str]:
+    """Cancel what waits or works; a run of many formulas with all that it has made.
+
+    Args:
+        named: Each the beginning of an id, a formula, or the name of a run.
+
+    Returns:
+        A line for each run.
+
+    Raises:
+        MissingError: Nothing that waits or works is called so; then nothing is cancelled.
+    """
+    with _answers(), get_client(sync_client=True) as client:
+        runs = list(_unfinished(client))
+        chosen: dict[UUID, FlowRun] = {}
+        for name in named:
+            found = [run for run in runs if _is_called(run, name)]
+            made = {f"many-{str(run.id)[:SHORT]}" for run in found}
+            found += [run for run in runs if made.intersection(run.tags)]
+            if not found:
+                raise MissingError(f"No run that waits or works is called {name}; `csp status` lists them.")
+            chosen |= {run.id: run for run in found}
+        for run in chosen.values():
+            client.set_flow_run_state(run.id, State(type=StateType.CANCELLING))
+    return [f"{str(run.id)[:SHORT]}  {_name(run)} is cancelled" for run in chosen.values()]
+
+
+def _unfinished(client: SyncPrefectClient) -> Iterator[FlowRun]:
+    states = FlowRunFilterStateType(any_=list(UNFINISHED))
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=states))
+    for start in itertools.count(0, PAGE):
+        some = client.read_flow_runs(flow_run_filter=wanted, limit=PAGE, offset=start)
+        yield from some
+        if len(some) < PAGE:
+            return
+
+
+def _is_called(run: FlowRun, name: str) -> bool:
+    formula = run.parameters.get("formula")
+    return (
+        name in (run.name, _name(run), formula)
+        or (len(name) >= LEAST and str(run.id).startswith(name))
+        or (formula is not None and _reduced(name) == _reduced(formula))
+    )
+
+
+def _reduced(formula: str) -> str:
+    """As the engine writes it, where it is one."""
+    try:
+        return Target.parse(formula, max_atoms=10_000).formula
+    except InputError:
+        return formula
+
+
+def _printable(text: str) -> str:
+    """What others wrote, without what moves a terminal's cursor."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _name(run: FlowRun) -> str:
+    """What it is for; Prefect gives a name at random to what was submitted by a form, until it begins."""
+    if "formula" in run.parameters:
+        return name_of(run.parameters["formula"])
+    if "formulas" in run.parameters or "table" in run.parameters:
+        return name_of_many(run.parameters)
+    return run.name
+
+
+def _took(run: FlowRun) -> str:
+    """Hours, minutes and seconds since it began, to its end."""
+    if run.start_time is None:
+        return ""
+    seconds = int(((run.end_time or datetime.now(UTC)) - run.start_time).total_seconds())
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
 @contextmanager
@@ -111,6 +207,10 @@ def _answers() -> Iterator[None]:
         raise MissingError(f"The server has no deployment {DEPLOYMENT}; `csp up` serves it.") from error
     except PrefectHTTPStatusError as error:
         if error.response.status_code == 401:
+            if os.environ.get("PREFECT_API_AUTH_STRING"):
+                raise InputError(
+                    f"The server refuses this password; {AUTH} is to hold its name:password."
+                ) from error
             raise InputError(f"The server asks for a password; set {AUTH}=name:password.") from error
         raise CspError(f"The server refuses: {error.response.text.strip()[:300]}") from error
     except (httpx.HTTPError, RuntimeError) as error:  # Prefect wraps some of the former in the latter

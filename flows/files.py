@@ -2,67 +2,46 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from http import HTTPStatus
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-from csp.errors import InputError
-from flows.home import AUTH
+from fastapi.responses import Response
+from fastapi.staticfiles import StaticFiles
 
-__all__ = ["served"]
+from flows.home import runs
+from flows.roots import roots
 
+__all__ = ["RunFiles"]
 
-@contextmanager
-def served(folder: Path, host: str, port: int) -> Iterator[None]:
-    """Serve a folder over HTTP until the block is left; with $CSP_AUTH, only to who knows it.
-
-    Raises:
-        InputError: The port is taken.
-    """
-    try:
-        server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
-    except OSError as error:
-        raise InputError(
-            f"{host}:{port} cannot be used ({error.strerror}); choose another `port`."
-        ) from error
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
+AS_TEXT = {".cif", ".csv", ".extxyz", ".jsonl", ".log"}  # what a browser is to show
+SAFE = {
+    # a page among them can show and compute, but ask nothing of this server in its reader's name
+    "content-security-policy": "sandbox allow-scripts allow-popups allow-downloads",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
 
 
-class _Handler(SimpleHTTPRequestHandler):
-    extensions_map = {  # noqa: RUF012 the base's own, with what a browser should show
-        **SimpleHTTPRequestHandler.extensions_map,
-        ".cif": "text/plain; charset=utf-8",
-        ".extxyz": "text/plain; charset=utf-8",
-        ".json": "application/json",
-    }
+class RunFiles(StaticFiles):
+    """As an ASGI app. A run whose folder is elsewhere is a link here, and may lead below the roots only."""
 
-    def send_head(self):  # type: ignore[no-untyped-def]  # GET and HEAD come by here
-        if self._allowed():
-            return super().send_head()
-        self.send_response(HTTPStatus.UNAUTHORIZED)
-        self.send_header("WWW-Authenticate", 'Basic realm="csp"')
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        return None
+    def __init__(self) -> None:
+        runs().mkdir(parents=True, exist_ok=True)
+        super().__init__(directory=runs(), follow_symlink=True)
 
-    def _allowed(self) -> bool:
-        wanted = os.environ.get(AUTH)
-        if not wanted:
-            return True
-        expected = "Basic " + base64.b64encode(wanted.encode()).decode()
-        return hmac.compare_digest(self.headers.get("Authorization", "").encode(), expected.encode())
+    def lookup_path(self, path: str) -> tuple[str, os.stat_result | None]:
+        found, status = super().lookup_path(path)
+        real = Path(found).resolve()
+        if status is None or not any(real.is_relative_to(root.resolve()) for root in roots()):
+            return "", None
+        return found, status
 
-    def log_message(self, *_: object) -> None:
-        """Nobody reads it."""
+    def file_response(
+        self, full_path: Any, stat_result: os.stat_result, scope: Any, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(SAFE)
+        if Path(full_path).suffix in AS_TEXT:
+            response.headers["content-type"] = "text/plain; charset=utf-8"
+        return response

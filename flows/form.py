@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 
 from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
 from csp.target import Target
+from flows.roots import settings_within
 
 __all__ = [
     "DEFAULTS",
@@ -114,7 +115,7 @@ def settings_of(
     Raises:
         InputError: One sentence, for the first thing that is wrong.
     """
-    settings = SearchSettings.read(
+    asked = SearchSettings.read(
         formula=formula,
         candidates=candidates,
         generators=generators,
@@ -122,4 +123,5 @@ def settings_of(
         library=library,
         **advanced.model_dump(),
     )
+    settings = settings_within(asked)
     return settings, settings.target()

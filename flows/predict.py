@@ -37,7 +37,9 @@ from flows.form import (
     Runner,
     settings_of,
 )
-from flows.home import STORE_URL, runs
+from flows.home import STORE_URL, findable, runs
+from flows.roots import for_results
+from flows.sentences import says_why
 from flows.turns import turn
 
 if TYPE_CHECKING:
@@ -156,6 +158,7 @@ def rank(
 
 
 @flow(name="predict", flow_run_name="predict {formula}", on_crashed=[go_on], persist_result=False)
+@says_why
 def predict(
     formula: Formula,
     candidates: Candidates = 500,
@@ -176,7 +179,9 @@ def predict(
         return _plain(settings, folder or Path("out") / target.name, device)
     stop_crashing()
     log, reporter = get_run_logger(), _reporter(settings, name)
-    out = folder.absolute() if folder else runs() / f"{target.name}-{str(flow_run.id)[:8]}"
+    place = f"{target.name}-{str(flow_run.id)[:8]}"
+    out = for_results(folder) if folder else runs() / place
+    findable(out, place)
     log.info("%s: results go to %s", name, out)
     if target.formula_note:
         log.info(target.formula_note)
@@ -194,7 +199,7 @@ def predict(
                 told = partial(reporter, stage) if not number else _untold
                 share_out(run_stage, (settings, out, device, stage), number, told)
     prediction, record = rank(settings, out, device, reports=True)
-    publish(prediction, record, out, symprec=settings.symprec)
+    publish(prediction, record, out, place, symprec=settings.symprec)
     reporter.finished(f"{len(prediction.results)} crystals ranked")
     log.info("%s: %s", name, ", ".join(f"{count:,} {what}" for what, count in prediction.funnel.items()))
     return _summary(prediction)

@@ -1,4 +1,4 @@
-"""The Prefect server as a process of its own that ends with the one that started it.
+"""The server, Prefect's pages and API and the files of the runs, as a process that ends with its parent.
 
 `python -m flows.server` reads its standard input, a pipe from the parent, and stops when that closes:
 on purpose, or because the parent was killed. The terminal's Ctrl-C does not reach it, so what is served
@@ -14,33 +14,67 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from csp.errors import InputError, MissingError
+from flows.addresses import family, local_url, own_names, public_url
 
-__all__ = ["LOOPBACK", "local_url", "running", "shown_url"]
+__all__ = ["FILES", "Server", "running"]
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
+FILES = "/files"  # the path of the folders of the runs
 
 FIRST_START = 600.0  # seconds; the first start makes the database, on a busy machine slowly
 LAST_WORDS = 20.0  # seconds to stop in
 
 
-@contextmanager
-def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
-    """A server until the block is left, and a function that waits until it answers.
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that was started.
 
-    Its environment is this process's.
+    Attributes:
+        url: For this machine.
+        log: Where its process says what is wrong.
+    """
+
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def wait(self) -> None:
+        """Until it answers.
+
+        Raises:
+            MissingError: It does not come up.
+        """
+        deadline = time.monotonic() + FIRST_START
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                with urllib.request.urlopen(f"{self.url}/api/health", timeout=5):
+                    return
+            except OSError:
+                time.sleep(0.2)
+        raise MissingError(f"The server did not come up in {FIRST_START:.0f} s; {self.log} says why.")
+
+    def check(self) -> None:
+        """Raises MissingError where it has ended."""
+        if self.process.poll() is not None:
+            raise MissingError(f"The server has stopped; {self.log} says why.")
+
+
+@contextmanager
+def running(host: str, port: int, log: Path) -> Iterator[Server]:
+    """A server until the block is left. Its environment is this process's.
 
     Raises:
         InputError: The port is taken.
-        MissingError: Of the function: the server does not come up; `log` says why.
     """
-    with socket.socket() as probe:
+    with socket.socket(family(host)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -54,7 +88,7 @@ def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True
         )
     try:
-        yield lambda: _wait(process, host, port, log)
+        yield Server(local_url(host, port), log, process)
     finally:
         assert process.stdin is not None
         process.stdin.close()
@@ -65,43 +99,48 @@ def running(host: str, port: int, log: Path) -> Iterator[Callable[[], None]]:
             process.wait()
 
 
-def local_url(host: str, port: int) -> str:
-    """How processes of this machine reach what is bound to `host`."""
-    return f"http://{'127.0.0.1' if host in ('0.0.0.0', '::') else host}:{port}"
-
-
-def shown_url(host: str, port: int) -> str:
-    """What a browser is to open, on another machine too if others are let in."""
-    return local_url(host, port) if host in LOOPBACK else f"http://{socket.gethostname()}:{port}"
-
-
-def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
-    address = f"{local_url(host, port)}/api/health"
-    deadline = time.monotonic() + FIRST_START
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise MissingError(f"The server stopped at once; {log} says why.")
-        try:
-            with urllib.request.urlopen(address, timeout=5):
-                return
-        except urllib.error.HTTPError:
-            return  # it answers, and wants a password
-        except OSError:
-            time.sleep(0.2)
-    raise MissingError(f"The server did not come up in {FIRST_START:.0f} s; {log} says why.")
-
-
 def _stop_with_parent() -> None:
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-if __name__ == "__main__":
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
-    from prefect.cli import app
+def _serve(host: str, port: int) -> None:
+    """Serve until SIGTERM. Password, database and folders are those of the environment."""
+    import uvicorn
+    from fastapi.routing import Mount
+    from prefect.server.api.server import create_app
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING, PREFECT_SERVER_LOGGING_LEVEL
 
+    from flows.files import RunFiles
+    from flows.guard import Guard
     from flows.sqlite import writers_wait
 
+    password = PREFECT_SERVER_API_AUTH_STRING.value()
+    if not password:
+        raise InputError("A server without a password is not started.")
     writers_wait()
-    sys.argv[1:] = ["server", "start", "--host", sys.argv[1], "--port", sys.argv[2]]
-    app()
+    app = create_app(final=True)
+    app.router.routes.insert(0, Mount(FILES, RunFiles()))  # Prefect's pages take every path
+    guarded = Guard(_pages_ask_no_more(app), password, own_names(host), public_url())
+    level = str(PREFECT_SERVER_LOGGING_LEVEL.value()).lower()
+    uvicorn.run(guarded, host=host, port=port, log_level=level, server_header=False)
+
+
+def _pages_ask_no_more(app: Any) -> Any:
+    """Prefect's pages would ask for the password themselves; who sees them has given it."""
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
+    from prefect.settings.context import temporary_settings
+
+    async def asked_once(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] == "/ui-settings":
+            with temporary_settings({PREFECT_SERVER_API_AUTH_STRING: None}):
+                await app(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return asked_once
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    _serve(sys.argv[1], int(sys.argv[2]))

@@ -22,7 +22,10 @@ from csp.errors import InputError
 from flows.artifacts import files_url, image_url
 from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, shown
-from flows.home import runs
+from flows.home import findable, runs
+from flows.markdown import link, literal
+from flows.roots import for_results, within
+from flows.sentences import says_why
 from flows.turns import turn
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ Minutes = Annotated[
 
 
 @flow(name="train-surrogate", flow_run_name="train {size}", on_crashed=[go_on], persist_result=False)
+@says_why
 def train_surrogate(
     structures: Structures,
     energies: Energies,
@@ -72,14 +76,20 @@ def train_surrogate(
     A folder that holds a training of the same kinds of data is gone on with. `csp train export` makes a
     model of the checkpoint in it.
     """
-    for path in (structures, energies, virtual, exclude, start_from):
-        if path is not None and not path.exists():
-            raise InputError(f"There is no {path} on this machine.")
     served = FlowRunContext.get() is not None
     if served:
         stop_crashing()
+        structures, energies = within(structures), within(energies)
+        virtual, exclude, start_from = (path and within(path) for path in (virtual, exclude, start_from))
+    for path in (structures, energies, virtual, exclude, start_from):
+        if path is not None and not path.exists():
+            raise InputError(f"There is no {path} on this machine.")
     name = f"surrogate-{str(flow_run.id)[:8] if served else size}"
-    out = (folder or (runs() if served else Path("out")) / name).absolute()
+    if served:
+        out = for_results(folder) if folder else runs() / name
+        findable(out, name)
+    else:
+        out = (folder or Path("out") / name).absolute()
 
     import torch
 
@@ -108,7 +118,7 @@ def train_surrogate(
     plot(out / "log.jsonl", out / "log.png")
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     if served:
-        _publish(out, steps, rows)
+        _publish(out, name, steps, rows)
     return _errors(rows)
 
 
@@ -139,21 +149,23 @@ def _errors(rows: list[Row]) -> dict[str, float]:
     return {key.removeprefix("val_"): row[key] for row in rows for key in row if key.startswith("val_")}
 
 
-def _publish(out: Path, steps: int, rows: list[Row]) -> None:
+def _publish(out: Path, name: str, steps: int, rows: list[Row]) -> None:
     """The course as a picture; steps and errors as Markdown."""
-    step, where = int(rows[-1]["step"]), files_url(out)
+    step, where = int(rows[-1]["step"]), files_url(name)
+    log = [f"{link('Log', f'{where}/log.jsonl')}.", ""] if where else []
     lines = [
-        f"# {out.name}: step {step:,} of {steps:,}",
+        f"# {literal(out.name)}: step {step:,} of {steps:,}",
         "",
         "| kind of energies | validation error, meV/atom |",
         "|---|---:|",
-        *(f"| {kind} | {1000 * error:.1f} |" for kind, error in _errors(rows).items()),
+        *(f"| {literal(kind)} | {1000 * error:.1f} |" for kind, error in _errors(rows).items()),
         "",
-        f"[Log]({where}/log.jsonl). A model of the newest checkpoint is made by "
-        f"`csp train export {out}/step-{step:08d} NAME …`"
+        *log,
+        "A model of the newest checkpoint is made by "
+        + literal(f"csp train export {out}/step-{step:08d} NAME …")
         + ("." if step == steps else "; a run with the same folder goes on."),
     ]
     create_markdown_artifact("\n".join(lines) + "\n", key=_key("summary", out.name), description="Training")
     create_image_artifact(
-        image_url(out / "log.png"), key=_key("picture", out.name), description="Errors against steps"
+        image_url(out / "log.png", where), key=_key("picture", out.name), description="Errors against steps"
     )

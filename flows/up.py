@@ -6,20 +6,23 @@ import asyncio
 import fcntl
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from csp.cli.stopping import terminated_as_interrupted
 from csp.errors import CspError
-from flows.files import served
-from flows.home import AUTH, FILES_URL, Up, home, prepare, runs
-from flows.server import LOOPBACK, local_url, running, shown_url
+from flows.addresses import LOOPBACK, local_url, public_url, shown_url
+from flows.home import FILES_URL, Up, home, opening, password, prepare, token
+from flows.roots import ROOTS, usual_roots
+from flows.server import FILES, Server, running
 
 if TYPE_CHECKING:
     from prefect.automations import Automation
     from prefect.deployments.runner import RunnerDeployment
-    from prefect.runner import Runner
 
 __all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
 
@@ -38,44 +41,63 @@ class AlreadyUpError(CspError):
     exit_code = 0
 
 
-def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None:
+def up(host: str, port: int, at_once: int, pool: str | None, ready: Callable[[str], None]) -> None:
     """Serve until Ctrl-C; `ready` is called with the address when runs can be submitted.
 
     Args:
         at_once: Runs at the same time.
+        pool: Work pool whose workers do the runs; None: this process has them done.
 
     Raises:
         AlreadyUpError: One runs in this home; its address.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts with & has it ignored
     with _alone():
-        url = local_url(host, port)
-        prepare(url)
-        os.environ.setdefault("PREFECT_UI_API_URL", f"{shown_url(host, port)}/api")
-        with running(host, port, home() / "server.log") as wait, served(runs(), host, port + 1):
-            os.environ[FILES_URL] = shown_url(host, port + 1)
-            os.environ["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] = str(HEARTBEAT)
+        url = _set_environment(host, port)
+        with running(host, port, home() / "server.log") as server, terminated_as_interrupted():
             os.nice(GIVES_WAY)  # the server is started, the runs will be
             offered = deployments()  # while the server starts
-            wait()
+            server.wait()
+            from flows.crashes import take_up
+
             install_automations()
-            _take_up(url)
-            runner = _offering(offered, at_once)
-            Up(url, os.environ[FILES_URL], os.getpid()).write()
+            take_up(TAG)  # what was at work when this server ended the last time goes on at once
+            work = _by_workers(offered, pool, server) if pool else _here(offered, at_once)
+            Up(url, os.getpid()).write()
             try:
                 ready(shown_url(host, port))
                 with suppress(KeyboardInterrupt):
-                    asyncio.run(runner.start())
+                    work()
             finally:
                 Up.forget()
 
 
-def _take_up(url: str) -> None:
-    """What was at work when this server ended the last time goes on at once."""
-    from flows.crashes import take_up
+def _set_environment(host: str, port: int) -> str:
+    """Of this process, the server and the runs; returns the address of the server for this machine.
 
-    if os.environ["PREFECT_API_URL"] == f"{url}/api":  # else others may be at work for that server
-        take_up(TAG)
+    What is set already stays, but for what would lead to another server.
+    """
+    url, shown = local_url(host, port), shown_url(host, port)
+    asked = os.environ.get("PREFECT_SERVER_API_AUTH_STRING") or password() or token(make=True)
+    assert asked
+    os.environ |= {
+        "PREFECT_API_URL": f"{url}/api",
+        "PREFECT_API_AUTH_STRING": asked,
+        "PREFECT_SERVER_API_AUTH_STRING": asked,
+        "PREFECT_UI_URL": shown,
+    }
+    prepare(url, asked)
+    for name, value in {
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": shown,
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_UI_API_URL": "/api",  # of the address that a browser has opened
+        "PREFECT_UI_STATIC_DIRECTORY": str(home() / "ui"),  # Prefect's own may be another user's
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        FILES_URL: FILES,
+        ROOTS: usual_roots(),
+    }.items():
+        os.environ.setdefault(name, value)
+    return url
 
 
 def deployments() -> list[RunnerDeployment]:
@@ -173,33 +195,67 @@ def _meaning(automation: Automation) -> dict[str, Any]:
     return automation.model_dump(exclude={"id": True, "trigger": {"id"}})
 
 
-def _offering(deployments: list[RunnerDeployment], at_once: int) -> Runner:
-    """What will run them. From here on they can be submitted."""
+def _here(deployments: list[RunnerDeployment], at_once: int) -> Callable[[], None]:
+    """What works on runs. From here on they can be submitted."""
     from prefect.runner import Runner
 
     runner = Runner(pause_on_shutdown=False, limit=at_once, query_seconds=POLL)
     for deployment in deployments:
         runner.add_deployment(deployment)
-    return runner
+    runner.handle_sigterm = _as_interrupted  # type: ignore[method-assign]  # its own never ends
+    return lambda: asyncio.run(runner.start())
+
+
+def _as_interrupted(*_: object) -> None:
+    """SIGTERM is Ctrl-C, which asyncio ends its work in order for."""
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _by_workers(deployments: list[RunnerDeployment], pool: str, server: Server) -> Callable[[], None]:
+    """What waits while the workers of a pool work on runs. From here on they can be submitted."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import WorkPoolCreate
+    from prefect.exceptions import ObjectAlreadyExists
+    from prefect.workers.process import ProcessWorker
+
+    kind = WorkPoolCreate(
+        name=pool, type=ProcessWorker.type, base_job_template=ProcessWorker.get_default_base_job_template()
+    )
+    with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
+        client.create_work_pool(kind)
+    for deployment in deployments:
+        deployment.apply(work_pool_name=pool)
+
+    def watch() -> None:
+        while True:
+            server.check()
+            time.sleep(POLL)
+
+    return watch
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
     """One `csp up` a home, even after a kill: the lock goes with the process."""
-    runs().mkdir(parents=True, exist_ok=True)
+    home().mkdir(parents=True, exist_ok=True)
     with (home() / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             there = Up.read()
             raise AlreadyUpError(
-                f"up already, at {there.url}." if there else "being started already."
+                f"up already, at {opening(there.url, sys.stderr.isatty())}"
+                if there
+                else "being started already."
             ) from None
         yield
 
 
 def warning(host: str) -> str:
     """What a person should know who lets others in; "" where there is nothing to say."""
-    if host in LOOPBACK or os.environ.get(AUTH):
+    if host in LOOPBACK or public_url().startswith("https:"):
         return ""
-    return f"Whoever reaches this machine can start runs; {AUTH}=name:password makes the server ask for it."
+    return (
+        "What is sent to this server and its password can be read in the network; "
+        "put a proxy with TLS before it where others share that."
+    )

@@ -27,6 +27,7 @@ SCHEMA = 3
 HULL = "hull.svg"
 CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
+COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # what begins so in a table (OWASP, "CSV injection")
 
 
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
@@ -146,8 +147,15 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**row, "known_as": known_text(row), "variants": variants_text(row)} for row in rows)
+    for row in rows:
+        told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
+        writer.writerow({name: _no_formula(value) for name, value in told.items()})
     return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """Text that a spreadsheet would compute, as the name of a library's entry may be, becomes text to it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
 
 
 def known_text(row: Mapping[str, Any]) -> str:

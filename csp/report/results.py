@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.report.files import SCHEMA, known_text, variants_text
+from csp.search.ranking_table import RankingTable, ranking_table
+from csp.search.result import Result
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -85,6 +88,27 @@ class RankedRun:
         rows: list[dict[str, Any]] = self.ranked["results"]
         return rows
 
+    def table(self, top: int) -> RankingTable:
+        """The first `top` of the ranking, as `csp predict` shows it.
+
+        Raises:
+            InputError: A row is damaged.
+        """
+        try:
+            results = TypeAdapter(list[Result]).validate_python(self.results)
+        except ValidationError as error:
+            what = ".".join(map(str, error.errors()[0]["loc"]))
+            raise InputError(
+                f"The prediction in {self.folder} is damaged: ranked.json has no right results.{what}."
+            ) from error
+        return ranking_table(
+            results,
+            top,
+            title=f"{self.formula} · {self.ranked['label'] or 'nothing could be ranked'}",
+            pressed=self.ranked.get("pressure_gpa", 0.0) != 0,
+            order=self.ranked.get("order", "energy"),
+        )
+
     def atoms(self) -> list[Atoms]:
         """The ranked crystals as relaxed, for ASE, in their order.
 
@@ -124,22 +148,21 @@ def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
     return {**ranked, "schema": SCHEMA, "funnel": funnel}
 
 
-def latest(runs: Path, formula: str) -> RankedRun:
-    """The run of a formula (as `Target.formula` writes it) that was ranked last, among the folders of `runs`.
+def latest(formula: str, *places: Path) -> RankedRun:
+    """The run of a formula (as `Target.formula` writes it) that was ranked last, of the folders in `places`.
 
     Raises:
         MissingError: If there is none.
     """
-    places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
-    for place in places:
-        try:
-            run = RankedRun.read(place.parent)
-        except InputError:  # of another version, or damaged: another run may be of the formula
-            continue
-        if run.formula == formula:
-            return run
+    found = [path for place in places for path in place.glob("*/ranked.json")]
+    for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True):
+        with suppress(InputError):  # of another version, or damaged
+            run = RankedRun.read(path.parent)
+            if run.formula == formula:
+                return run
+    searched = " or ".join(map(str, places))
     raise MissingError(
-        f"No run of {formula} has finished yet in {runs}; the out folder of another run can be named."
+        f"No run of {formula} has finished yet in {searched}; the out folder of another run can be named."
     )
 
 

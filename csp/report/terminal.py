@@ -9,8 +9,9 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from csp.search.prediction import Prediction
+    from csp.search.ranking_table import RankingTable
 
-__all__ = ["plain_table", "ranking_table"]
+__all__ = ["for_terminal", "plain_table", "ranking_table"]
 
 # a line below the heads; called ASCII, or rich would draw frames on a terminal that is
 HEAD_LINE = Box("    \n    \n ── \n    \n    \n    \n    \n    \n", ascii=True)
@@ -24,7 +25,11 @@ def plain_table(*heads: str, **options: Any) -> Table:
 
 def ranking_table(prediction: Prediction, top: int) -> Table:
     """The first `top` of the ranking for a terminal."""
-    found = prediction.table(top)
+    return for_terminal(prediction.table(top))
+
+
+def for_terminal(found: RankingTable) -> Table:
+    """The table of a ranking."""
     table = plain_table(
         title=found.title, caption=found.caption, title_justify="left", caption_justify="left"
     )

@@ -155,4 +155,6 @@ def _known(result: Result) -> str:
 
 
 def _shortened(name: str, width: int = 15) -> str:
+    """A name from a library, which may hold what moves a terminal's cursor."""
+    name = "".join(character if character.isprintable() else "?" for character in name)
     return name if len(name) <= width else name[: width - 1] + "…"

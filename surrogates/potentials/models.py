@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import pickle
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -204,7 +205,9 @@ def load_matgl(
     paths = published.files(folder) if folder.is_dir() else published.download(str(name_or_path))
     files = {path.name: path for path in paths}
     try:
-        outer, options = json.loads(files["model.json"].read_text()), _read(files["model.pt"])["model"]
+        outer, inner = json.loads(files["model.json"].read_text()), _read(files["model.pt"])
+        _names_models_only((outer, inner), folder)
+        options = inner["model"]
         classes = outer["@class"], options["@class"]
         arguments, weights = options["init_args"], _read(files["state.pt"])
     except (ValueError, KeyError, TypeError) as error:
@@ -270,6 +273,22 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InputError(f"The model file {path} is damaged.")
     return content
+
+
+def _names_models_only(content: Any, folder: Path) -> None:
+    """matgl makes an object of whatever class these files name, with arguments that they give, and so would
+    start any program for them.
+
+    Raises:
+        InputError: It is not one of matgl's models.
+    """
+    parts = content.values() if isinstance(content, dict) else content
+    for part in parts if isinstance(content, (dict, list, tuple)) else ():
+        _names_models_only(part, folder)
+    if isinstance(content, dict) and {"@module", "@class"} & content.keys():
+        names = f"{content.get('@module')}.{content.get('@class')}"
+        if not re.fullmatch(r"matgl\.(models|apps)(\.\w+)*\.[A-Z]\w*", names, re.ASCII):
+            raise InputError(f"The matgl potential {folder} names {names}, which is no model of matgl.")
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ class Api:
 
     def __init__(self, csp: Csp) -> None:
         self.url = f"{csp.url}/api"  # not https: verify=False spares reading certificates at each question
+        self.auth = csp.auth
 
     def get(self, path: str) -> Any:
         return self._call("GET", path)
@@ -26,7 +27,7 @@ class Api:
         self._call("DELETE", path)
 
     def _call(self, method: str, path: str, **more: Any) -> Any:
-        answer = httpx.request(method, f"{self.url}{path}", timeout=60, verify=False, **more)
+        answer = httpx.request(method, f"{self.url}{path}", auth=self.auth, timeout=60, verify=False, **more)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

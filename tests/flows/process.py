@@ -29,6 +29,21 @@ class Csp:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def password(self) -> str:
+        """name:password that the server asks for."""
+        return self.environment.get("CSP_AUTH") or (self.home / "token").read_text().strip()
+
+    @property
+    def auth(self) -> tuple[str, str]:
+        name, _, word = self.password.partition(":")
+        return name, word
+
+    @property
+    def client(self) -> dict[str, str]:
+        """The environment of a process that speaks to the server by Prefect."""
+        return {"PREFECT_API_URL": f"{self.url}/api", "PREFECT_API_AUTH_STRING": self.password}
+
+    @property
     def log(self) -> Path:
         return self.home / "up.log"
 
@@ -61,15 +76,16 @@ class Csp:
 
 
 def new_csp(home: Path) -> Csp:
-    port = next(port for port in iter(_any_port, None) if _free(port) and _free(port + 1))
+    port = next(port for port in iter(_any_port, None) if _free(port))
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT", "CSP_"))}
     kept["CSP_OFFLINE"] = "1"  # nothing here may ask outside of this machine
+    kept["CSP_ROOTS"] = f"{home}:{home.parent}"  # tests have folders of their own beside it
     return Csp(home, port, {**kept, "CSP_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"})
 
 
 def _any_port() -> int:
-    """An even one, since `csp up` takes the next too, and none that the system gives out by itself."""
-    return random.randrange(20_000, 32_000, 2)
+    """None that the system gives out by itself."""
+    return random.randrange(20_000, 32_000)
 
 
 def _free(port: int) -> bool:

@@ -2,13 +2,17 @@
 
 import base64
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markdown_it import MarkdownIt
 
 from csp.errors import InputError, MissingError
+from csp.files import LARGEST
 from csp.report.results import RankedRun, export, latest
 from csp.search.pace import Pace, duration
 from csp.search.search import Search
@@ -16,6 +20,7 @@ from csp.search.stages import STAGES, asked_for, time_shares
 from csp.settings import SearchSettings
 from flows.form import Advanced
 from flows.many import read_formulas
+from flows.markdown import literal
 from flows.predict import predict
 
 CHEAP = Advanced(screened=4, relaxed=2, rattled=0, max_steps=2, max_atoms=4)
@@ -50,7 +55,7 @@ def test_results_are_found_and_exported(finished: Path, tmp_path: Path) -> None:
 
     shutil.copytree(finished, tmp_path / "later")
     (tmp_path / "unfinished").mkdir()
-    run = latest(tmp_path, "NaCl")
+    run = latest("NaCl", tmp_path / "none", tmp_path)
     assert run.folder == tmp_path / "later"
     for name in ("best.extxyz", "best.db", "best.csv"):
         export(run, tmp_path / "out" / name)
@@ -70,60 +75,84 @@ def test_results_are_found_and_exported(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"best\.xls"):
         export(run, tmp_path / "best.xls")
     with pytest.raises(MissingError, match="GaAs"):
-        latest(tmp_path, "GaAs")
+        latest("GaAs", tmp_path)
     with pytest.raises(InputError, match="no finished prediction"):
         RankedRun.read(tmp_path / "unfinished")
 
 
 def test_the_summary_and_the_picture(finished: Path) -> None:
     from csp.report.picture import ranking_png
-    from flows.artifacts import files_url, summary, table
+    from flows.artifacts import summary, table
     from flows.predict import rank
 
     settings = SearchSettings.read(formula="NaCl", candidates=12, **CHEAP.model_dump())
     prediction, record = rank.fn(settings, finished, "auto")
-    text = summary(prediction, record, files_url(finished))
+    text = summary(prediction, record, "/files/NaCl-1")
     best = prediction.results[0]
-    for words in ("# NaCl", best.spacegroup, f"| {prediction.funnel['proposed']} |", "report.html"):
+    for words in (
+        "# NaCl",
+        best.spacegroup.replace("-", "\\-"),
+        f"| {prediction.funnel['proposed']} |",
+        "report.html",
+    ):
         assert words in text
     for warning in prediction.warnings:
-        assert f"- {warning}" in text
+        assert f"- {literal(warning)}" in text
     assert [row["rank"] for row in table(prediction)] == [r.rank for r in prediction.results]
     image = ranking_png(prediction, symprec=0.1)
     assert image.startswith(b"\x89PNG")
     assert len(base64.b64encode(image)) < 500_000
 
 
-def test_a_picture_is_linked_to_where_a_page_can_fetch_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from flows.artifacts import image_url
+def test_files_are_linked_to_where_they_are_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.artifacts import files_url, image_url
 
-    monkeypatch.setenv("CSP_HOME", str(tmp_path))
-    monkeypatch.delenv("CSP_AUTH", raising=False)
-    file = tmp_path / "runs" / "NaCl-1" / "ranking.png"
-    file.parent.mkdir(parents=True)
+    file = tmp_path / "ranking.png"
     file.write_bytes(b"\x89PNG")
-    itself = "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
-    assert image_url(file) == itself
-    monkeypatch.setenv("CSP_FILES_URL", "http://here:4201")
-    assert image_url(file) == "http://here:4201/NaCl-1/ranking.png"
-    monkeypatch.setenv("CSP_AUTH", "ann:secret")
-    assert image_url(file) == itself
+    monkeypatch.delenv("CSP_FILES_URL", raising=False)
+    assert files_url("NaCl-1") == ""  # never file://, which no page may open
+    assert image_url(file, "") == "data:image/png;base64," + base64.b64encode(b"\x89PNG").decode()
+    monkeypatch.setenv("CSP_FILES_URL", "/files")
+    assert image_url(file, files_url("NaCl-1")) == "/files/NaCl-1/ranking.png"
+
+
+def test_names_are_no_markup_to_people_and_programs(finished: Path) -> None:
+    from flows.artifacts import summary, table
+    from flows.predict import rank
+
+    settings = SearchSettings.read(formula="NaCl", candidates=12, **CHEAP.model_dump())
+    prediction, record = rank.fn(settings, finished, "auto")
+    hostile, tags = "<img src=x>[a](javascript:b)|*c*\n# d", []
+    for mark in (hostile, "mark"):
+        named = [replace(result, template_id=mark) for result in prediction.results]
+        marked = replace(prediction, results=named, warnings=[mark])
+        page = MarkdownIt("gfm-like", {"html": True, "linkify": False}).render(
+            summary(marked, replace(record, citations=(mark,)), "")
+        )
+        tags.append(re.findall(r"</?\w+", page))
+        assert "](" not in str(table(marked))
+    assert tags[0] == tags[1]
 
 
 def test_a_csv_of_formulas(tmp_path: Path) -> None:
     file = tmp_path / "many.csv"
     file.write_text("\ufeffname,Formula\nsalt,NaCl\n\nwurtzite, ZnS\n", encoding="utf-8")
     assert read_formulas(file) == ["NaCl", "ZnS"]
-    file.write_text("NaCl\nZnS\n")
-    assert read_formulas(file) == ["NaCl", "ZnS"]
-    for content in ("", "formula\n"):
+    for plain in ("NaCl\nZnS\n", "formula;note\nNaCl;1,5\nZnS;a,b,c\n", "note\tformula\n\tNaCl\n;\tZnS\n"):
+        for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+            file.write_text(plain, encoding=encoding)
+            assert read_formulas(file) == ["NaCl", "ZnS"]
+    for content in ("", "formula\n", "\n;;\n"):
         file.write_text(content)
         with pytest.raises(InputError, match="no formula"):
             read_formulas(file)
     with pytest.raises(InputError, match="There is no file"):
         read_formulas(tmp_path / "none.csv")
+    file.write_bytes("Größe;formula\n1;NaCl\n2;ZnS\n".encode("latin-1"))
+    assert read_formulas(file) == ["NaCl", "ZnS"]
+    file.write_bytes(b"NaCl\n" * (LARGEST // 5 + 1))
+    with pytest.raises(InputError, match="more than 64 MB"):
+        read_formulas(file)
 
 
 DOING = {stage.name: stage.doing for stage in STAGES}

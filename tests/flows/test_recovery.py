@@ -157,7 +157,8 @@ def answers(csp: Csp) -> bool:
 
 
 def test_database_away(csp: Csp, postgres: Postgres, undisturbed: Path, tmp_path: Path) -> None:
-    process = work("run", tmp_path, PREFECT_API_URL=f"{csp.url}/api", CSP_STORE_URL=postgres.url)
+    environment = {**csp.client, "CSP_HOME": str(csp.home), "CSP_ROOTS": str(tmp_path)}
+    process = work("run", tmp_path, **environment, CSP_STORE_URL=postgres.url)
     api = Api(csp)
 
     def at_work() -> bool:

@@ -30,7 +30,7 @@ with one_at_a_time(sys.argv[1]):
 def work(csp: Csp, seconds: float) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", WORK, f"csp test {os.getpid()}", str(seconds)],
-        env={**csp.environment, "PREFECT_API_URL": f"{csp.url}/api"},
+        env={**csp.environment, **csp.client},
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,

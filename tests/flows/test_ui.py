@@ -6,35 +6,22 @@ Screenshots of every step are left in `out/screenshots`, to be looked at.
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect
 
 from tests.flows.api import Api
-from tests.flows.process import PATIENCE, Csp, until
+from tests.flows.process import Csp, until
 from tests.places import ROOT
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(3600)]
 
 PICTURES = ROOT / "out" / "screenshots"
-MILLISECONDS = 1000 * PATIENCE
 
 
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
+@pytest.fixture(scope="module", autouse=True)
+def pictures() -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        page.set_default_timeout(MILLISECONDS)
-        expect.set_options(timeout=MILLISECONDS)
-        yield page
-        browser.close()
 
 
 def photograph(page: Page, name: str) -> None:
@@ -93,3 +80,12 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 500
     photograph(page, "7-picture")
+    page.goto(f"{csp.url}/v2/artifacts/artifact/{ids['summary-gaas']}")  # Prefect's newer pages
+    expect(page.get_by_role("heading", name="GaAs")).to_be_visible()
+    photograph(page, "8-summary-v2")
+    page.get_by_role("link", name="Report").click()
+    page.wait_for_url(f"{csp.url}/files/GaAs-*/report.html")
+    expect(page.get_by_role("heading", name="GaAs").first).to_be_visible()
+    photograph(page, "9-report")
+    page.get_by_role("link", name="CIF").first.click()
+    expect(page.get_by_text("_cell_length_a")).to_be_visible()

@@ -77,6 +77,19 @@ def test_the_csv_says_the_same_as_the_json(folder: Path) -> None:
         assert row == {key: "" if value is None else str(value) for key, value in plain.items()}
 
 
+@pytest.mark.parametrize("begins", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_spreadsheet_computes_nothing_of_the_csv(begins: str, tmp_path: Path) -> None:
+    """What a library calls its entries is written by others (OWASP, CSV injection)."""
+    found = prediction()
+    name = f'{begins}HYPERLINK("http://evil.example";"x")'
+    results = [replace(result, template_id=name) for result in found.results]
+    write_report(replace(found, results=results), tmp_path, RECORD, symprec=SYMPREC)
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "ranked.csv").read_bytes().decode(), newline="")))
+    assert [row["template_id"] for row in rows] == [f"'{name}"] * 4
+    assert float(rows[0]["energy_ev_per_atom"]) < 0  # a number stays one
+    assert json.loads((tmp_path / "ranked.json").read_text())["results"][0]["template_id"] == name
+
+
 def test_cifs_hold_the_symmetrised_conventional_cells(folder: Path) -> None:
     crystals = gaas()
     matcher = StructureMatcher(scale=False, primitive_cell=True)

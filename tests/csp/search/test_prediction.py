@@ -54,6 +54,15 @@ def test_the_text_has_what_the_terminal_has() -> None:
     assert all(len(line) <= 80 for line in repr(found).splitlines())
 
 
+def test_a_name_moves_no_cursor() -> None:
+    """The title of a window, the colour, or what stood there before."""
+    found = prediction()
+    named = [replace(result, template_id="\x1b[2J\x1b]0;x\x07\r\nend") for result in found.results]
+    text = repr(replace(found, results=named))
+    assert all(character.isprintable() for line in text.split("\n") for character in line)
+    assert len(text.splitlines()) == len(repr(found).splitlines())
+
+
 def many(n: int) -> Prediction:
     one = prediction()
     results = [replace(one.results[0], rank=k + 1) for k in range(n)]

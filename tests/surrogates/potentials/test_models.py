@@ -245,6 +245,25 @@ def test_nothing_in_a_model_file_is_executed(tmp_path: Path) -> None:
         load_potential(folder)
 
 
+@pytest.mark.parametrize("place", ["model.json", "model.pt", "nested"])
+def test_no_class_but_a_model_of_matgl_is_made(place: str, tmp_path: Path) -> None:
+    """matgl itself makes an object of any class that the files name: here a process."""
+    made = tmp_path / "made"
+    program = {"@module": "subprocess", "@class": "Popen", "init_args": {"args": ["touch", str(made)]}}
+    model = {"@module": "matgl.models._m3gnet", "@class": "M3GNet", "init_args": {"element_types": ["Si"]}}
+    outer = {"@module": "matgl.apps._pes", "@class": "Potential", "@model_version": 3}
+    if place == "model.json":
+        outer["@module"] = "subprocess"
+    nested = {**model, "init_args": {"element_types": ["Si"], "activation": [program]}}
+    content = {"model": {"model.json": model, "model.pt": program, "nested": nested}[place]}
+    torch.save(content, tmp_path / "model.pt")
+    torch.save({}, tmp_path / "state.pt")
+    (tmp_path / "model.json").write_text(json.dumps(outer))
+    with pytest.raises(InputError, match="which is no model of matgl"):
+        load_potential(tmp_path)
+    assert not made.exists()
+
+
 def test_stress_is_positive_under_tension(chgnet: EnergyModel) -> None:
     crystals = sample()[1:2]
     stretched = replace(crystals, cell=1.08 * crystals.cell)
