@@ -159,9 +159,11 @@ def _sample(
 
 def _told(case: Case) -> str:
     rank = 1 + sum(m < case.misfit[0] for m in case.misfit[1:])
-    others = " and ".join(f"{share:.0%}" for share in case.impurities) or "nothing"
+    beside = " and ".join(f"{share:.0%}" for share in case.impurities) or "nothing"
+    told = ", told" if case.told and case.impurities else ""
     return (
         f"{case.formula:20} {case.n_atoms:3d} atoms, {len(case.misfit) - 1:2d} decoys "
-        f"({case.polymorphs} known), {others} beside it{', told' if case.told and case.impurities else ''}: rank {rank}, "
-        f"misfit {case.misfit[0]:.2f}, next {min(case.misfit[1:], default=1):.2f}, {case.seconds:.0f} s"
+        f"({case.polymorphs} known), "
+        f"{beside} beside it{told}: rank {rank}, misfit {case.misfit[0]:.2f}, "
+        f"next {min(case.misfit[1:], default=1):.2f}, {case.seconds:.0f} s"
     )

@@ -9,20 +9,20 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from csp.crystals import Crystals
-from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit
+from csp.diffraction.fit import SHAPE, TOLERATED, Fitted, Measured, fit, loss_of
 from csp.diffraction.pattern import Floats
 from csp.diffraction.phase import Phase
 from csp.diffraction.profile import spread
-from csp.diffraction.reflections import reflections
+from csp.diffraction.reflections import NoReflectionError, reflections
 from csp.diffraction.starts import starting_strains
-from csp.errors import InputError
 
 __all__ = ["Comparison", "compare", "fit_known"]
 
 STARTS = 3
 HOPELESS = 0.92  # of the misfit of the known phases alone; what leaves more is not aligned
 BROAD = 2.0  # times the width of the peaks, in the first fits
-AXES = 3  # of alignment, that are tried
+MARCHES = (-0.8, -0.4, 0.3)  # ln r that each axis is tried with …
+ALIGNED = 3  # … and how many of all of them are fitted
 MOST_POLYMORPHS = 3  # of a known other phase, that are fitted
 
 Progress = Callable[[int, int], None]
@@ -70,23 +70,22 @@ def compare(
     Raises:
         InputError: For an element without a scattering factor.
     """
-    starts: list[tuple[Phase | None, Floats, float]] = []
+    alone = beside.loss if beside else fit(measured, (), np.array([0.0, SHAPE[0]])).loss
+    explained = beside.calculated.sum(0) if beside else np.zeros(len(measured.grid))
+    found = [Comparison(1.0, alone=alone)] * len(crystals)
+    starts = {}
     for k in range(len(crystals)):
         try:
             phase = Phase(reflections(crystals[k], *measured.g_range), measured.pattern.radiation)
-        except InputError:
-            starts.append((None, np.zeros((0, 1)), 1.0))
+        except NoReflectionError:
             continue
-        strains, overlap = starting_strains(measured, phase, _explained(measured, beside), STARTS)
-        starts.append((phase, strains, float(overlap[0])))
-    order = sorted((s[2], k) for k, s in enumerate(starts) if s[0] is not None)[:most]
-    alone = _loss_without(measured, beside)
-    found = [Comparison(overlap, alone=alone) for *_, overlap in starts]
-    for done, (overlap, k) in enumerate(order):
+        strains, overlaps = starting_strains(measured, phase, explained, STARTS)
+        starts[k] = phase, strains
+        found[k] = Comparison(float(overlaps[0]), alone=alone)
+    order = sorted(starts, key=lambda k: found[k].overlap)[:most]
+    for done, k in enumerate(order):
         progress(done, len(order))
-        phase, strains, _ = starts[k]
-        assert phase is not None
-        found[k] = _judged(measured, _fit_phase(measured, phase, strains, beside, alone), overlap, alone)
+        found[k] = _judged(measured, _fit_phase(measured, *starts[k], beside, alone), found[k].overlap, alone)
     progress(len(order), len(order))
     return found
 
@@ -103,14 +102,6 @@ def fit_known(measured: Measured, known: Sequence[Crystals]) -> Fitted | None:
         best = min(found, key=lambda c: c.misfit)
         fitted = best.fitted or fitted
     return fitted
-
-
-def _explained(measured: Measured, beside: Fitted | None) -> Floats:
-    return np.zeros(len(measured.grid)) if beside is None else beside.calculated.sum(0)
-
-
-def _loss_without(measured: Measured, beside: Fitted | None) -> float:
-    return beside.loss if beside is not None else fit(measured, (), np.array([0.0, SHAPE[0]])).loss
 
 
 def _judged(measured: Measured, fitted: Fitted, overlap: float, alone: float) -> Comparison:
@@ -157,21 +148,30 @@ def _aligned(measured: Measured, fitted: Fitted) -> Fitted:
     if scale <= 0:
         return fitted
     lines = phase.lines(fitted.of_phase(len(fitted.phases) - 1))
-    peaks = spread(measured.grid, lines.place + fitted.parameters[0], lines.width, fitted.parameters[1]).value
-    left = (measured.pattern.intensity - fitted.total) / measured.sigma
-    weight = np.sqrt(TOLERATED / np.maximum(left, TOLERATED))
-    gains = []
+    shift, shape = fitted.parameters[:2]
+    peaks = spread(measured.grid, lines.place + shift, lines.width, shape).value
+    others = measured.pattern.intensity - fitted.total + fitted.calculated[-1]
+    promises = []
     for axis in range(len(phase.reflections.axes)):
-        slope = (phase.march(axis, 0.05) - phase.march(axis, -0.05)) / 0.1
-        lines_slope = scale * lines.intensity * np.tile(slope, len(phase.radiation.lines))
-        column = weight * (peaks @ lines_slope) / measured.sigma
-        size = float(column @ column)
-        step = float(column @ (weight * left)) / size if size > 0 else 0.0
-        gains.append((step**2 * size, axis, step))
+        for log_march in MARCHES:
+            march = np.tile(phase.march(axis, log_march), len(phase.radiation.lines))
+            promises.append(
+                (_loss_scaled(measured, others, peaks @ (lines.intensity * march)), axis, log_march)
+            )
     tried = [fitted]
-    for _, axis, step in sorted(gains, reverse=True)[:AXES]:
+    for _, axis, log_march in sorted(promises)[:ALIGNED]:
         start = fitted.parameters.copy()
-        start[-1] = np.clip(step, -0.3, 0.3)
+        start[-1] = log_march
         phases = (*fitted.phases[:-1], replace(phase, axis=axis))
         tried.append(fit(measured, phases, start, rounds=2, steps=8))
     return min(tried, key=lambda one: one.loss)
+
+
+def _loss_scaled(measured: Measured, intensity: Floats, calculated: Floats) -> float:
+    """The loss of one phase at its best scale, with nothing else to be fitted."""
+    root, y = calculated / measured.sigma, intensity / measured.sigma
+    weight = np.ones(len(y))
+    for _ in range(4):
+        scale = max(float((weight * root) @ y), 0.0) / max(float((weight * root) @ root), 1e-300)
+        weight = TOLERATED / np.maximum(y - scale * root, TOLERATED)
+    return loss_of(y - scale * root)

@@ -14,12 +14,16 @@ from csp.crystals import Crystals
 from csp.diffraction.pattern import Floats
 from csp.errors import InputError
 
-__all__ = ["Reflections", "reflections", "scattering_factors"]
+__all__ = ["NoReflectionError", "Reflections", "reflections", "scattering_factors"]
 
 SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
 PHASES_AT_ONCE = 1 << 22  # of atoms and reflections
 LEFT_OUT = 2e-3
 AXES = 8  # directions in which crystallites may be aligned
+
+
+class NoReflectionError(InputError):
+    """All reflections of a crystal are outside the range of a pattern."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,7 +70,8 @@ def reflections(crystal: Crystals, low: float, high: float, left_out: float = LE
             out.
 
     Raises:
-        InputError: For an element without a scattering factor, or a crystal without any reflection there.
+        InputError: For an element without a scattering factor.
+        NoReflectionError: There is none.
     """
     symmetry = operations(crystal, SYMPREC)
     ((cell, frac, numbers),) = symmetry.symmetrize(crystal).arrays()
@@ -77,10 +82,10 @@ def reflections(crystal: Crystals, low: float, high: float, left_out: float = LE
     chosen = length >= low
     hkl, q, length = hkl[chosen], q[chosen], length[chosen]
     if not len(hkl):
-        raise InputError("has no reflection in the range of the pattern")
+        raise NoReflectionError("A crystal has no reflection in the range of the pattern.")
     squared = _structure_factors_squared(hkl, length / 2, frac, numbers)
     orbit, first = _orbits(hkl, symmetry)
-    strength = 2 * np.bincount(orbit, squared)  # both of each Friedel pair
+    strength = np.asarray(np.bincount(orbit, 2 * squared), np.float64)  # both of each Friedel pair
     kept = _without_the_weakest(strength / length[first] ** 2, left_out)
     members = kept[orbit]
     axes, names = _net_planes(cell, symmetry)
@@ -113,7 +118,7 @@ def scattering_factors(numbers: NDArray[np.int64], s: Floats) -> Floats:
     if lacking:
         from ase.data import chemical_symbols
 
-        raise InputError(f"has {chemical_symbols[lacking[0]]}, for which no X-ray scattering factor is known")
+        raise InputError(f"There is no X-ray scattering factor of {chemical_symbols[lacking[0]]}.")
     factors = np.empty((len(numbers), len(s)))
     for k, z in enumerate(numbers.tolist()):
         a, b = table[z]

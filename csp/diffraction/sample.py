@@ -84,7 +84,7 @@ class Identified:
     @cached_property
     def order(self) -> list[int]:
         """The crystals, the most probable first; of equal ones, to what is printed, that with less misfit."""
-        misfit = [c.misfit for c in self.found]
+        misfit = np.array([c.misfit for c in self.found])
         return np.lexsort((misfit, -self.probability.round(6))).tolist()
 
     def fields(self, k: int) -> dict[str, Any]:
