@@ -96,8 +96,10 @@ def ranking_table(
     sure = any(result.above_lowest_sigma_ev_per_atom is not None for result in shown)
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
-    probable = any(result.probability is not None for result in results)
     patterned = any(result.probability_pattern is not None for result in results)
+    # beside a pattern there is no room for all, which the files have
+    probable = not patterned and any(result.probability is not None for result in results)
+    uncertain = uncertain and not patterned
     columns = {
         "": [str(r.rank) for r in shown],
         "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
@@ -111,7 +113,7 @@ def ranking_table(
         if hull or probable or patterned
         else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
-        "atoms": [str(r.n_atoms) for r in shown],
+        "atoms": None if patterned else [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
         "from": [_shortened(r.template_id or r.generator) for r in shown],
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,

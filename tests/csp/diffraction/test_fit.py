@@ -14,7 +14,7 @@ from csp.diffraction.sample import Sample
 from csp.diffraction.starts import starting_strains
 from tests.csp.diffraction.samples import COPPER, anatase, brookite, calculated, counted, rutile, salt
 
-GRID = np.arange(15.0, 85.0, 0.02)
+GRID = np.arange(15.0, 75.0, 0.03)
 
 
 def test_what_a_pattern_was_made_with_is_found() -> None:
