@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui test-adapters test-lowest test-highest lint docs bench-small clean
+.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -50,7 +50,11 @@ test-ui: .venv/installed
 		export DEBIAN_FRONTEND=noninteractive; timeout 300 apt-get update -qq && \
 		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
-		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows $(ARGS)
+		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows tests/csp/report $(ARGS)
+
+# Random inputs to all that reads what people bring, for ten minutes.
+test-fuzz: .venv/installed
+	OMP_NUM_THREADS=1 FUZZ_SECONDS=$(or $(SECONDS),600) .venv/bin/pytest -m fuzz tests/fuzz $(ARGS)
 
 # Potentials of other packages, in an environment of their own. This SevenNet is the newest that the torch-sim for
 # Python 3.11 can drive; its package carries its weights.
@@ -64,9 +68,13 @@ test-adapters: .venv-adapters/installed
 	OMP_NUM_THREADS=1 timeout --kill-after=30 900 .venv-adapters/bin/pytest -m '' \
 		tests/surrogates/potentials/test_sevennet.py tests/surrogates/potentials/test_torch_sim.py $(ARGS)
 
+# With DATA, a folder of the 35 crystals and a library, nothing is asked; without, the Materials Project is asked for
+# the 35, and the library is the one of `csp library use`.
+DATA ?= ../shared/data
 bench-small: .venv/installed
 	.venv/bin/csp benchmark recovery --budget small --only GaAs,ZnO,VO2,CaCO3,SrTiO3 \
-		--library ../shared/data/mp_structures.parquet --out out/bench-small --resume $(ARGS)
+		$(if $(wildcard $(DATA)),--targets $(DATA)/benchmark35 --library $(DATA)/mp_structures.parquet,--library auto) \
+		--out out/bench-small --resume $(ARGS)
 
 clean:
 	rm -rf .venv .venv-adapters build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

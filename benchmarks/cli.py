@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.calibration.cli import calibration, differences
+from benchmarks.hulls.cli import hulls
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -19,10 +20,11 @@ from csp.errors import InputError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True)
+app = typer.Typer(help="How well and how fast the engine works.", no_args_is_help=True, add_completion=False)
 app.command("last-order", hidden=True)(calibration)  # its name until 0.2
 app.command()(calibration)
 app.command()(differences)
+app.command()(hulls)
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[
@@ -43,9 +45,18 @@ Energies = Annotated[
 def recovery(
     out: Out,
     targets: Annotated[
-        Path | None, typer.Option(help="Folder of CIFs of known crystals; default: the 35 of the paper")
+        Path | None,
+        typer.Option(
+            help="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project; "
+            "default: the 35 of the paper by their ids"
+        ),
     ] = None,
-    library: Prototyped = None,
+    library: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW prototypes"
+        ),
+    ] = None,
     generators: Annotated[
         str | None, typer.Option(help="Which generators propose, a,b; default: all")
     ] = None,

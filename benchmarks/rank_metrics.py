@@ -22,9 +22,10 @@ Floats = NDArray[np.float64]
 class Ordered:
     """One composition.
 
-    tau      Kendall's τ_b between the model's and the teacher's energies
-    tau_low  the same among the n_low crystals within 0.3 eV/atom of the teacher's best; None below 5
-    best_at  the teacher's best crystal's rank by the model, counted from 1; behind all it ties with
+    Attributes:
+        tau: Kendall's τ_b between the model's and the teacher's energies.
+        tau_low: The same among the n_low crystals within 0.3 eV/atom of the teacher's best; None below 5.
+        best_at: The teacher's best crystal's rank by the model, counted from 1; behind all it ties with.
     """
 
     tau: float

@@ -16,18 +16,21 @@ from csp.errors import ContractError, InputError
 from csp.library.compression import compression
 from csp.library.given import named_phase
 from csp.library.library import Library
+from csp.library.on_demand import Found, library_for, reopened
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel, Generator
 from csp.ranking.differences import DifferenceErrors
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.report.citations import citations
 from csp.report.files import write_report
+from csp.report.notebook import NotebookCard
 from csp.report.record import RunRecord, versions
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
-from csp.settings import SearchSettings
+from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
 from generators.random_symmetric.fixed_cell import check_cell
@@ -39,7 +42,7 @@ from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import AUTO, choose_relaxer, is_ours, load_model
 
-__all__ = ["GENERATORS", "Given", "build", "predict"]
+__all__ = ["GENERATORS", "Given", "begun", "build", "predict"]
 
 GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
     "template": TemplateGenerator,
@@ -64,7 +67,8 @@ class Given:
 
 
 NOTHING_GIVEN = Given()
-RELAXER_WHY = "relaxer_why"  # in the store, beside the versions that a search began with
+# in the store, beside the versions that a search began with
+RELAXER_WHY, LIBRARY_PLACE, LIBRARY_NOTE = "relaxer_why", "library_place", "library_note"
 BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = (
     "hull",
@@ -74,6 +78,7 @@ AFTERWARDS = (
     "xrd",
     "wavelength",
     "impurities",
+    "offline",
 )  # settings that a search which is done can still be asked for
 
 
@@ -98,8 +103,11 @@ def build(
         InputError, MissingError: Before any work, for what is wrong or not there.
     """
     run = str(out) if store_url else "run"
-    settings, why = _with_relaxer(settings, store_url or out, run, resume=resume)
-    library = Library.open(settings.library) if given.library is None else given.library
+    stored = begun(store_url or out, run) if resume else None
+    settings, why = _with_relaxer(settings, stored)
+    found = _library(settings, target, given.library, stored, progress)
+    library = found.library
+    known = KnownCrystals(target, library, found.note, left_out=settings.exclude_composition)
     if settings.exclude_composition:
         library = library.excluding(target)
     sample = _sample(settings, library)
@@ -145,7 +153,12 @@ def build(
         store_url or out,
         decisive,
         formula=target.formula,
-        versions={**record.versions, RELAXER_WHY: why},
+        versions={
+            **record.versions,
+            RELAXER_WHY: why,
+            LIBRARY_PLACE: found.place,
+            LIBRARY_NOTE: found.note,
+        },
         resume=resume,
         run=run,
     )
@@ -153,8 +166,12 @@ def build(
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
-    references = References.of(target, library) if settings.hull else None
-    probability = None if target.pressure else AnswerProbability.load(models[-1].label, len(library))
+    references = _references(settings, target, library)
+    probability = (
+        None
+        if target.pressure
+        else AnswerProbability.load(models[-1].label, library.extract_of or len(library), settings.generators)
+    )
     others = [None if learner else model.label for model in models[:-1]]
     if second is not None:
         others.append(second.label)
@@ -175,6 +192,7 @@ def build(
         second,
         None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
         sample,
+        known,
     )
     return search, record
 
@@ -188,7 +206,26 @@ def _sample(settings: SearchSettings, library: Library) -> Sample | None:
     if settings.xrd is None:
         return None
     pattern = read_pattern(settings.xrd, settings.wavelength)
-    return Sample(pattern, [(name, named_phase(name, library.whole)) for name in settings.impurities])
+    ask = not settings.offline
+    return Sample(
+        pattern, [(name, named_phase(name, library.whole, ask=ask)) for name in settings.impurities]
+    )
+
+
+def _library(
+    settings: SearchSettings, target: Target, given: Library | None, stored: Store | None, progress: Progress
+) -> Found:
+    """The library that is given, or else the one that the settings ask for.
+
+    Where they leave it open, a search that is gone on with keeps the one that it began with.
+    """
+    if given is not None:
+        return Found(given)
+    if settings.library != AUTO_LIBRARY:
+        return Found(Library.open(settings.library))
+    kept = stored.versions if stored else {}
+    again = reopened(kept.get(LIBRARY_PLACE, ""), kept.get(LIBRARY_NOTE, ""))
+    return again or library_for(target, ask=not settings.offline, progress=progress)
 
 
 def _second(settings: SearchSettings, target: Target, device: str, given: Given) -> EnergyModel | None:
@@ -227,27 +264,26 @@ def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
     return generator
 
 
-def _with_relaxer(
-    settings: SearchSettings, location: Path | str, run: str, *, resume: bool
-) -> tuple[SearchSettings, str]:
+def _with_relaxer(settings: SearchSettings, stored: Store | None) -> tuple[SearchSettings, str]:
     """The settings with the name of the relaxer where they leave it open, and why it is that one.
 
     A search that is gone on with keeps the one that it began with, whatever can be had now.
     """
     if settings.relaxer != AUTO:
         return settings, "asked for"
-    begun = _begun(location, run) if resume else None
-    name, why = (begun, BEGAN_WITH_IT) if begun else choose_relaxer()
+    if stored is not None:
+        name, why = stored.settings["relaxer"], BEGAN_WITH_IT
+    else:
+        name, why = choose_relaxer(may_fetch=not settings.offline)
     return settings.model_copy(update={"relaxer": name}), why
 
 
-def _begun(location: Path | str, run: str) -> str | None:
-    """The relaxer of a stored run; None where there is no such run yet."""
+def begun(location: Path | str, run: str = "run") -> Store | None:
+    """A run that can be gone on with, in its out folder or a database; None where there is none yet."""
     try:
-        relaxer: str = Store.open(location, run).settings["relaxer"]
+        return Store.open(location, run)
     except InputError:
         return None
-    return relaxer
 
 
 def _parts(settings: SearchSettings) -> list[str]:
@@ -273,28 +309,60 @@ def predict(
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
     given: Given = NOTHING_GIVEN,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Prediction:
-    """Search, and write the results into `out`. When interrupted, what is done is written first.
+    """Search, and write the results into `out`. When interrupted, what can be ranked is written first.
 
     Args:
         out: None: nothing is kept but what is returned.
+        say: Told what people should know before anything is relaxed.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
             search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
-            return search.run()
+            _forewarn(search, say)
+            return _with_cards(search.run(), settings)
     clock = _Clock(progress)
     search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
+    _forewarn(search, say)
     try:
         prediction = search.run()
     except KeyboardInterrupt:
-        prediction = search.conclude()
-        prediction.warnings.append("Interrupted: this ranks what was relaxed so far; the run can be resumed.")
-        write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+        if (prediction := search.conclude()).results:
+            prediction.warnings.append(
+                "Interrupted: this ranks what was relaxed so far; the run can be resumed."
+            )
+            write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
-    return prediction
+    return _with_cards(prediction, settings)
+
+
+def _with_cards(prediction: Prediction, settings: SearchSettings) -> Prediction:
+    """With crystals that a notebook can draw."""
+    target = prediction.target
+    card = NotebookCard(target.formula, prediction.models, settings.symprec, target.pressure != 0)
+    return replace(prediction, card=card)
+
+
+def _references(settings: SearchSettings, target: Target, library: Library) -> References | None:
+    """What energies above the hull are counted from; None: they are not asked for."""
+    if not settings.hull:
+        return None
+    if library.is_embedded:
+        why = "the embedded prototypes are examples of structures, not what a crystal could decompose into"
+        return References.none(target, f"{why}; `csp library pull` gets a database")
+    if settings.labeller != "none" and settings.relaxer == "none":
+        return References.none(
+            target, "energies learned from labels of one composition have none with others"
+        )
+    return References.of(target, library)
+
+
+def _forewarn(search: Search, say: Callable[[str], None]) -> None:
+    for sentence in search.references.forewarning if search.references else []:
+        say(sentence)
 
 
 class _Clock:

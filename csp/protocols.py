@@ -74,6 +74,7 @@ class Provenance:
         wyckoff: Occupied positions, "Sr:a Ti:b O:c", "" if not known.
         score: The generator's own figure of merit, higher is better; its scale is the generator's.
         why: One short clause for people.
+        own: Is it that entry with no element exchanged, a known crystal of the target's own composition?
     """
 
     generator: str
@@ -84,6 +85,7 @@ class Provenance:
     wyckoff: str = ""
     score: float = 0.0
     why: str = ""
+    own: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -153,7 +155,7 @@ class EnergyModel(Protocol):
     """Energies (and forces and stress) of batches of crystals.
 
     Elements outside `elements` are never passed in by the engine: it gives such crystals the
-    status `unsupported_element`. A model raises InputError if they are.
+    status `unsupported_element`. If they are, `evaluate` raises InputError.
 
     Attributes:
         name: Short name, for reports and messages.

@@ -22,20 +22,24 @@ from pydantic import (
 
 from csp import plugins
 from csp.cell_file import read_cell
-from csp.errors import InputError
+from csp.formula import plain
 from csp.target import CRYSTAL_SYSTEMS, Target
+from csp.wrong_values import first_wrong
 
 __all__ = [
+    "AUTO_LIBRARY",
     "DEFAULT_GENERATORS",
     "GENERATOR_NAMES",
     "GeneratorName",
+    "LibraryFile",
     "SearchSettings",
-    "first_wrong",
     "generator_names",
 ]
 
 GENERATOR_NAMES = ("template", "metric_learning", "space_group", "random")
 DEFAULT_GENERATORS = ("template", "metric_learning", "space_group")
+AUTO_LIBRARY = Path("auto")
+NO_LIBRARY = "none"
 WITHOUT_TEMPLATES = ("space_group", "random")
 
 
@@ -76,34 +80,26 @@ Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
 
 
-def first_wrong(error: ValidationError) -> InputError:
-    """The first thing that pydantic found wrong, in one sentence."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
-    if first["type"] != "value_error":  # our own validators name the value themselves
-        message = f"{message} (got {_plain(first['input'])})"
-    return InputError(f"{message}.", setting=str(first["loc"][0]) if first["loc"] else None)
+def _file(value: Any) -> Any:
+    """No file may be said in a word."""
+    return None if str(value) == NO_LIBRARY else value
 
 
-def _plain(value: Any) -> str:
-    """A value as a person would write it."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_plain, value)) or "nothing"
-    return str(value) or "nothing"
+LibraryFile = Annotated[Path | None, BeforeValidator(_file)]
 
 
 class SearchSettings(BaseModel):
     """Everything that decides the outcome of a search, machine and files aside."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    formula: str = Field(
+    formula: Annotated[str, BeforeValidator(plain)] = Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[(\[ ]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9.()\[\] ])*$",
+        # for forms; `Target.parse` knows all that may be wrong
+        pattern=r"^[(\[{ 0-9/]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9₀-₉.·•⋅∙・●*∗/½¼¾(){}\[\] ])*$",
         title="Formula",
-        description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
+        description="Chemical formula, for example SrTiO3, Ba(FeAs)2 or CaSO4·2H2O",
     )
     generators: Names = Field(
         DEFAULT_GENERATORS,
@@ -172,8 +168,17 @@ class SearchSettings(BaseModel):
         description="Another potential, asked for the energies of what is ranked: where the two disagree, "
         "differences are less sure; none: the surrogate alone is asked",
     )
-    library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the 288 AFLOW prototypes"
+    library: LibraryFile = Field(
+        AUTO_LIBRARY,
+        title="Library",
+        description="Known crystals that templates come from: auto, which is yours (csp library use) or else "
+        "what the Materials Project has for the formula; a Parquet file; none: the embedded AFLOW prototypes",
+    )
+    offline: bool = Field(
+        False,
+        title="Offline",
+        description="Ask nothing outside this machine, neither for known crystals nor for a potential; what "
+        "is here from before is used",
     )
     exclude_composition: bool = Field(
         False,
@@ -222,9 +227,10 @@ class SearchSettings(BaseModel):
         description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
     )
     hull: bool = Field(
-        False,
+        True,
         title="Hull",
-        description="Energies above the convex hull of known crystals, relaxed by the model that ranks",
+        description="Energies above the convex hull of what the library has of the elements, relaxed by "
+        "the model that ranks; none where an element is missing",
     )
     xrd: Path | None = Field(
         None,
@@ -281,14 +287,10 @@ class SearchSettings(BaseModel):
             raise ValueError("templates have cells of their own; ask for `generators` space_group,random")
         return cell
 
-    @field_validator("hull")
-    @classmethod
-    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
-        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
-            raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a `relaxer`"
-            )
-        return hull
+    @property
+    def library_file(self) -> Path | None:
+        """The library if it is a file that was named."""
+        return None if self.library == AUTO_LIBRARY else self.library
 
     @field_validator("wavelength", "impurities")
     @classmethod
@@ -317,8 +319,8 @@ class SearchSettings(BaseModel):
             settings = cls.model_validate(values, context={"generators": tuple(given)})
         except ValidationError as error:
             wrong = first_wrong(error)
-            if wrong.setting == "formula":
-                Target.parse(str(values.get("formula", "")))  # has the better message
+            if wrong.setting == "formula" and isinstance(formula := values.get("formula", ""), str):
+                Target.parse(formula)  # has the better message
             raise wrong from error
         return settings
 

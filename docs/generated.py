@@ -24,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 EXTRAS = {
     "flows": "Work in the browser and as a group: `csp up`, `submit`, `status`, `results`.",
     "cluster": "Work on many machines: Dask, and PostgreSQL as the database of the runs.",
+    "mp": "The Materials Project's own fields, with a key: `csp library pull --api-key`.",
     "matgl": "Potentials of matgl with other architectures than TensorNet, as matgl computes them.",
     "torch-sim": "Models of torch-sim for `csp.load_model`.",
     "notebook": "`Prediction.to_frame`.",

@@ -49,9 +49,13 @@ def benchmark(
     only: list[str] | None = None,
     limit: int | None = None,
 ) -> dict[str, Any]:
-    """How many known crystals are found from the formula alone? Returns the summary.
+    """How many known crystals are found from the formula alone?
 
-    out: folder of the results; by default one named after the day the run was scheduled for.
+    Args:
+        out: Folder of the results; by default one named after the day the run was scheduled for.
+
+    Returns:
+        The summary.
     """
     if FlowRunContext.get() is not None:
         stop_crashing()

@@ -20,9 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 from csp.errors import CspError, InputError, MissingError
+from csp.report.terminal import plain_table
 from csp.settings import SearchSettings
 from flows.ask import DEPLOYMENT, ask, page
-from flows.form import FIRST
+from flows.form import FIRST, plain_library
 from flows.home import AUTH
 
 __all__ = ["Submitted", "follow", "overview", "submit"]
@@ -47,8 +48,7 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
         MissingError: The server does not answer or serves no predictions.
     """
     values = settings.model_dump(mode="json")
-    if settings.library:
-        values["library"] = str(settings.library.absolute())
+    values["library"] = plain_library(settings.library)
     parameters = {name: values.pop(name) for name in FIRST} | {
         "advanced": values,
         "device": device,
@@ -86,7 +86,7 @@ def follow(submitted: Submitted, console: Console) -> None:
 
 def overview(last: int) -> Table:
     """The last runs: state, since when, progress."""
-    table = Table("run", "state", "since", "for", "progress", header_style="bold")
+    table = plain_table("run", "state", "since", "for", "progress")
     with _answers(), get_client(sync_client=True) as client:
         for run in client.read_flow_runs(sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=last):
             state = run.state

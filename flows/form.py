@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
-from csp.settings import GeneratorName, SearchSettings
+from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
 from csp.target import Target
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Library",
     "More",
     "Runner",
+    "plain_library",
     "settings_of",
     "shown",
 ]
@@ -53,7 +54,7 @@ Formula = Annotated[str, _field("formula")]
 Candidates = Annotated[int, _field("candidates")]
 Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
 Labeller = Annotated[str, _field("labeller")]
-Library = Annotated[Path | None, _field("library")]
+Library = Annotated[LibraryFile, _field("library")]
 Device = Annotated[
     str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 ]
@@ -93,6 +94,13 @@ DEFAULTS = Advanced()
 More = Annotated[Advanced, shown("Advanced settings", "What the defaults are good for, most of the time")]
 
 
+def plain_library(library: Path | None) -> str | None:
+    """The library as a parameter of a run, which may be in another folder."""
+    if library is None:
+        return None
+    return str(library if library == AUTO_LIBRARY else library.absolute())
+
+
 def settings_of(
     formula: str,
     candidates: int,
@@ -101,7 +109,11 @@ def settings_of(
     library: Path | None,
     advanced: Advanced,
 ) -> tuple[SearchSettings, Target]:
-    """The settings that a form asks for, and their target. Raises InputError, one sentence."""
+    """The settings that a form asks for, and their target.
+
+    Raises:
+        InputError: One sentence, for the first thing that is wrong.
+    """
     settings = SearchSettings.read(
         formula=formula,
         candidates=candidates,

@@ -52,17 +52,13 @@ class Up:
 
 
 def home() -> Path:
-    """$CSP_HOME, ~/.csp by default; made where it is not there."""
-    folder = Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """$CSP_HOME, ~/.csp by default. Who writes into it makes it: to look makes nothing."""
+    return Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
 
 
 def runs() -> Path:
     """The folders of the runs, one each."""
-    folder = home() / "runs"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return home() / "runs"
 
 
 def prepare(url: str) -> None:
@@ -81,6 +77,7 @@ def prepare(url: str) -> None:
         if ":" not in auth:
             raise InputError(f"${AUTH} is not name:password.")
         wanted |= {"PREFECT_API_AUTH_STRING": auth, "PREFECT_SERVER_API_AUTH_STRING": auth}
+    home().mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, but none above it
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

@@ -43,9 +43,13 @@ ANIONS = ("F", "Cl", "Br", "I", "O", "S", "Se", "Te", "N", "P", "H", "As")
 def measure(
     out: Path, formulas: int, seed: int, device: str, say: Callable[[str, float], None]
 ) -> dict[str, Any]:
-    """Measure, telling and writing each number as it is known; returns the summary.
+    """Measure, telling and writing each number as it is known.
 
-    formulas: how many are queued at once, at most 216; five times as many empty tasks are run.
+    Args:
+        formulas: How many are queued at once, at most 216; five times as many empty tasks are run.
+
+    Returns:
+        The summary.
     """
     import torch
 
@@ -182,6 +186,7 @@ def _up(port: int) -> Iterator[float]:
     """`csp up` until the block is left; the seconds that it took to be ready."""
     since = time.perf_counter()
     command = [sys.executable, "-m", "csp", "up", "--port", str(port), "--at-once", str(AT_ONCE)]
+    home().mkdir(parents=True, exist_ok=True)
     with (home() / "up.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:

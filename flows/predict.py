@@ -21,7 +21,7 @@ from prefect.runtime import flow_run, task_run
 
 from csp.errors import InputError, StoreError
 from csp.search.stages import BY_NAME, STAGES, Share, asked_for, time_shares
-from csp.settings import DEFAULT_GENERATORS, SearchSettings
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
     DEFAULTS,
@@ -68,7 +68,8 @@ RESUMABLE: dict[str, Any] = {
 
 @lru_cache(maxsize=1)
 def _reporter(settings: SearchSettings, formula: str) -> Reporter:
-    from flows.progress import Pace, Reporter
+    from csp.search.pace import Pace
+    from flows.progress import Reporter
 
     doing = {stage.name: stage.doing for stage in STAGES}
     return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing))
@@ -78,7 +79,8 @@ def _reporter(settings: SearchSettings, formula: str) -> Reporter:
 def _search(settings: SearchSettings, out: Path, device: str, reports: bool) -> tuple[Search, RunRecord]:
     """Models are loaded once a process; a run that exists is gone on with.
 
-    reports: whether this process reports the progress; a worker that does shares does not.
+    Args:
+        reports: Does this process report the progress? A worker that does shares does not.
     """
     from csp.engine import build
 
@@ -134,7 +136,7 @@ def predict(
     candidates: Candidates = 500,
     generators: Generators = DEFAULT_GENERATORS,
     labeller: Labeller = "none",
-    library: Library = None,
+    library: Library = AUTO_LIBRARY,
     advanced: More = DEFAULTS,
     device: Device = "auto",
     runner: Runner = "here",
@@ -142,15 +144,17 @@ def predict(
 ) -> dict[str, Any]:
     """Predict the crystals of a chemical formula; returns the funnel and the best crystals."""
     settings, target = settings_of(formula, candidates, generators, labeller, library, advanced)
-    if settings.library is not None and not settings.library.is_file():
-        raise InputError(f"There is no library {settings.library} on this machine.")
+    if settings.library_file is not None and not settings.library_file.is_file():
+        raise InputError(f"There is no library {settings.library_file} on this machine.")
     name = target.formula
     if FlowRunContext.get() is None:
-        return _plain(settings, folder or Path("out") / name, device)
+        return _plain(settings, folder or Path("out") / target.name, device)
     stop_crashing()
     log, reporter = get_run_logger(), _reporter(settings, name)
-    out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
+    out = folder.absolute() if folder else runs() / f"{target.name}-{str(flow_run.id)[:8]}"
     log.info("%s: results go to %s", name, out)
+    if target.formula_note:
+        log.info(target.formula_note)
     reporter.started("loading the models")
     from flows.artifacts import publish
 

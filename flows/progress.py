@@ -10,36 +10,12 @@ import httpx
 from prefect import get_run_logger
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-__all__ = ["Pace", "Reporter"]
+from csp.search.pace import Pace
+
+__all__ = ["Reporter"]
 
 SHOWN_EVERY = 3.0  # seconds
 LOGGED_EVERY = 30.0
-
-
-class Pace:
-    """How far a piece of work is, per cent, and how long it will take, from what its stages report.
-
-    Args:
-        shares: Per cent of the whole that each stage takes, in their order.
-        doing: What people are told while a stage runs.
-    """
-
-    def __init__(self, shares: dict[str, float], doing: dict[str, str]) -> None:
-        self.shares, self.doing = shares, doing
-        self.stage, self.since, self.first = "", 0.0, 0
-
-    def at(self, stage: str, done: int, total: int, now: float) -> tuple[float, str]:
-        """Per cent of the whole, and a sentence; `now` in seconds of any clock that goes on."""
-        if stage != self.stage:
-            self.stage, self.since, self.first = stage, now, done
-        names = list(self.shares)
-        before = sum(self.shares[name] for name in names[: names.index(stage)])
-        percent = before + self.shares[stage] * (done / total if total else 1.0)
-        text = f"{self.doing[stage]}: {done:,} of {total:,}"
-        if self.first < done < total:
-            seconds_a_percent = (now - self.since) * total / (self.shares[stage] * (done - self.first))
-            text += f", {_duration(seconds_a_percent * (100 - percent))} left"
-        return percent, text
 
 
 class Reporter:
@@ -82,10 +58,3 @@ class Reporter:
                 update_progress_artifact(self.artifact, percent, description=text)
         except httpx.HTTPError as error:
             get_run_logger().warning("The progress cannot be shown: %s", error)
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    if minutes < 1.5:
-        return f"about {max(10, 10 * round(seconds / 10))} s"
-    return f"about {minutes:.0f} min" if minutes < 90 else f"about {minutes / 60:.1f} h"

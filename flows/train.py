@@ -84,6 +84,7 @@ def train_surrogate(
     import torch
 
     from csp.device import resolve_device
+    from surrogates.training.labelled import read_teacher
     from surrogates.training.train import SurrogateRecipe, plot, read_sources, train_network
 
     recipe, place = SurrogateRecipe(size=size, steps=steps, seed=seed), resolve_device(device)
@@ -100,6 +101,7 @@ def train_surrogate(
             out,
             device=place,
             start_from=start_from,
+            teacher=read_teacher(virtual) if virtual else "",
             stop_after_minutes=minutes or math.inf,
             log=_teller(out.name, steps) if served else lambda row: None,
         )
@@ -117,7 +119,8 @@ def _key(kind: str, name: str) -> str:
 
 def _teller(name: str, steps: int) -> Callable[[Row], None]:
     """Tells the progress, and each line of the log."""
-    from flows.progress import Pace, Reporter
+    from csp.search.pace import Pace
+    from flows.progress import Reporter
 
     log, reporter = (
         get_run_logger(),

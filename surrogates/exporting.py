@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,7 +12,13 @@ from torch import Tensor
 
 from csp.training.cards import code_version
 from surrogates.training.batches import KINDS
-from surrogates.training.labelled import Labelled, read_formation_energies, read_shard, read_shards
+from surrogates.training.labelled import (
+    Labelled,
+    read_formation_energies,
+    read_shard,
+    read_shards,
+    read_teacher,
+)
 from surrogates.transfer.adapt import Adapted
 from surrogates.transformer.correction import LastLayerCorrection
 from surrogates.transformer.surrogate import Surrogate
@@ -24,6 +29,7 @@ from surrogates.zoo import (
     EnergyModelCard,
     load_model,
     model_from_checkpoint,
+    read_checkpoint,
     write_model,
 )
 
@@ -52,7 +58,7 @@ def export_checkpoint(
         exclude: Compositions that were left out of the training, and are of the calibration too.
     """
     _export(checkpoint, name, folder, virtual)
-    about = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    about = read_checkpoint(checkpoint)
     rigidity: dict[str, Rigidity] = {}
     metrics: dict[str, float] = {"steps": about["step"]}
     for kind in (FORMATION, ANCHORED):
@@ -121,13 +127,14 @@ def _export(
     metrics: dict[str, float] | None = None,
     rigidity: dict[str, Rigidity] | None = None,
 ) -> EnergyModelCard:
+    about = read_checkpoint(checkpoint)
     return model_from_checkpoint(
         checkpoint,
         name,
         folder,
         metrics or {},
         rigidity,
-        data=_data(virtual),
+        data=_data(about["crystals"][FORMATION], virtual),
         split="MEGNet split of the Materials Project's formation energies; benchmark compositions left out",
         licence="Apache-2.0; trained on data of the Materials Project (CC BY 4.0)",
         code_version=code_version(),
@@ -161,15 +168,15 @@ def _known(labelled: Labelled, elements: Sequence[int]) -> Labelled:
     return labelled[~unknown]
 
 
-def _data(virtual: Path | None) -> list[str]:
-    data = ["DFT formation energies of the Materials Project (MEGNet's 2018 snapshot)"]
+def _data(n: int, virtual: Path | None) -> list[str]:
+    data = [f"DFT formation energies of {n:,} crystals of the Materials Project"]
     if virtual is not None:
         shards = [read_shard(path).ids for path in sorted(virtual.glob("train-*.npz"))]
         made = {how.split("(")[0].split(":")[0] for ids in shards for how in ids if ":" in how.split("(")[0]}
         walkers = sorted(name for name in made if not name.startswith("walk"))
         where = f", many of them where {' and '.join(walkers)} relaxes to" if walkers else ""
         data.append(
-            f"{len(shards)} shards of virtual crystals{where}, labelled by CHGNet, anchored to those"
-            " (csp train labels)"
+            f"{len(shards)} shards of virtual crystals{where}, labelled by {read_teacher(virtual)}, "
+            "anchored to those (csp train labels)"
         )
     return data

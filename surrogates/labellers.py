@@ -8,12 +8,11 @@ from pathlib import Path
 import torch
 
 from csp.crystals import Crystals
-from csp.errors import InputError
 from csp.protocols import DONE, EnergyModel, Labeller, Labels
 from surrogates.dft.espresso import Espresso
 from surrogates.dft.gpaw import Gpaw
 from surrogates.dft.vasp import Vasp
-from surrogates.zoo import load_model
+from surrogates.zoo import check_known, load_model
 
 __all__ = ["LABELLERS", "Potential", "load_labeller"]
 
@@ -39,13 +38,10 @@ def load_labeller(name: str, device: torch.device | str = "cpu") -> Labeller:
     """A DFT code by name, or a potential by name or path.
 
     Raises:
-        MissingError: The code is not installed or configured.
+        MissingError: The code is not installed or configured, or the potential is not here.
         InputError: The name means nothing.
     """
     if name in CODES:
         return CODES[name]()
-    try:
-        return Potential(load_model(name, device))
-    except InputError as error:
-        choice = f"choose {', '.join(LABELLERS)}, or another potential by name or folder"
-        raise InputError(f"There is no labeller {name!r}; {choice}.") from error
+    check_known(name, "labeller", CODES)
+    return Potential(load_model(name, device))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from csp import plugins
-from csp.errors import ContractError, InputError, MissingError
+from csp.errors import ContractError, InputError, MissingError, did_you_mean
 from csp.protocols import EnergyModel, Label
 from csp.training import cards
 from csp.training.cards import ModelCard
@@ -31,6 +31,7 @@ from surrogates.transformer.uncertainty import Rigidity
 __all__ = [
     "AUTO",
     "EnergyModelCard",
+    "check_known",
     "choose_relaxer",
     "is_ours",
     "list_models",
@@ -39,6 +40,7 @@ __all__ = [
     "model_from_checkpoint",
     "our_names",
     "read_card",
+    "read_checkpoint",
     "seen_compositions",
     "user_folder",
     "verify",
@@ -50,10 +52,7 @@ AUTO = "auto"  # in the place of a name: see `choose_relaxer`
 BEST, AT_HAND = "nequix-oam-1", "chgnet"
 DEFAULT_KIND = "anchored"
 RIGIDITY, CORRECTION = "rigidity.", "correction."  # what the names of those tensors begin with
-CORRECTIONS = {
-    "formation": "MP2018 formation energy",
-    "anchored": "MP2018-anchored Δ(CHGNet)",
-}
+FORMATION_ENERGY = "MP2018 formation energy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,12 @@ def read_card(name_or_path: str | Path) -> EnergyModelCard:
 
 
 def verify(name_or_path: str | Path) -> EnergyModelCard:
-    """The card, once the weights have the hash that it names; InputError otherwise."""
+    """The card, once the weights are found to be its.
+
+    Raises:
+        MissingError: There are none.
+        InputError: They do not have the hash that it names.
+    """
     path = weights_file(name_or_path)
     card = read_card(path)
     cards.check_weights(path, card)
@@ -145,6 +149,7 @@ def load_model(
         name_or_path = choose_relaxer()[0]
     if offered := plugins.find(plugins.MODELS, str(name_or_path), our_names()):
         return _from_package(offered, device)
+    check_known(name_or_path)
     if not is_ours(name_or_path):
         from surrogates.potentials.models import load_potential
 
@@ -179,19 +184,46 @@ def our_names() -> frozenset[str]:
     """Names that always mean what the engine itself means by them."""
     from surrogates.potentials.catalogue import PUBLISHED
 
-    own = (path.stem for folder in _folders() for path in folder.glob("*.safetensors"))
-    return frozenset({"none", AUTO, *PUBLISHED, *own})
+    return frozenset({"none", AUTO, *PUBLISHED, *_own()})
 
 
-def choose_relaxer() -> tuple[str, str]:
+def _own() -> list[str]:
+    """The names of our own models: those that come with the package first."""
+    return [path.stem for folder in _folders() for path in sorted(folder.glob("*.safetensors"))]
+
+
+def check_known(name_or_path: str | Path, what: str = "model", more: Iterable[str] = ()) -> None:
+    """Does a name or a path mean a model at all? Whether it is here and whole is not looked at.
+
+    Args:
+        what: What it is to be, for the sentence.
+        more: Further names that mean one.
+
+    Raises:
+        InputError: It does not; what is known by name, and which of it was probably meant.
+    """
+    from surrogates.potentials.catalogue import PUBLISHED
+
+    name = str(name_or_path)
+    known = dict.fromkeys([*more, *_own(), *PUBLISHED, *plugins.names(plugins.MODELS)])
+    if name in known or name.lower() == AT_HAND or is_ours(name) or Path(name).is_dir():
+        return
+    others = f"known are {', '.join(known)}, and by their paths weights files of ours and folders of matgl"
+    raise InputError(f"There is no {what} {name!r}{did_you_mean(name, known, others)}")
+
+
+def choose_relaxer(*, may_fetch: bool = True) -> tuple[str, str]:
     """The name of the best potential that is here or can be had, and why it is that one, a clause for people.
 
     Nequix orders polymorphs better than CHGNet at about its cost; CHGNet comes with its package.
+
+    Args:
+        may_fetch: May it be downloaded?
     """
     from surrogates.potentials import catalogue
 
     try:
-        path = catalogue.download(BEST)[-1]
+        path = (catalogue.download if may_fetch else catalogue.files)(BEST)[-1]
     except MissingError as error:
         return AT_HAND, f"{BEST}, which orders crystals better, cannot be used: {str(error).rstrip('.')}"
     return BEST, f"the best that is known here, from {path.parent}"
@@ -209,7 +241,11 @@ def _from_package(offered: EntryPoint, device: torch.device | str) -> EnergyMode
 
 
 def load_surrogate(name_or_path: str | Path, device: torch.device | str = "cpu") -> Surrogate:
-    """A model that can be adapted to labels; InputError for a potential, which cannot."""
+    """A model that can be adapted to labels.
+
+    Raises:
+        InputError: It is a potential, which cannot.
+    """
     model = load_model(name_or_path, device)
     if not isinstance(model, Surrogate):
         raise InputError(f"{model.name} cannot be adapted to labels; choose a surrogate of ours.")
@@ -233,9 +269,7 @@ def model_from_checkpoint(
     Raises:
         MissingError: There is no checkpoint.
     """
-    if not (checkpoint / "about.json").is_file():
-        raise MissingError(f"There is no checkpoint at {checkpoint}; name a folder step-… of a training.")
-    state = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    state = read_checkpoint(checkpoint)
     weights = torch.load(checkpoint / "average.pt", weights_only=True, map_location="cpu")
     for kind, one in (rigidity or {}).items():
         weights[f"{RIGIDITY}{kind}"] = one.factor.float()
@@ -246,7 +280,7 @@ def model_from_checkpoint(
         seen=state["seen"],
         property="formation energy",
         functional="PBE+U",
-        kinds={kind: CORRECTIONS[kind] for kind in state["architecture"]["kinds"]},
+        kinds={kind: _correction(kind, state) for kind in state["architecture"]["kinds"]},
         elements=state["elements"],
         architecture={k: v for k, v in state["architecture"].items() if k != "kinds"},
         recipe=state["recipe"],
@@ -254,6 +288,25 @@ def model_from_checkpoint(
         metrics=metrics,
         **about,
     )
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint of a training says of itself.
+
+    Raises:
+        MissingError: There is no checkpoint.
+    """
+    if not (checkpoint / "about.json").is_file():
+        raise MissingError(f"There is no checkpoint at {checkpoint}; name a folder step-… of a training.")
+    about: dict[str, Any] = json.loads((checkpoint / "about.json").read_text(encoding="utf-8"))
+    return about
+
+
+def _correction(kind: str, state: Mapping[str, Any]) -> str:
+    """Of the energies that a head predicts: virtual crystals have differences by their teacher."""
+    if kind == "formation":
+        return FORMATION_ENERGY
+    return f"MP2018-anchored Δ({state['teacher'] or 'no teacher: untrained'})"
 
 
 def write_model(
@@ -275,7 +328,11 @@ def is_ours(name_or_path: str | Path) -> bool:
 
 
 def weights_file(name_or_path: str | Path) -> Path:
-    """The weights of a model of ours by name or path; MissingError where there is none."""
+    """The weights of a model of ours by name or path.
+
+    Raises:
+        MissingError: There is none.
+    """
     path = Path(name_or_path) if str(name_or_path).endswith(".safetensors") else _named(str(name_or_path))
     if path is None or not path.exists():
         known = ", ".join(card.name for card in list_models()) or "none"

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import tempfile
 
 import pytest
 
 from tests.places import NOT_BESIDE
 
 os.environ["CSP_OFFLINE"] = "1"
+# what a script starts with & ignores Ctrl-C, as do the programs that the tests start and stop
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# whoever runs the tests may have chosen a library of their own
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="csp-tests-")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -15,7 +15,7 @@ PRINTED = {
     "ase_calculator": "eV/atom",
     "own_energy_model": "my-lennard-jones keeps the contract.",
     "own_generator": "stretched-salts keeps the contract.",
-    "predict": "GaAs · PBE+U/MP2020/chgnet",
+    "predict": "GaAs · PBE+U/",
     "relax_under_pressure": "100 GPa  rock salt",
 }
 

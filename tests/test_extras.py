@@ -18,7 +18,7 @@ from tests.places import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PACKAGES = ("csp", "flows", "generators", "surrogates", "benchmarks")
 NOT_IMPORTED = {"fastapi"}  # of Prefect; a version of it that Prefect works with
-OF_EXTRAS = ("flows", "cluster", "matgl", "torch-sim", "notebook", "benchmarks")
+OF_EXTRAS = ("flows", "mp", "cluster", "matgl", "torch-sim", "notebook", "benchmarks")
 ONLY_NAMED = {"psycopg"}  # in the URL of a database
 
 
@@ -66,7 +66,7 @@ def test_what_is_imported_is_declared() -> None:
         if name in sys.stdlib_module_names or name in (*PACKAGES, "gpaw"):  # GPAW's Python runs that file
             continue
         of = {home.lower().replace("_", "-") for home in homes.get(name, [name.replace("_", "-")])}
-        if of & {"dask", "distributed", "httpx", "typing-extensions", "pydantic-core"}:  # come with those
+        if of & {"dask", "distributed", "typing-extensions", "pydantic-core"}:  # come with those
             assert by <= {"flows"}
             continue
         assert of & declared, f"{name} is imported by {', '.join(sorted(by))}"
@@ -91,7 +91,7 @@ def test_the_extras_that_are_named_exist() -> None:
         for path in (ROOT / package).rglob("*.py")
         for extra in re.findall(r"csp-engine\[([\w-]+)\]", path.read_text(encoding="utf-8"))
     }
-    assert named == {"flows", "cluster", "matgl", "notebook", "benchmarks"}
+    assert named == {"flows", "mp", "cluster", "matgl", "notebook", "benchmarks"}
     assert named <= set(PROJECT["optional-dependencies"])
 
 
@@ -116,6 +116,14 @@ def test_without_matgl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matgl", None)
     with pytest.raises(MissingError, match=r"mine needs matgl: pip install 'csp-engine\[matgl\]'"):
         load_by_matgl(tmp_path, Label("PBE", "none", "1"), name="mine")
+
+
+def test_without_the_client_of_the_materials_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    from csp.library.materials_project import own_fields
+
+    monkeypatch.setitem(sys.modules, "mp_api", None)
+    with pytest.raises(MissingError, match=r"needs mp-api: pip install 'csp-engine\[mp\]'"):
+        own_fields("key")
 
 
 def test_without_a_driver_for_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ def checkpoint(folder: Path, *, virtual: bool = True, seen: tuple[str, ...] = ()
     place.mkdir(parents=True)
     torch.save(network.state_dict(), place / "average.pt")
     about = {
+        "teacher": "chgnet" if virtual else "",
         "architecture": asdict(network.architecture),
         "seen": [hashed(name) for name in seen],
         "parents": [],

@@ -30,7 +30,12 @@ HELD_OUT = 5  # one part of so many
 
 @dataclass(frozen=True, slots=True)
 class PublishedRecipe:
-    """lr: learning rate; clip: of the gradient's norm."""
+    """The settings of a published fine-tuning.
+
+    Attributes:
+        lr: Learning rate.
+        clip: Of the gradient's norm.
+    """
 
     lr: float
     clip: float
@@ -49,7 +54,8 @@ def published(
 ) -> CrystalTransformer:
     """The network whose only head, column `column` of the given one, has learned the labels.
 
-    groups  [N]  labels of one group are held out together
+    Args:
+        groups: int64 [N], labels of one group are held out together.
     """
     task = Task(network, column, labelled, FineTuning(), seed=seed)
     held = torch.from_numpy(folds(groups, HELD_OUT, seed)[0])

@@ -30,8 +30,12 @@ Compositions = tuple[Ints, Ints]
 def train_classifier(
     compositions: Compositions, group: Ints, validation: Compositions, validation_group: Ints, *, seed: int
 ) -> Callable[[Compositions], NDArray[np.float64]]:
-    """Train on N crystals of these compositions and space groups [N]; returns what gives ln p of the groups
-    [..., 231]. The network is that of the epoch that is best on the validation crystals."""
+    """Train on N crystals of these compositions and space groups [N].
+
+    Returns:
+        What gives ln p of the groups [..., 231]. The network is that of the epoch that is best on the
+        validation crystals.
+    """
     raw = _raw(compositions)
     mean, scale = raw.mean(0), raw.std(0).clamp(min=1e-6)
 

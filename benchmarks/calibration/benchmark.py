@@ -45,9 +45,20 @@ def measure(
     """Judge the orders by the energies of each model, and fit them to all searches; writes `summary.json`,
     `answer_probability.json`, `ranked_features.jsonl` and `reliability.md`.
 
-    runs: out folders of recovery benchmarks over the CIFs of `targets`, and `earlier`: a
-    `ranked_features.jsonl` of such runs that are no longer there; a formula that is in both is taken from
-    the runs. Raises InputError where those were ranked by other models.
+    Args:
+        runs: Out folders of recovery benchmarks.
+        targets: Folder of the CIFs that they were over.
+        library: That they had.
+        out: Folder of the results.
+        say: Gets a line on each run.
+        earlier: A `ranked_features.jsonl` of such runs that are no longer there; a formula that is in both is
+            taken from the runs.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: The earlier ones were ranked by other models.
     """
     found = read_runs(runs, targets, library, say)
     if earlier is not None:

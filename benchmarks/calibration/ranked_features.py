@@ -37,11 +37,12 @@ By = tuple[str, str]
 class RankedFeatures:
     """One search by the energies of one model.
 
-    prototype  the answer's, as far as halves are told by it: amounts, space group and atoms in its cell
-    known      float64 [R, C]  `COLUMNS` of each ranked crystal, lowest first: eV/atom above the lowest, what
-               `csp.ranking.probability.scores` has, further candidates that ended in it, its space group (0:
-               the analysis fails), occupied orbits and atoms in the primitive cell, Å³/atom
-    answers    bool [R]        is it the answer?
+    Attributes:
+        prototype: The answer's, as far as halves are told by it: amounts, space group and atoms in its cell.
+        known: float64 [R, C], `COLUMNS` of each ranked crystal, lowest first: eV/atom above the lowest, what
+            `csp.ranking.probability.scores` has, further candidates that ended in it, its space group (0: the
+            analysis fails), occupied orbits and atoms in the primitive cell, Å³/atom.
+        answers: bool [R], is it the answer?
     """
 
     formula: str
@@ -148,7 +149,11 @@ def write_features(path: Path, found: Mapping[By, Sequence[RankedFeatures]]) -> 
 
 
 def read_features(path: Path) -> dict[By, list[RankedFeatures]]:
-    """What `write_features` wrote. Raises MissingError where there is no such file."""
+    """What `write_features` wrote.
+
+    Raises:
+        MissingError: There is no such file.
+    """
     if not path.is_file():
         raise MissingError(f"There is no {path}.")
     found: dict[By, list[RankedFeatures]] = {}

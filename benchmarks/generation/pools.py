@@ -57,11 +57,12 @@ ARMS: Mapping[str, Callable[[Library, VolumePrior, Path | None], Generator]] = {
 class Pooled:
     """What became of one target's pool of one generator.
 
-    built     crystals in the pool
-    distinct  plausible and different ones among them
-    proposed  matches among those built, loose tolerances
-    rank      place by energy of the first match among the relaxed, default tolerances; None: there is none
-    exact     how many of those built are what they say they are
+    Attributes:
+        built: Crystals in the pool.
+        distinct: Plausible and different ones among them.
+        proposed: Matches among those built, loose tolerances.
+        rank: Place by energy of the first match among the relaxed, default tolerances; None: there is none.
+        exact: How many of those built are what they say they are.
     """
 
     built: int
@@ -88,11 +89,20 @@ def measure(
     """Pools of `size` crystals; `summary.json` and `pools.json` are written after every target, and targets
     that are there already are not done again.
 
-    targets: a folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
-    atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has under any
-    other composition ("new_prototype"), cells of at most 40 atoms being drawn; `limit` holds for each.
-    weights: of a space-group model, None: the one that ships. Raises InputError for a set without a target,
-    an arm that is not in `ARMS` and a folder of other pools.
+    Args:
+        targets: A folder of CIFs, or "heldout": of the fold that no training uses, with answers of at most 20
+            atoms a cell, 100 compositions ("heldout20") and 50 whose structure no entry of the library has
+            under any other composition ("new_prototype"), cells of at most 40 atoms being drawn.
+        size: Crystals of each pool.
+        weights: Of a space-group model; None: the one that ships.
+        arms: Which of `ARMS`.
+        limit: So many targets of each set.
+
+    Returns:
+        The summary.
+
+    Raises:
+        InputError: A set has no target, an arm is not in `ARMS`, or the folder is of other pools.
     """
     if unknown := [arm for arm in arms if arm not in ARMS]:
         raise InputError(f"No pools are drawn by {', '.join(unknown)!r}; choose among {', '.join(ARMS)}.")

@@ -41,8 +41,9 @@ MAX_ATOMS = 64  # in the cells of what the model, and so the plain network, is t
 class Answers:
     """N compositions and the space groups of their answers.
 
-    number, count  int [N, k]  atomic numbers and coprime amounts by ascending amount; amount 0 pads
-    group          int [N]
+    Attributes:
+        number, count: int [N, k], atomic numbers and coprime amounts by ascending amount; amount 0 pads.
+        group: int [N].
     """
 
     number: NDArray[np.int64]

@@ -45,10 +45,12 @@ MAX_STEPS = 50  # of a relaxation
 class Placed:
     """Where the answer for a target is.
 
-    rank       arm → place of the first of 100 proposals that matches it, None if none does
-    relaxed    the same of the proposals after at most 50 steps of relaxation; empty where none was asked for
-    reachable  does any entry with any assignment match it?
-    templates  entries of its ratio
+    Attributes:
+        rank: arm → place of the first of 100 proposals that matches it, None if none does.
+        relaxed: The same of the proposals after at most 50 steps of relaxation; empty where none was asked
+            for.
+        reachable: Does any entry with any assignment match it?
+        templates: Entries of its ratio.
     """
 
     formula: str
@@ -104,8 +106,12 @@ def measure(
 ) -> tuple[dict[str, Any], str]:
     """Place the answers of a set; write `summary.json` and `generators.json` after every target.
 
-    targets: a folder of CIFs, or "heldout"; model: what relaxes, None: nothing is relaxed.
-    Returns the summary and the name of the set.
+    Args:
+        targets: A folder of CIFs, or "heldout".
+        model: What relaxes; None: nothing is relaxed.
+
+    Returns:
+        The summary and the name of the set.
     """
     opened = Library.open(library)
     if targets == "heldout":

@@ -21,10 +21,11 @@ SYMPREC = 1e-3  # Å
 class Exact:
     """Counts of built crystals.
 
-    composition  with atoms of each element in the formula's ratio
-    free         in which a coordinate may be chosen
-    same         of these, analysed to have the space group that they were drawn in
-    above        of all, with that group's number of operations or a multiple: the group or a supergroup
+    Attributes:
+        composition: With atoms of each element in the formula's ratio.
+        free: In which a coordinate may be chosen.
+        same: Of these, analysed to have the space group that they were drawn in.
+        above: Of all, with that group's number of operations or a multiple: the group or a supergroup.
     """
 
     composition: int

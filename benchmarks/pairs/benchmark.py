@@ -47,9 +47,10 @@ def measure(
 ) -> dict[str, Any]:
     """Classify the committed pairs, or their first `limit`; writes `summary.json`.
 
-    energies  eV/atom by id: which polymorph is the answer
-    weights   of the metric
-    draw      so many pairs are drawn from the seed and judged instead, and written to out/pairs.txt
+    Args:
+        energies: By id, eV/atom: which polymorph is the answer.
+        weights: Of the metric.
+        draw: So many pairs are drawn from the seed and judged instead, and written to out/pairs.txt.
     """
     index, fold = PrototypeIndex(library), folds(library)
     known = answers(library, index, energies)

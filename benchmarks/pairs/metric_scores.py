@@ -28,22 +28,28 @@ LEAST = 1e-9  # probability; smaller ones are beyond float32
 
 
 class Nearness:
-    """Two scores of a pair, from the compositions and from the entries that a library shows:
+    """Two scores of a pair, from the compositions and from the entries that a library shows.
 
-    kernel  of the metric between the two compositions, elements in their places in every order
-    odds    ln of how much more probable it is that both have the same prototype than that they have two,
-            compared with any two of the ratio, each prototype from the neighbours under the metric (as
-            `generators.templates.metric_learning` ranks prototypes) and independent of the other's:
+    The *kernel* is that of the metric between the two compositions, elements in their places in every order.
+    The *odds* are the logarithm of how much more probable it is that both have the same prototype than that
+    they have two, compared with any two of the ratio, each prototype from the neighbours under the metric (as
+    `generators.templates.metric_learning` ranks prototypes) and independent of the other's:
 
-                ln Σ_p P(p | a) P(p | b) / π_p  −  ln (1 − Σ_p P(p | a) P(p | b)) / (1 − Σ_p π_p²)
+        ln Σ_p P(p | a) P(p | b) / π_p  −  ln (1 − Σ_p P(p | a) P(p | b)) / (1 − Σ_p π_p²)
 
-            with π_p the share of a prototype in the entries of the ratio
+    with π_p the share of a prototype in the entries of the ratio.
     """
 
     def __init__(
         self, library: Library, index: PrototypeIndex, weights: Path, device: torch.device | str = "cpu"
     ) -> None:
-        """library: the view that neighbours are taken from; index: of its prototypes."""
+        """Read the metric.
+
+        Args:
+            library: The view that neighbours are taken from.
+            index: Of its prototypes.
+            weights: Of the metric.
+        """
         self._library, self._index = library, index
         self._encoder = load_encoder(weights)[0].to(device)
         self._volume = VolumePrior.load()

@@ -150,7 +150,11 @@ def write(path: Path, library: Library, pairs: Pairs) -> None:
 
 
 def read(path: Path, library: Library, limit: int | None = None) -> Pairs:
-    """The first pairs of a file. Raises InputError where it is none or the library lacks an entry of it."""
+    """The first pairs of a file.
+
+    Raises:
+        InputError: It is no such file, or the library lacks an entry of it.
+    """
     row = {name: k for k, name in enumerate(library.material_id)}
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines()[:limit]]

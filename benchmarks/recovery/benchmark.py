@@ -8,7 +8,7 @@ its search. READ `Recovery.run` FIRST.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.files import Clock, changed
-from benchmarks.ground_truth import DEFAULT_FOLDER, Truth, Truths, read_truths
+from benchmarks.ground_truth import TARGETS35, Truth, Truths, read_truths
 from benchmarks.leakage import Leak, leak, learned_by, seen_by
 from benchmarks.machine import machine
 from benchmarks.recovery.budgets import BUDGETS
@@ -32,6 +32,7 @@ from csp.device import resolve_device
 from csp.engine import build
 from csp.errors import InputError
 from csp.files import write_json, write_text
+from csp.library.chosen import chosen
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import EnergyModel
@@ -39,7 +40,8 @@ from csp.relaxation.relax import relax
 from csp.search.funnel import Progress
 from csp.search.search import Search, check_elements
 from csp.search.stages import asked_for
-from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings, first_wrong
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, LibraryFile, Names, SearchSettings
+from csp.wrong_values import first_wrong
 from generators.random_symmetric.generator import RandomGenerator
 from surrogates.zoo import AUTO, choose_relaxer, load_model
 
@@ -56,9 +58,16 @@ class RecoverySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: Path = Field(DEFAULT_FOLDER, title="Targets", description="Folder of CIFs of known crystals")
-    library: Path | None = Field(
-        None, title="Library", description="Parquet file of known crystals; none: the AFLOW prototypes"
+    targets: Path = Field(
+        TARGETS35,
+        title="Targets",
+        description="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project",
+    )
+    library: LibraryFile = Field(
+        None,
+        title="Library",
+        description="Parquet file of known crystals; auto: yours (csp library use); none: the AFLOW "
+        "prototypes",
     )
     generators: Names = Field(
         DEFAULT_GENERATORS,
@@ -92,7 +101,11 @@ class RecoverySettings(BaseModel):
 
     @classmethod
     def read(cls, **values: Any) -> RecoverySettings:
-        """Validated settings; raises InputError, one sentence, for the first thing that is wrong."""
+        """Validated settings.
+
+        Raises:
+            InputError: One sentence, for the first thing that is wrong.
+        """
         try:
             settings = cls(**values)
         except ValidationError as error:
@@ -100,17 +113,23 @@ class RecoverySettings(BaseModel):
         settings.search("Si", settings.generators)  # what the settings of a search refuse
         return settings
 
+    @property
+    def library_file(self) -> Path | None:
+        """The library; None: the embedded prototypes."""
+        return chosen() if self.library == AUTO_LIBRARY else self.library
+
     def search(self, formula: str, generators: tuple[str, ...]) -> SearchSettings:
         """The search for one target."""
         return SearchSettings.read(
             formula=formula,
             generators=generators,
-            library=self.library,
+            library=self.library_file,
             exclude_composition=True,
             surrogate=self.surrogate,
             relaxer=self.relaxer,
             seed=self.seed,
             top=WHOLE_RANKING,
+            hull=False,
             **BUDGETS[self.budget].as_dict(),
         )
 
@@ -118,7 +137,7 @@ class RecoverySettings(BaseModel):
         """As JSON values, the budget spelt out; folders by name alone, they may move."""
         values = self.model_dump(mode="json", exclude={"beside"})  # no part of what is measured
         values["targets"] = self.targets.name
-        values["library"] = self.library.name if self.library else None
+        values["library"] = file.name if (file := self.library_file) else None
         return {**values, "budget": {"name": self.budget, **BUDGETS[self.budget].as_dict()}}
 
 
@@ -142,8 +161,9 @@ class Recovery:
     ) -> Recovery:
         """Start a benchmark or go on with it.
 
-        Raises InputError or MissingError, before any work, for targets, a library, a relaxer or a device
-        that cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
+        Raises:
+            InputError, MissingError: Before any work, for targets, a library, a relaxer or a device that
+                cannot be used, and for an out folder with another benchmark, or with any unless `resume`.
         """
         path = out / SETTINGS_FILE
         if settings.relaxer == AUTO:
@@ -168,7 +188,7 @@ class Recovery:
 
     @cached_property
     def library(self) -> Library:
-        return Library.open(self.settings.library)
+        return Library.open(self.settings.library_file)
 
     @cached_property
     def models(self) -> list[EnergyModel]:
@@ -197,7 +217,11 @@ class Recovery:
 
     def write(self) -> dict[str, Any]:
         """Write `recovery.json`, `table.md`, `recovery.png` and `summary.json` of the targets that are
-        finished, a part or all; returns the summary."""
+        finished, a part or all.
+
+        Returns:
+            The summary.
+        """
         outcomes, settings = self.outcomes(), self.settings.record()
         problems = {problem.name: problem.why for problem in self.truths.problems}
         write_json(
@@ -242,6 +266,7 @@ class Recovery:
         clock = Clock(folder / "seconds.json")
         with clock("load"):
             search, _ = build(settings, target, folder, device=self.device, resume=True, progress=progress)
+            search = replace(search, known=None)  # costs, and is not asked here
         result, funnel = _searched(search, truth, clock)
         with clock("score"):
             chance = self._chance(truth, search)

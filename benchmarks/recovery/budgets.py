@@ -11,13 +11,14 @@ __all__ = ["BUDGETS", "Budget", "budget_table"]
 class Budget:
     """Settings of `csp.settings.SearchSettings` that cost time.
 
-    candidates  proposed by each generator
-    screened    distinct candidates given a single-point energy
-    relaxed     of which are relaxed, by the surrogate if there is one
-    refined     of which the relaxer relaxes on, if there is a surrogate
-    max_steps   of a relaxation
-    rattled     best crystals that are rattled and relaxed without symmetry
-    max_atoms   in the primitive cell
+    Attributes:
+        candidates: Proposed by each generator.
+        screened: Distinct candidates given a single-point energy.
+        relaxed: How many of these are relaxed, by the surrogate if there is one.
+        refined: How many of these the relaxer relaxes on, if there is a surrogate.
+        max_steps: Steps of a relaxation.
+        rattled: Best crystals that are rattled and relaxed without symmetry.
+        max_atoms: Atoms in the primitive cell.
     """
 
     candidates: int

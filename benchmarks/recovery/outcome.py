@@ -27,13 +27,14 @@ class Chance(BaseModel):
 class Outcome(BaseModel):
     """One target, scored.
 
-    n_atoms             in the truth's primitive cell
-    score               None where the search was refused, for the reason in `refused`
-    truth_ev_per_atom   the relaxed truth under the same model, None where it has no energy
-    space_groups_true   symprec → of the truth
-    funnel              crystals after each stage of the search
-    seconds             of each stage and of the scoring
-    published           method → was it found (1) or not (0)
+    Attributes:
+        n_atoms: In the truth's primitive cell.
+        score: None where the search was refused, for the reason in `refused`.
+        truth_ev_per_atom: The relaxed truth under the same model, None where it has no energy.
+        space_groups_true: symprec → space group of the truth.
+        funnel: Crystals after each stage of the search.
+        seconds: Of each stage and of the scoring.
+        published: method → was it found (1) or not (0).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -87,7 +88,11 @@ class Outcome(BaseModel):
 
 
 def read_outcomes(place: Path) -> list[Outcome]:
-    """Of an out folder of `csp benchmark recovery`, or its `recovery.json`; InputError for anything else."""
+    """Of an out folder of `csp benchmark recovery`, or its `recovery.json`.
+
+    Raises:
+        InputError: It is anything else.
+    """
     path = place / "recovery.json" if place.is_dir() else place
     try:
         return [

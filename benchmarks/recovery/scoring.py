@@ -52,14 +52,15 @@ class Miss(StrEnum):
 class Run:
     """What one search leaves to be judged.
 
-    proposed    P crystals as the generators made them
-    generators  of each of them [P]
-    relaxed     bool [P]: was it chosen for relaxation by the model that ranks?
-    starts      what that model relaxed: the proposals, or what a surrogate made of them
-    ends        all ends of relaxations that have an energy
-    ranked      R crystals, best first
-    energies    eV/atom [R]; the ranking may be by another measure
-    reached     generators whose candidates relaxed to each of them or a duplicate [R]
+    Attributes:
+        proposed: P crystals as the generators made them.
+        generators: [P], of each of them.
+        relaxed: bool [P], was it chosen for relaxation by the model that ranks?
+        starts: What that model relaxed: the proposals, or what a surrogate made of them.
+        ends: All ends of relaxations that have an energy.
+        ranked: R crystals, best first.
+        energies: [R], eV/atom; the ranking may be by another measure.
+        reached: [R], generators whose candidates relaxed to each of them or a duplicate.
     """
 
     proposed: Crystals
@@ -97,15 +98,17 @@ class Run:
 class Found(BaseModel):
     """The truth under one tolerance.
 
-    proposed      matching proposals of each generator
-    relaxed_from  matching proposals among those relaxed; none: matching starts, which came of other proposals
-    relaxed_to    matching crystals among their ends
-    rank          of the best match, None if there is none
-    rank_energy   the same in the order of energy
-    rank_of       the same among the crystals that each generator alone would have led to
-    rms           of the best match, in units of (V/N)^(1/3); StructureMatcher scales cells, so
-    volume_ratio  found / true, per atom
-    space_groups  symprec → of the best match
+    Attributes:
+        proposed: Matching proposals of each generator.
+        relaxed_from: Matching proposals among those relaxed; none: matching starts, which came of other
+            proposals.
+        relaxed_to: Matching crystals among their ends.
+        rank: Of the best match, None if there is none.
+        rank_energy: The same in the order of energy.
+        rank_of: The same among the crystals that each generator alone would have led to.
+        rms: Of the best match, in units of (V/N)^(1/3).
+        volume_ratio: Found / true, per atom, which the rms does not tell: StructureMatcher scales cells.
+        space_groups: symprec → space group of the best match.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -32,7 +32,8 @@ def table(
 ) -> str:
     """The targets in the paper's order, the published marks beside ours, and what they add up to.
 
-    beside: outcomes of other runs by their names, whose ranks stand beside.
+    Args:
+        beside: Outcomes of other runs by their names, whose ranks stand beside.
     """
     generators, summary = generators_of(outcomes), summarise(outcomes, beside)
     ranks = {name: {o.name: _dash(o.rank) for o in others} for name, others in (beside or {}).items()}

@@ -29,7 +29,7 @@ from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.training.checkpoints import checkpoints
 from surrogates.training.batches import KINDS
-from surrogates.training.labelled import Labelled, read_formation_energies
+from surrogates.training.labelled import Labelled, read_formation_energies, read_teacher
 from surrogates.training.train import SurrogateRecipe, read_sources, train_network
 from surrogates.zoo import load_model
 
@@ -46,8 +46,12 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """changes to the architecture, at an equal number of parameters within 1 %; labels of the virtual
-    crystals: "anchored", "teacher" (its own energies) or None, no virtual crystals."""
+    """A network that is trained to see what a part is worth.
+
+    Attributes:
+        changes: To the architecture, at an equal number of parameters within 1 %.
+        labels: Of the virtual crystals: "anchored" or "teacher" (its own energies); None: there are none.
+    """
 
     changes: dict[str, Any] = field(default_factory=dict)
     labels: str | None = "anchored"
@@ -68,9 +72,10 @@ VARIANTS = {
 class Ablations:
     """Trainings and what came of them, in an out folder: one folder a network, `NAME.json` when measured.
 
-    virtual   folders of shards by the kind of their labels, "anchored" and "teacher"
-    pools     folder of `csp benchmark surrogate`'s pools, made where they are missing
-    limit     compositions whose pools are ordered
+    Attributes:
+        virtual: Folders of shards by the kind of their labels, "anchored" and "teacher".
+        pools: Folder of `csp benchmark surrogate`'s pools, made where they are missing.
+        limit: Compositions whose pools are ordered.
     """
 
     structures: Path
@@ -99,8 +104,11 @@ class Ablations:
         variants: Sequence[str] | None = None,
         device: str = "auto",
     ) -> Ablations:
-        """Start, or go on with what is in `out`. Raises InputError for a variant that there is not and for
-        an out folder of another schedule or other pools."""
+        """Start, or go on with what is in `out`.
+
+        Raises:
+            InputError: There is no such variant, or the out folder is of another schedule or other pools.
+        """
         chosen = list(VARIANTS) if variants is None else list(variants)
         if unknown := sorted(set(chosen) - VARIANTS.keys()):
             raise InputError(f"No variant is called {unknown[0]}; there are {', '.join(VARIANTS)}.")
@@ -142,17 +150,19 @@ class Ablations:
         variant = VARIANTS[name]
         folder = self.out / f"{name}-{seed}"
         recipe = SurrogateRecipe(steps=self.steps, seed=seed, changes=variant.changes, small=MAX_ATOMS)
+        virtual = self.virtual[variant.labels] if variant.labels else None
         sources, _ = read_sources(
             self.structures,
             self.energies,
-            self.virtual[variant.labels] if variant.labels else None,
+            virtual,
             cutoff=recipe.architecture().cutoff,
             device=self.device,
             virtual_share=VIRTUAL_SHARE,
             exclude=benchmark_compositions(),
             max_atoms=MAX_ATOMS,
         )
-        network = train_network(recipe, sources, [], folder, device=self.device)
+        teacher = read_teacher(virtual) if virtual else ""
+        network = train_network(recipe, sources, [], folder, device=self.device, teacher=teacher)
         weights = exported(checkpoints(folder)[-1], self.out / "models")
         formation = load_model(weights, self.device, kind=FORMATION)
         ranker = load_model(weights, self.device, kind=ANCHORED) if variant.labels else formation

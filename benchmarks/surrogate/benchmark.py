@@ -48,7 +48,8 @@ Say = Callable[[str], None]
 class SurrogateBenchmark:
     """A benchmark in its out folder: the teacher's work in `pools/` and `relaxed/`, results beside them.
 
-    limit  only the first compositions, and as large a share of the test crystals
+    Attributes:
+        limit: Only the first compositions, and as large a share of the test crystals.
     """
 
     structures: Path
@@ -76,8 +77,9 @@ class SurrogateBenchmark:
     ) -> SurrogateBenchmark:
         """Start a benchmark, or go on with the one in `out`.
 
-        Raises InputError or MissingError, before any work, for files, models or a device that cannot be
-        used, and for an out folder with another pool of crystals.
+        Raises:
+            InputError, MissingError: Before any work, for files, models or a device that cannot be used, and
+                for an out folder with another pool of crystals.
         """
         if not energies.is_file():
             raise MissingError(f"There is no table of formation energies at {energies}.")
@@ -97,8 +99,11 @@ class SurrogateBenchmark:
         return cls(structures, energies, out, seed, limit, library, judge, models)
 
     def run(self, say: Say = lambda line: None) -> dict[str, Any]:
-        """Measure all models and write `summary.json`, `surrogate.json`, `table.md` and `surrogate.png`;
-        returns the summary."""
+        """Measure all models and write `summary.json`, `surrogate.json`, `table.md` and `surrogate.png`.
+
+        Returns:
+            The summary.
+        """
         pools = self._pools(say)
         starts = choose_starts(pools, self.seed)
         ends = TeachersEnds(self.out / "relaxed", self.teacher).of(starts, say)

@@ -28,10 +28,11 @@ FORMATION, ANCHORED = KINDS
 class Contestant:
     """A model under test.
 
-    name       what the keys of the summary end in
-    model      orders virtual crystals and relaxes them; None: they are ordered by volume
-    formation  gives DFT formation energies; None where the model has no such label
-    seen       hashed compositions of its training data; None where that is not known
+    Attributes:
+        name: What the keys of the summary end in.
+        model: Orders virtual crystals and relaxes them; None: they are ordered by volume.
+        formation: Gives DFT formation energies; None where the model has no such label.
+        seen: Hashed compositions of its training data; None where that is not known.
     """
 
     name: str
@@ -61,8 +62,11 @@ def contestants(
     then the one trained on relaxed crystals only, if given, and volume alone.
 
     Checkpoints are exported into `folder` first, so that what is measured is what would be shipped.
-    Raises MissingError where there is nothing to measure, InputError for two models of one name, for
-    one trained without virtual crystals among `names` and for a baseline trained with them.
+
+    Raises:
+        MissingError: There is nothing to measure.
+        InputError: Two models have one name, one among `names` was trained without virtual crystals, or the
+            baseline with them.
     """
     named = [card.name for card in list_models()] if names is None else list(names)
     if not named and baseline is None:

@@ -43,8 +43,9 @@ ORIGINS = ("substituted", "random")
 class Pools:
     """The pools of all compositions in a folder; each is made when it is first asked for.
 
-    compositions  all of them, which the names of the files count
-    size          crystals of a composition; None: 200
+    Attributes:
+        compositions: All of them, which the names of the files count.
+        size: Crystals of a composition; None: 200.
     """
 
     folder: Path

@@ -75,11 +75,12 @@ class TeachersEnds:
 class Gaps:
     """How a model's relaxations of N starts compare with the teacher's.
 
-    gap      float64 [N]  eV/atom by the teacher; infinite where the model's relaxation failed, NaN where
-                          the teacher's did
-    matches  bool [N]     is the end the teacher's?
-    already  bool [N]     was the start?
-    status   [N]          how the model's relaxations ended
+    Attributes:
+        gap: float64 [N], eV/atom by the teacher; infinite where the model's relaxation failed, NaN where the
+            teacher's did.
+        matches: bool [N], is the end the teacher's?
+        already: bool [N], was the start?
+        status: [N], how the model's relaxations ended.
     """
 
     gap: Tensor

@@ -24,10 +24,11 @@ BEST = 20  # of 200: where the teacher's best has to be
 class Errors:
     """|error| of the DFT formation energy, eV/atom, of M test crystals.
 
-    absolute      float64 [M]
-    composition   str [M]
-    new           bool [M]  is the composition not among those of the training split?
-    unsupported   test crystals with elements that the model does not know, left out
+    Attributes:
+        absolute: float64 [M].
+        composition: str [M].
+        new: bool [M], is the composition not among those of the training split?
+        unsupported: Test crystals with elements that the model does not know, left out.
     """
 
     absolute: Floats
@@ -40,11 +41,12 @@ class Errors:
 class Measured:
     """One model.
 
-    orders      of each composition; None where the model does not know an element
-    errors      None where the model has no DFT formation energies
-    pressed     as `gaps`, under `PRESSURE`
-    gaps        of the starts of the compositions in `started`; None where the model cannot relax
-    speed       with crystals of 16 atoms; None for what is no energy model
+    Attributes:
+        orders: Of each composition; None where the model does not know an element.
+        errors: None where the model has no DFT formation energies.
+        gaps: Of the starts of the compositions in `started`; None where the model cannot relax.
+        pressed: As `gaps`, under `PRESSURE`.
+        speed: With crystals of 16 atoms; None for what is no energy model.
     """
 
     name: str

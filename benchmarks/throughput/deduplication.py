@@ -37,14 +37,15 @@ SHARE_COPIES = 0.5
 class DedupRate:
     """Grouping n candidates of one composition; CPU seconds of one core (wall seconds on a GPU).
 
-    seconds            of `Matcher.group`
-    reference_seconds  of `StructureMatcher.group_structures`: its reductions and its comparisons, which
-                       the groups tell exactly, each counted with the mean time of a random sample
-    reference_error    standard error of that, seconds
-    ratio              reference_seconds / seconds
-    unique_seconds     of `csp.matching.fingerprints.unique`, the fingerprints alone
-    checked            of the candidates grouped by StructureMatcher itself as well: how many, how many
-                       of them got another group, the seconds of both, and their ratio
+    Attributes:
+        seconds: Of `Matcher.group`.
+        reference_seconds: Of `StructureMatcher.group_structures`: its reductions and its comparisons, which
+            the groups tell exactly, each counted with the mean time of a random sample.
+        reference_error: Standard error of that, seconds.
+        ratio: `reference_seconds` / `seconds`.
+        unique_seconds: Of `csp.matching.fingerprints.unique`, the fingerprints alone.
+        checked: Of the candidates grouped by StructureMatcher itself as well: how many, how many of them got
+            another group, the seconds of both, and their ratio.
     """
 
     formula: str

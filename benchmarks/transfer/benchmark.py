@@ -67,7 +67,9 @@ Say = Callable[[str], None]
 class TransferBenchmark:
     """A benchmark in its out folder: labels in `pools/`, measured cases in `cases/`, results beside them.
 
-    seeds  draws of the labels; tuned: compositions whose weights are tuned too, with the first two seeds
+    Attributes:
+        seeds: Draws of the labels.
+        tuned: Compositions whose weights are tuned too, with the first two seeds.
     """
 
     out: Path
@@ -95,8 +97,11 @@ class TransferBenchmark:
     ) -> TransferBenchmark:
         """Start a benchmark, or go on with the one in `out`.
 
-        source: name, weights file or checkpoint of a surrogate. Raises InputError for one that has seen a
-        composition of the benchmark, or where `out` was made with others.
+        Args:
+            source: Name, weights file or checkpoint of a surrogate.
+
+        Raises:
+            InputError: It has seen a composition of the benchmark, or `out` was made with others.
         """
         place = resolve_device(device)
         path = exported(Path(source), out / "models") if (Path(source) / "about.json").is_file() else source
@@ -125,7 +130,11 @@ class TransferBenchmark:
 
     def run(self, say: Say = lambda line: None) -> dict[str, Any]:
         """Measure all and write `summary.json`, `transfer.json`, `table.md` and `transfer.png`, after each
-        composition anew; returns the summary."""
+        composition anew.
+
+        Returns:
+            The summary.
+        """
         pools = Pools(self.out / "pools", unseen(), self.library, self.teacher, self.seed, POOL)
         cases, used = list[Case](), list[Labelled]()
         summary: dict[str, Any] = {}

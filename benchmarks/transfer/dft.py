@@ -56,8 +56,11 @@ Say = Callable[[str], None]
 class DftBenchmark:
     """A benchmark in its out folder.
 
-    labels   chosen in two rounds; test: labelled to measure on; max_atoms: of a cell
-    failed   calculations without an energy, by formula and reason
+    Attributes:
+        labels: How many are chosen in two rounds.
+        test: How many are labelled to measure on.
+        max_atoms: Atoms of a cell.
+        failed: Calculations without an energy, by formula and reason.
     """
 
     out: Path
@@ -87,8 +90,11 @@ class DftBenchmark:
         seed: int = 0,
         device: str = "auto",
     ) -> DftBenchmark:
-        """Start a benchmark, or go on with the one in `out`. Raises InputError for a model that cannot be
-        adapted."""
+        """Start a benchmark, or go on with the one in `out`.
+
+        Raises:
+            InputError: The model cannot be adapted.
+        """
         place = resolve_device(device)
         surrogate = load_model(model, place)
         if not isinstance(surrogate, Surrogate):
@@ -214,7 +220,7 @@ def judged(
 
     Contestants are the model as it is, adapted to the first round and to all labels, and each potential
     alone and with an affine correction by all labels. What has learned nothing gets the best constant there
-    is. error_ratio: of the adapted to that.
+    is, of which `error_ratio` has the adapted one's share.
     """
     n_atoms = labelled.crystals.n_atoms
     truth = (labelled.energy / n_atoms).numpy()

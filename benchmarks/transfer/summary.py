@@ -34,11 +34,13 @@ WIDTH_95 = 1.96  # σ; one is that of the 68 % interval
 class Case:
     """One strategy after n labels of one composition, measured on its test crystals.
 
-    way       how the labels were picked: random or chosen
-    mae       eV/atom
-    untuned   mean absolute error of the source with the best constant that there is: no transfer, at its best
-    tau       Kendall's τ_b
-    within    share of the labels within 68 % and 95 % intervals; None without σ
+    Attributes:
+        way: How the labels were picked: random or chosen.
+        mae: Mean absolute error, eV/atom.
+        untuned: Mean absolute error of the source with the best constant that there is: no transfer, at its
+            best.
+        tau: Kendall's τ_b.
+        within: Share of the labels within 68 % and 95 % intervals; None without σ.
     """
 
     composition: str

@@ -40,7 +40,7 @@ class Decoys:
     def beside(self, known: Known, n: int, rng: np.random.Generator, most_atoms: int) -> tuple[Crystals, int]:
         """At most n distinct crystals that pymatgen's default StructureMatcher tells from the right one, with
         its volume per atom to within a few per cent; how many of them are known polymorphs."""
-        rows = self.whole.of_composition(known.target)
+        rows = self.whole.own_rows(known.target)
         polymorphs = self.whole.crystals(rows[self.whole.n_atoms[rows] <= most_atoms])
         proposed = self.generator.propose(known.target, PROPOSED, seed=0).crystals
         everything = Crystals.cat([polymorphs, proposed[proposed.n_atoms <= most_atoms]])

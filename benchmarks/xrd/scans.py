@@ -78,7 +78,7 @@ def _known(libraries: Sequence[Library], formula: str) -> tuple[list[str], Cryst
     target = Target.parse(formula)
     names, crystals = list[str](), list[Crystals]()
     for library in libraries:
-        rows = library.of_composition(target)
+        rows = library.own_rows(target)
         rows = rows[library.n_atoms[rows] <= MAX_ATOMS]
         names += library.material_id[rows].astype(str).tolist()
         crystals.append(library.crystals(rows))

@@ -1,21 +1,31 @@
 """What the commands say: results on stdout, everything else on stderr, all of it as it is written.
 
-Nothing is rendered as markup: a path may hold brackets.
+Nothing is rendered as markup: a path may hold brackets. What a stream cannot encode is said in plain letters.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
+from csp.cli.plain_letters import plain
 from csp.errors import CspError
 
 __all__ = ["console", "fail", "in_options", "note", "output"]
 
-console = Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
-output = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+class _Console(Console):
+    """Tables are laid out with the letters that they will be written in."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(plain(text, self.encoding), **options)
+
+
+console = _Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+output = _Console(markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def note(text: str, to: Console = console, word: str = "note:") -> None:

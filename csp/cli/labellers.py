@@ -15,7 +15,9 @@ from csp.errors import CspError
 
 __all__ = ["app"]
 
-app = typer.Typer(help="DFT codes and potentials that label crystals.", no_args_is_help=True)
+app = typer.Typer(
+    help="DFT codes and potentials that label crystals.", no_args_is_help=True, add_completion=False
+)
 
 LATTICE = 5.43  # Å, of the silicon that is tried
 

@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from csp import plugins
 from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
+from csp.report.terminal import plain_table
 
 if TYPE_CHECKING:
     from surrogates.zoo import EnergyModelCard
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The library of energy models.", no_args_is_help=True)
+app = typer.Typer(help="The library of energy models.", no_args_is_help=True, add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="Name of a model, a weights file of ours, or a matgl folder")]
 
@@ -31,23 +31,21 @@ def list_all() -> None:
     from surrogates.potentials import catalogue as published
 
     cards = zoo.list_models()
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    table = plain_table()
     table.add_column("model", no_wrap=True)
-    table.add_column("energies, licence", overflow="fold")
-    for name in ("elements", "MB", "here"):
-        table.add_column(name, justify="right")
+    table.add_column("energies; elements, licence", overflow="fold")
+    table.add_column("here", justify="right")
     for card in cards:
-        corrections = [f"{card.functional}/{correction}" for correction in card.kinds.values()]
-        size = _megabytes([zoo.weights_file(card.name)])
-        about = "\n".join([*corrections, card.licence.split(";")[0]])
-        table.add_row(card.name, about, str(len(card.elements)), size, "yes")
+        labels = [f"{card.functional}/{correction}" for correction in card.kinds.values()]
+        about = f"{len(card.elements)} elements, {card.licence.split(';')[0]}"
+        table.add_row(card.name, "\n".join([*labels, about]), _size([zoo.weights_file(card.name)]))
     for name, potential in published.PUBLISHED.items():
+        label = f"{potential.functional}/{potential.correction}"
+        about = f"{len(potential.elements)} elements, {potential.licence}"
         files = _files(name)
-        about = f"{potential.functional}/{potential.correction}\n{potential.licence}"
-        size = _megabytes(files) if files else "–"
-        table.add_row(name, about, str(len(potential.elements)), size, "yes" if files else "no")
+        table.add_row(name, f"{label}\n{about}", _size(files) if files else "no")
     for name, (about, usable) in plugins.about(plugins.MODELS, zoo.our_names()).items():
-        table.add_row(name, about, "–", "–", "yes" if usable else "refused")
+        table.add_row(name, about, "yes" if usable else "refused")
     output.print(table, soft_wrap=False)
     if not cards:
         output.print("No model of ours comes with this version.")
@@ -65,6 +63,7 @@ def card(name: Name) -> None:
     if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         rows = _offered_card(name, plugins.origin(offered))
     else:
+        zoo.check_known(name)
         rows = _own_card(zoo.read_card(name)) if zoo.is_ours(name) else _published_card(name)
     for key, value in rows:
         table.add_row(key, value)
@@ -101,6 +100,7 @@ def pull(
     from surrogates import zoo
     from surrogates.potentials import catalogue as published
 
+    zoo.check_known(name)
     if zoo.is_ours(name):
         path = zoo.weights_file(name)
     elif name.lower() == "chgnet":
@@ -128,6 +128,7 @@ def _verified(name: str) -> str:
     if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         zoo.load_model(name)
         return f"loads; it comes from {plugins.origin(offered)}, and no hash is published to compare it with"
+    zoo.check_known(name)
     if zoo.is_ours(name):
         return f"sha256 {zoo.verify(name).sha256[:12]}… as in its card"
     found, expected = published.hashes(name)
@@ -181,7 +182,7 @@ def _published_card(name: str) -> Iterator[tuple[str, str]]:
     model = load_potential(name)
     yield "label", str(model.label)
     yield "elements", _symbols(model.elements)
-    yield "here", f"{files[-1].parent}, {_megabytes(files)} MB"
+    yield "here", f"{files[-1].parent}, {_size(files)}"
     yield "sha256", published.hashes(name)[0]
 
 
@@ -201,5 +202,5 @@ def _symbols(elements: frozenset[int]) -> str:
     return f"{len(elements)}: " + " ".join(chemical_symbols[z] for z in sorted(elements))
 
 
-def _megabytes(files: list[Path]) -> str:
-    return f"{sum(path.stat().st_size for path in files) / 1e6:.1f}"
+def _size(files: list[Path]) -> str:
+    return f"{sum(path.stat().st_size for path in files) / 1e6:.1f} MB"

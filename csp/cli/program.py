@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from csp.cli.stopping import stopped_in_one_line
+from csp.cli.usage import Command, usage_in_one_line
 
 __all__ = ["Deferred", "program"]
 
@@ -57,14 +58,15 @@ class Deferred(TyperCommand):
 
 
 class _Program(TyperGroup):
-    """Says that it was stopped, where the command does not say itself what is done; typer says nothing."""
+    """Says in a line what was wrong with the words, or that it was stopped, where the command does not say
+    itself what is done."""
 
     def make_context(self, *args: Any, **extra: Any) -> Any:
-        with stopped_in_one_line():
+        with stopped_in_one_line(), usage_in_one_line():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        with stopped_in_one_line():
+        with stopped_in_one_line(), usage_in_one_line():
             return super().invoke(ctx)
 
 
@@ -74,6 +76,8 @@ def _command(made_from: Any) -> Any:
     if not isinstance(app, typer.Typer):
         app = typer.Typer(add_completion=False)
         app.command()(made_from)
+    for command in app.registered_commands:
+        command.cls = Command
     app.rich_markup_mode = None
     return typer.main.get_command(app)
 

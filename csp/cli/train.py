@@ -11,13 +11,14 @@ import typer
 
 from csp.cli.options import Device
 from csp.errors import InputError, MissingError
+from csp.files import read_text
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True)
+app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True, add_completion=False)
 
 Structures = Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")]
 Energies = Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")]
@@ -45,7 +46,7 @@ def labels(
     first: Annotated[int, typer.Option(min=0, help="Number of the first shard")] = 0,
     split: Annotated[Literal["train", "val", "test"], typer.Option(help="Whose compositions")] = "train",
     exclude: Exclude = None,
-    teacher: Annotated[str, typer.Option(help="Potential that labels them")] = "chgnet",
+    teacher: Annotated[str, typer.Option(help="Potential that labels them")] = "nequix-oam-1",
     anchored: Annotated[
         bool,
         typer.Option(
@@ -65,9 +66,8 @@ def labels(
     from csp.library.library import Library
     from csp.library.volume import VolumePrior
     from generators.random_symmetric.generator import RandomGenerator
-    from surrogates.potentials.models import load_potential
     from surrogates.training.virtual_crystals import VirtualRecipe, label
-    from surrogates.zoo import load_surrogate
+    from surrogates.zoo import load_model, load_surrogate
 
     place = resolve_device(device)
     recipe = VirtualRecipe.on_policy if walker else VirtualRecipe
@@ -79,7 +79,7 @@ def labels(
         shards=range(first, first + shards),
         exclude=_lines(exclude),
         symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
-        teacher=load_potential(teacher, place),
+        teacher=load_model(teacher, place),
         recipe=recipe(anchored=anchored, max_atoms=max_atoms),
         walker=load_surrogate(walker, place) if walker else None,
         log=typer.echo,
@@ -415,7 +415,7 @@ def _lines(path: Path | None) -> set[str]:
         return set()
     if not path.is_file():
         raise MissingError(f"There is no file {path}.")
-    return set(path.read_text(encoding="utf-8").splitlines())
+    return set(read_text(path).splitlines())
 
 
 def _json(text: str, option: str) -> dict[str, Any]:

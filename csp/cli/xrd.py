@@ -45,8 +45,12 @@ def xrd(
         ),
     ] = None,
     library: Annotated[
-        Path | None, typer.Option(help="Parquet file of known crystals, for the impurities' formulas")
+        Path | None,
+        typer.Option(help="Parquet file of known crystals, for the impurities' formulas; default: yours"),
     ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no database for crystals of an impurity's formula")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -67,7 +71,8 @@ def xrd(
     pattern = read_pattern(scan, wavelength, angles)
     rows, crystals, above = _crystals(given)
     names = [name for name in (impurities or "").replace(" ", "").split(",") if name]
-    known = [(name, named_phase(name, Library.open(library))) for name in names]
+    opened = None if library is None else Library.open(library)
+    known = [(name, named_phase(name, opened, ask=not offline)) for name in names]
     with progress() as tell:
         found = Sample(pattern, known).identify(
             crystals, above, lambda done, total: tell("comparing with the pattern", done, total)
@@ -87,22 +92,25 @@ def _crystals(given: list[Path]) -> tuple[list[dict[str, Any]], Crystals, np.nda
     import numpy as np
 
     from csp.library.given import read_crystals
-    from csp.report.match import read_run
+    from csp.report.results import RankedRun
 
     if len(given) == 1 and (given[0] / "ranked.json").is_file():
-        ranked, crystals = read_run(given[0])
-        if not len(crystals):
+        run = RankedRun.read(given[0])
+        results, crystals = run.results, run.crystals()
+        if not results:
             raise InputError(f"The prediction in {given[0]} has no ranked crystals.")
-        results = ranked["results"]
         shown = ("rank", "id", "file", "spacegroup", "above_lowest_ev_per_atom")
         rows = [
             {"name": f"{r['rank']}  {r['spacegroup']}", **{name: r.get(name) for name in shown}}
             for r in results
         ]
         return rows, crystals, np.array([r["above_lowest_ev_per_atom"] for r in results], dtype=np.float64)
-    names, crystals = read_crystals(given)
-    formulas = [structure.composition.reduced_formula for structure in crystals.structures()]
-    return [{"name": n, "formula": f} for n, f in zip(names, formulas, strict=True)], crystals, None
+    found = read_crystals(given)
+    for name, why in found.left_out.items():
+        note(f"{name}: {why}", word="left out:")
+    formulas = [structure.composition.reduced_formula for structure in found.crystals.structures()]
+    rows = [{"name": n, "formula": f} for n, f in zip(found.names, formulas, strict=True)]
+    return rows, found.crystals, None
 
 
 def _table(found: Identified, rows: list[dict[str, Any]]) -> Table:

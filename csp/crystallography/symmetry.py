@@ -26,9 +26,11 @@ __all__ = [
     "Symmetrized",
     "crystal_system",
     "moyo_datasets",
+    "number_of_operations",
     "primitive",
     "primitive_sites",
     "reported_space_groups",
+    "reported_symmetrized",
     "site_coordinates",
     "space_group_symbol",
     "space_groups",
@@ -72,6 +74,25 @@ def reported_space_groups(crystals: Crystals, symprec: float) -> list[int]:
                 data = None
             numbers.append(0 if data is None else int(data.number))
     return numbers
+
+
+def number_of_operations(rotations: np.ndarray, translations: np.ndarray) -> int:
+    """Number of the space group with these operations in whichever setting, 0 for none.
+
+    Args:
+        rotations: [G, 3, 3] on fractional columns.
+        translations: [G, 3].
+    """
+    import spglib
+
+    failed: type[Exception] = getattr(spglib, "SpglibError", RuntimeError)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
+        try:
+            kind = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), translations)
+        except failed:
+            kind = None
+    return 0 if kind is None else int(kind.number)
 
 
 def space_group_symbol(number: int) -> str:
@@ -245,6 +266,42 @@ def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | No
         conventional=Crystals.from_arrays([standard.basis], [standard.positions], [standard.numbers]),
         primitive=Crystals.from_arrays([reduced.basis], [reduced.positions], [reduced.numbers]),
         wyckoff=_occupied(data, given[2]),
+        rms_displacement=float(np.sqrt((moved**2).sum(axis=1).mean())),
+    )
+
+
+def reported_symmetrized(crystal: Crystals, symprec: float) -> Symmetrized | None:
+    """As `symmetrized`, in the space group that `reported_space_groups` gives: by spglib where moyo finds
+    another."""
+    symmetric = symmetrized(crystal, symprec)
+    (number,) = reported_space_groups(crystal, symprec)
+    if number == 0 or (symmetric is not None and symmetric.space_group == number):
+        return symmetric
+    return _symmetrized_by_spglib(crystal, symprec)
+
+
+def _symmetrized_by_spglib(crystal: Crystals, symprec: float) -> Symmetrized:
+    import spglib
+
+    (given,) = crystal.arrays()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
+        data = spglib.get_symmetry_dataset(given, symprec=symprec)
+        reduced = spglib.standardize_cell(given, to_primitive=True, symprec=symprec)
+    conventional = Crystals.from_arrays([data.std_lattice], [data.std_positions], [data.std_types])
+    placed = given[1] @ data.transformation_matrix.T + data.origin_shift
+    moved = data.std_positions[None] - placed[:, None]
+    moved = (moved - np.rint(moved)) @ data.std_lattice  # [N, standard atoms, 3]
+    apart = np.where(given[2][:, None] == data.std_types[None], np.linalg.norm(moved, axis=2), np.inf)
+    moved = moved[np.arange(len(placed)), apart.argmin(axis=1)]
+    moved -= moved.mean(axis=0)
+    return Symmetrized(
+        space_group=int(data.number),
+        conventional=conventional,
+        primitive=Crystals.from_arrays(*([part] for part in reduced)),
+        wyckoff=wyckoff_text(
+            (int(given[2][k]), data.wyckoffs[k]) for k in sorted(set(data.equivalent_atoms))
+        ),
         rms_displacement=float(np.sqrt((moved**2).sum(axis=1).mean())),
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from csp.crystals import Crystals
 from csp.device import resolve_device
 from csp.errors import InputError
+from csp.face.keywords import says_what_it_knows
 from csp.face.structures import AnyStructures, read_structures
 from csp.protocols import EnergyModel, Evaluation, Label, Uncertain
 
@@ -73,6 +74,7 @@ class Model:
         return f"<{self.name}: {self.label}, {len(self.elements)} elements, on {self.device}>"
 
 
+@says_what_it_knows
 def load_model(
     source: str | Path | BaseCalculator | ModelInterface | EnergyModel,
     device: str = "auto",

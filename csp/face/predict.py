@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
 from csp.errors import InputError
+from csp.face.keywords import check_keyword
 from csp.face.models import as_energy_model, the_model_itself
 from csp.library.library import Library
 from csp.protocols import EnergyModel, Generator
 from csp.search.prediction import Prediction
+from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 from surrogates.zoo import load_model, our_names
 
@@ -45,13 +47,14 @@ def predict(
         formula: For example "SrTiO3" or "Ba(FeAs)2".
         out: Folder of the results, which a search that was interrupted goes on from; none: nothing is left
             on the disk.
-        library: Known crystals, a Parquet file or a `csp.Library`; none: the AFLOW prototypes.
+        library: Known crystals: a Parquet file or a `csp.Library`; none: your own (`csp library use`), or
+            else what the Materials Project has for the formula; "none" in quotes: the AFLOW prototypes.
         generators: Names, or objects that keep `csp.protocols.Generator`.
         surrogate: What screens and relaxes first: a name, a path, or an object as `csp.load_model` takes it;
             "none": the relaxer does all.
         relaxer: What refines and ranks, likewise; "none": the surrogate does all.
         device: "auto" (a GPU where there is one), "cpu", "cuda" or "cuda:N"; objects have their own.
-        resume: Go on with the search in `out`.
+        resume: Go on with the search in `out`; where none is, a new one begins.
         progress: Show it on stderr; or a function that is called with the name of a stage, how many are
             done, and of how many.
         settings: All others of `csp.settings.SearchSettings`, for example relaxed=60 or pressure=10.
@@ -67,16 +70,20 @@ def predict(
         library if isinstance(library, Library) else None,
     )
     if library is not None and given.library is None:
-        named["library"] = Path(str(library))
-    _check_names(settings)
+        named["library"] = _path("library", library)
+    folder = None if out is None else _path("out", out)
+    for name in settings:
+        check_keyword("csp.predict", name, inspect.signature(predict).parameters)
     values = {name: value for name, value in settings.items() if value is not None}
     asked = SearchSettings.read(given.generators, formula=formula, **named, **values)
+    if resume and out is None:
+        raise InputError("A search is resumed from its folder: name it as out.")
     target = asked.target()
-    with _shown(progress) as report:
+    with _shown(progress, asked) as report:
         return search(
             asked,
             target,
-            None if out is None else Path(out),
+            folder,
             device=device,
             resume=resume,
             progress=report,
@@ -124,20 +131,16 @@ def _models(wanted: dict[str, Any], named: dict[str, Any]) -> dict[str, EnergyMo
     return objects
 
 
-def _check_names(settings: dict[str, Any]) -> None:
-    """InputError for the first that is no setting, with the one that was probably meant."""
-    known = [*inspect.signature(predict).parameters]
-    for name in settings:
-        if name not in known:
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "help(csp.predict) lists them."
-            raise InputError(f"There is no setting {name!r}; {hint}")
+def _path(name: str, given: Any) -> Path:
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"must be a path (got {given!r}).", setting=name)
+    return Path(given)
 
 
-def _shown(progress: bool | Progress) -> AbstractContextManager[Progress]:
+def _shown(progress: bool | Progress, asked: SearchSettings) -> AbstractContextManager[Progress]:
     if callable(progress):
         return nullcontext(progress)
-    return progress_shown() if progress else nullcontext(lambda stage, done, total: None)
+    return progress_shown(time_shares(asked)) if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
+from csp.face.keywords import says_what_it_knows
 from csp.face.models import as_energy_model, the_model_itself
 from csp.face.structures import AnyStructures, GivenStructures, read_structures
 from csp.protocols import EnergyModel, Label
@@ -169,6 +170,7 @@ def relax(  # type: ignore[overload-cannot-match]  # mypy is not told what pymat
 ) -> RelaxedMany: ...
 
 
+@says_what_it_knows
 def relax(
     structures: AnyStructures,
     model: Any = DEFAULT_MODEL,

@@ -1,20 +1,18 @@
 """The structure library: known crystals on disk, found by composition in milliseconds.
 
-One Parquet file, one row for each crystal; the columns are `SCHEMA`. The prototypes that pymatgen
-carries are the embedded default.
+One Parquet file, one row for each crystal; the columns are those of `csp.library.schema`. Embedded are the
+prototypes of the AFLOW encyclopedia (`csp.library.build_prototypes`).
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,91 +21,17 @@ from numpy.typing import NDArray
 from csp.crystallography.primitive import lattice_points
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.library.info import LibraryInfo
+from csp.library.schema import ABOUT, ORIGIN, REQUIRED, library_schema
 from csp.target import Target
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["Library", "LibraryInfo", "library_schema"]
+__all__ = ["Library"]
 
 Ints = NDArray[np.int64]
 
-REQUIRED = ("material_id", "spacegroup", "cell", "numbers", "frac_coords")
-ORIGIN = ("source", "licence")  # columns a library may have beside them
-AFLOW_SOURCE = "AFLOW Library of Crystallographic Prototypes, part 1, as carried by pymatgen"
-AFLOW_LICENCE = "MIT"
+EMBEDDED = Path(__file__).parents[1] / "data" / "aflow_prototypes.parquet"
+EMBEDDED_NAME = "AFLOW prototypes"
 MAX_NUMBER = 118
-
-
-def library_schema() -> pa.Schema:
-    """The columns of a library file.
-
-    - `material_id`: unique name of the crystal
-    - `formula`: reduced formula
-    - `spacegroup`: number, 1-230
-    - `cell`: 9 numbers, Å, row by row; rows are the lattice vectors
-    - `numbers`: atomic numbers
-    - `frac_coords`: fractional coordinates, flattened
-    - `source`: where the crystal is from
-    - `licence`: under which licence
-    """
-    import pyarrow as pa
-
-    return pa.schema(
-        [
-            ("material_id", pa.string()),
-            ("formula", pa.string()),
-            ("spacegroup", pa.int16()),
-            ("cell", pa.list_(pa.float32(), 9)),
-            ("numbers", pa.list_(pa.uint8())),
-            ("frac_coords", pa.list_(pa.float32())),
-            ("source", pa.string()),
-            ("licence", pa.string()),
-        ]
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LibraryInfo:
-    """What a library holds.
-
-    Attributes:
-        name: Of the library.
-        fingerprint: A hash of its crystals.
-        entries: Number of crystals.
-        compositions: Number of distinct reduced compositions.
-        anonymous_compositions: The same with the names of the elements left out.
-        space_groups: Number of distinct space groups.
-        elements: Symbols of the elements that occur.
-        sizes: Atoms per cell: the 5, 25, 50, 75, 95 % quantiles and the largest.
-        provenance: Entries by (source, licence).
-    """
-
-    name: str
-    fingerprint: str
-    entries: int
-    compositions: int
-    anonymous_compositions: int
-    space_groups: int
-    elements: tuple[str, ...]
-    sizes: dict[str, int]
-    provenance: dict[tuple[str, str], int]
-
-    def __str__(self) -> str:
-        origins = [
-            f"  {count} from {source}{f' ({licence})' if licence else ''}"
-            for (source, licence), count in self.provenance.items()
-        ]
-        return "\n".join(
-            [
-                f"{self.name}: {self.entries} crystals, fingerprint {self.fingerprint}",
-                f"  {self.compositions} compositions, {self.anonymous_compositions} anonymous ones, "
-                f"{self.space_groups} space groups",
-                f"  {len(self.elements)} elements: {' '.join(self.elements)}",
-                "  atoms per cell: " + ", ".join(f"{level} {n}" for level, n in self.sizes.items()),
-                *origins,
-            ]
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,19 +72,21 @@ class Library:
     _frac: NDArray[np.float32] = field(repr=False)  # [A, 3]
     _n_primitive: Ints = field(repr=False)  # [N] what was looked up so far, else 0; shared with the views
     hidden: Ints = field(repr=False, default_factory=lambda: np.zeros(0, np.int64))
+    about: Mapping[str, NDArray[Any]] = field(repr=False, default_factory=dict)  # further columns, object [N]
+    extract_of: int = 0  # entries of the database of which this is all that concerns one target; 0: of none
 
     # -- opening ----------------------------------------------------------------------------------
 
     @classmethod
     def open(cls, path: Path | None = None) -> Library:
-        """Read a library file (None: the embedded AFLOW prototypes).
+        """Read a library file (None: the embedded prototypes of the AFLOW encyclopedia).
 
         Raises:
             MissingError: Where there is no such file.
             InputError: For a file that is no library.
         """
         if path is None:
-            return _embedded()
+            return replace(_from_parquet(EMBEDDED), name=EMBEDDED_NAME)
         path = Path(path)
         if not path.is_file():
             raise MissingError(f"There is no library at {path}; make one with `csp library import`.")
@@ -183,14 +109,40 @@ class Library:
 
     def excluding(self, *targets: Target) -> Library:
         """A view without any entry of the targets' reduced compositions."""
-        found = [self.of_composition(target) for target in targets]
-        return self.hiding(np.unique(np.concatenate([self.hidden, *found])))
+        hidden = [self.hidden, *(self._composed_as(target) for target in targets)]
+        return self.hiding(np.unique(np.concatenate(hidden)))
 
-    def of_composition(self, target: Target) -> Ints:
-        """The entries of the target's reduced composition."""
+    def own_rows(self, target: Target) -> Ints:
+        """The entries of the target's own composition; not those whose elements stand for others."""
+        rows = self._composed_as(target)
+        return rows[~self.stand_in(rows)]
+
+    def stand_in(self, rows: Ints) -> NDArray[np.bool_]:
+        """Of which rows the elements stand for others (see `library_schema`)?"""
+        known = self.about.get("stand_in")
+        return np.zeros(len(rows), bool) if known is None else known[rows].astype(bool)
+
+    def duplicate(self, rows: Ints) -> NDArray[np.bool_]:
+        """Which rows are a crystal that another source has too?"""
+        known = self.about.get("duplicate_of")
+        return np.array([known is not None and known[row] is not None for row in rows.tolist()], bool)
+
+    def distances(self, rows: Ints) -> NDArray[np.float64]:
+        """How far rows are above their source's own convex hull, eV/atom; NaN where it is not known."""
+        known = self.about.get("e_above_hull")
+        return np.full(len(rows), np.nan) if known is None else known[rows].astype(np.float64)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Is it the prototypes that come with the engine, not what is known of some compositions?"""
+        return self.name == EMBEDDED_NAME
+
+    def _composed_as(self, target: Target) -> Ints:
+        """The visible entries whose atoms are the target's."""
         found = self._entries(target.anonymous)
         order = np.lexsort((target.numbers, target.counts))
-        return found.rows[(found.elements == np.array(target.numbers)[order]).all(axis=1)]
+        wanted = np.array(target.numbers)[order]
+        return found.rows[(found.elements == wanted).all(axis=1)]
 
     @property
     def whole(self) -> Library:
@@ -270,29 +222,41 @@ class Library:
         sizes = self.n_atoms[rows]
         levels = {"5%": 0.05, "25%": 0.25, "50%": 0.5, "75%": 0.75, "95%": 0.95, "max": 1.0}
         tables = self._compositions.values()
-        visible = [np.isin(t.rows, rows) for t in tables]
-        present = {
-            int(z) for t, keep in zip(tables, visible, strict=True) for z in np.unique(t.elements[keep])
-        }
-        distinct = [
-            (
-                len(np.unique(np.hstack([t.elements, t.counts])[keep], axis=0)),
-                len(np.unique(t.counts[keep], axis=0)),
-            )
-            for t, keep in zip(tables, visible, strict=True)
-        ]
+        compounds = rows[~self.stand_in(rows)]
+        of_compounds = [np.hstack([t.elements, t.counts])[np.isin(t.rows, compounds)] for t in tables]
+        present = {int(z) for own in of_compounds for z in np.unique(own[:, : own.shape[1] // 2])}
+        ratios = [t.counts[np.isin(t.rows, rows)] for t in tables]
         source, licence = self.origin
         return LibraryInfo(
             name=self.name,
             fingerprint=self.fingerprint,
             entries=len(rows),
-            compositions=sum(d[0] for d in distinct),
-            anonymous_compositions=sum(d[1] for d in distinct),
+            compositions=sum(len(np.unique(own, axis=0)) for own in of_compounds),
+            anonymous_compositions=sum(len(np.unique(own, axis=0)) for own in ratios),
             space_groups=len(np.unique(self.space_group[rows])),
             elements=tuple(Element.from_Z(z).symbol for z in sorted(present)),
             sizes={k: int(np.quantile(sizes, q, method="lower")) for k, q in levels.items() if len(sizes)},
             provenance=dict(Counter(zip(source[rows].tolist(), licence[rows].tolist(), strict=True))),
+            retrieved=self._retrieved(rows),
+            energies=self._known("e_above_hull", rows),
+            experimental=int(sum(x is True for x in self._about("experimental", rows))),
+            duplicates=self._known("duplicate_of", rows),
         )
+
+    def _about(self, column: str, rows: Ints) -> list[Any]:
+        """A further column of rows; None where nothing is known."""
+        known = self.about.get(column)
+        return [None] * len(rows) if known is None else known[rows].tolist()
+
+    def _known(self, column: str, rows: Ints) -> int:
+        return sum(x is not None for x in self._about(column, rows))
+
+    def _retrieved(self, rows: Ints) -> dict[str, tuple[str, str]]:
+        days: dict[str, set[str]] = {}
+        for source, day in zip(self.origin[0][rows].tolist(), self._about("retrieved", rows), strict=True):
+            if day:
+                days.setdefault(source, set()).add(day)
+        return {source: (min(known), max(known)) for source, known in days.items()}
 
     # -- index ------------------------------------------------------------------------------------
 
@@ -341,19 +305,21 @@ def _from_parquet(path: Path) -> Library:
         missing = [name for name in REQUIRED if name not in available.names]
         if missing:
             raise InputError(f"{path} is no structure library: it has no column {', '.join(missing)}.")
-        columns = [name for name in (*REQUIRED, *ORIGIN) if name in available.names]
+        columns = [name for name in (*REQUIRED, *ORIGIN, *ABOUT) if name in available.names]
         table = pq.read_table(path, columns=columns, memory_map=True)
         schema = library_schema()
         table = table.cast(pa.schema([schema.field(name) for name in columns]))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["not understood"])[0].rstrip(".")
         raise InputError(f"The library {path} is damaged or no Parquet file: {reason}.") from error
     if any(table[name].null_count for name in REQUIRED):
         raise InputError(
             f"The library {path} has rows with missing values; import it with `csp library import`."
         )
 
-    note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
     origin = tuple(
         table[name].to_numpy() if name in columns else np.full(len(table), default, dtype=object)
         for name, default in zip(ORIGIN, (note, ""), strict=True)
@@ -369,9 +335,18 @@ def _from_parquet(path: Path) -> Library:
         _numbers=flat["numbers"].flatten().to_numpy(),
         _frac=flat["frac_coords"].flatten().to_numpy().reshape(-1, 3),
         _n_primitive=np.zeros(len(table), np.int64),
+        about={name: _objects(table[name]) for name in ABOUT if name in columns},
+        extract_of=int((available.metadata or {}).get(b"available", b"0")),
     )
     _check(library, flat["frac_coords"].value_lengths().to_numpy(), path)
     return library
+
+
+def _objects(column: Any) -> NDArray[Any]:
+    """Python values, None where there is none."""
+    values = np.empty(len(column), dtype=object)
+    values[:] = column.to_pylist()
+    return values
 
 
 def _check(library: Library, frac_lengths: Ints, path: Path) -> None:
@@ -388,40 +363,3 @@ def _check(library: Library, frac_lengths: Ints, path: Path) -> None:
     ):
         if wrong:
             raise InputError(f"The library {path} is damaged: it has {fault}.")
-
-
-def _embedded() -> Library:
-    """The AFLOW prototypes (Mehl et al., Comput. Mater. Sci. 136, S1, 2017) in pymatgen's own file.
-
-    Read without pymatgen, whose objects for them take seconds to build. A prototype's label, such
-    as AB_hP6_154_a_b, has the space group as its third part; a few label several crystals.
-    """
-    package = find_spec("pymatgen.analysis.prototypes")
-    path = Path(str(package.origin)).parent / "aflow_prototypes.json.gz" if package else None
-    if path is None or not path.is_file():
-        raise MissingError("The AFLOW prototypes are not in the installed pymatgen; give a library instead.")
-    from pymatgen.core import Element
-
-    with gzip.open(path) as stream:
-        prototypes = json.load(stream)
-    labels = [p["tags"]["aflow"] for p in prototypes]
-    structures = [p["snl"] for p in prototypes]
-    seen: Counter[str] = Counter()
-    names = []
-    for label in labels:
-        seen[label] += 1
-        names.append(f"aflow:{label}" + (f"-{seen[label]}" if seen[label] > 1 else ""))
-    symbols = [site["species"][0]["element"] for s in structures for site in s["sites"]]
-    number = {symbol: Element(symbol).Z for symbol in set(symbols)}
-    n = len(structures)
-    return Library(
-        name="AFLOW prototypes",
-        material_id=np.array(names, dtype=object),
-        space_group=np.array([int(label.split("_")[2]) for label in labels]),
-        n_atoms=np.array([len(s["sites"]) for s in structures]),
-        origin=(np.full(n, AFLOW_SOURCE, dtype=object), np.full(n, AFLOW_LICENCE, dtype=object)),
-        _cell=np.array([s["lattice"]["matrix"] for s in structures], np.float32),
-        _numbers=np.array([number[s] for s in symbols], np.uint8),
-        _frac=np.array([site["abc"] for s in structures for site in s["sites"]], np.float32),
-        _n_primitive=np.zeros(n, np.int64),
-    )

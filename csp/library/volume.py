@@ -118,8 +118,11 @@ class VolumePrior:
 
 
 def composition_volumes(library: Library) -> tuple[Tensor, Tensor, Tensor]:
-    """Every reduced composition of a library: numbers [N, k], counts [N, k] (0 pads), and the median
-    volume of its entries, Å³ per formula unit [N]."""
+    """Every reduced composition of a library.
+
+    Returns:
+        Numbers [N, k], counts [N, k] (0 pads), and the median volume of its entries, Å³ per formula unit [N].
+    """
     rows = library.all_rows()
     numbers, counts = library.compositions(rows)
     crystals = library.crystals(rows)

@@ -13,10 +13,30 @@ from csp.crystals import Crystals
 from csp.matching.fingerprints import fingerprints, unique
 from csp.matching.matcher import Matcher
 
-__all__ = ["SAME_ENERGY", "group_duplicates", "prefer_smallest_cell"]
+__all__ = ["SAME_ENERGY", "group_duplicates", "prefer_smallest_cell", "representatives"]
 
 SAME_ENERGY = 1e-3  # eV/atom
 SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
+
+
+def representatives(crystals: Crystals, per_atom: Tensor) -> Tensor:
+    """int64 [B]: which crystal stands for each in a final ranking, so that no two that stand for something
+    are one crystal to StructureMatcher, whatever their energies.
+
+    What it takes for one are the duplicates of `group_duplicates` and, beside them, distortions of one
+    crystal by up to a third of the distance of its atoms: people who compare a ranking with a known crystal
+    use this measure.
+    """
+    stands = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
+    while True:
+        standing = sorted(set(stands.tolist()), key=lambda k: float(per_atom[k]))
+        same = Matcher.DEFAULT.group(crystals[standing]).tolist()
+        if same == list(range(len(standing))):
+            return stands
+        joined = stands.clone()
+        for k, leader in zip(standing, same, strict=True):
+            joined[stands == k] = standing[leader]
+        stands = prefer_smallest_cell(joined, crystals, per_atom)
 
 
 def group_duplicates(crystals: Crystals, per_atom: Tensor) -> Tensor:

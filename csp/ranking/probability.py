@@ -79,15 +79,33 @@ class AnswerProbability:
     none: float
 
     @classmethod
-    def load(cls, label: Label, entries: int, path: Path = SHIPPED) -> AnswerProbability | None:
-        """For energies of this label and templates from a library of so many entries: the fit whose library
-        is the largest of those at most twice as large, since that a small one has no template for a crystal
-        means less. None where there is no such fit."""
-        fits = json.loads(path.read_text(encoding="utf-8"))
-        usable = [fit for fit in fits if fit["label"] == str(label) and fit["entries"] <= 2 * entries]
+    def load(
+        cls, label: Label, entries: int, generators: Iterable[str], path: Path = SHIPPED
+    ) -> AnswerProbability | None:
+        """The fit for searches like this one; None where there is none.
+
+        That a generator did not propose a crystal speaks against it, as far as the generator was asked: in
+        the searches of the fits all of `SCORED` were, so that without one of them nothing is known. That a
+        small library has no template for a crystal says less than that a large one has none.
+
+        Args:
+            label: Of the energies.
+            entries: Of the library that templates come from. The fit is the one whose library is nearest in
+                size, of half to twice that size; that of the largest library is for larger ones too.
+            generators: Names of those that propose.
+        """
+        if not set(SCORED) <= set(generators):
+            return None
+        fits = [fit for fit in json.loads(path.read_text(encoding="utf-8")) if fit["label"] == str(label)]
+        most = max((fit["entries"] for fit in fits), default=0)
+        usable = [
+            fit
+            for fit in fits
+            if fit["entries"] <= 2 * entries and (entries <= 2 * fit["entries"] or fit["entries"] == most)
+        ]
         if not usable:
             return None
-        fitted = max(usable, key=lambda fit: fit["entries"])
+        fitted = min(usable, key=lambda fit: abs(math.log(fit["entries"] / entries)))
         return cls(tuple(fitted["weights"][f] for f in FEATURES), fitted["none"])
 
     @classmethod

@@ -24,9 +24,14 @@ CITED: dict[str, tuple[str, ...]] = {
     "MatPES": ("MatPES: A. D. Kaplan et al., arXiv:2503.04070 (2025).",),
     "TensorNet": ("TensorNet: G. Simeon and G. De Fabritiis, Adv. Neural Inf. Process. Syst. 36 (2023).",),
     "Materials Project": (MATERIALS_PROJECT,),
+    "Alexandria": ("Alexandria: J. Schmidt et al., Mater. Today Phys. 48, 101560 (2024).",),
+    "Open Quantum": ("OQMD: S. Kirklin et al., npj Comput. Mater. 1, 15010 (2015).",),
+    "Crystallography Open": ("COD: S. Gražulis et al., Nucleic Acids Res. 40, D420 (2012).",),
+    "JARVIS": ("JARVIS: K. Choudhary et al., npj Comput. Mater. 6, 173 (2020).",),
     "AFLOW": (
         "AFLOW prototypes: M. J. Mehl et al., Comput. Mater. Sci. 136, S1 (2017); D. Hicks et al., "
-        "Comput. Mater. Sci. 161, S1 (2019).",
+        "Comput. Mater. Sci. 161, S1 (2019); D. Hicks et al., Comput. Mater. Sci. 199, 110450 (2021); "
+        "H. Eckert et al., Comput. Mater. Sci. 240, 112988 (2024).",
     ),
     "gpaw": ("GPAW: J. J. Mortensen et al., J. Chem. Phys. 160, 092503 (2024).",),
     "vasp": ("VASP: G. Kresse and J. Furthmüller, Phys. Rev. B 54, 11169 (1996).",),

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
 import json
-import os
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from csp.crystallography.symmetry import symmetrized
-from csp.crystals import Crystals
 from csp.diffraction.sample import Identified
-from csp.files import replacing_folder, write_text
+from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.hull import Hull
+from csp.ranking.known import KnownAs
+from csp.report.card import Card
+from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
+from csp.report.description import describe
+from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.pattern import write_patterns
 from csp.report.record import RunRecord
-from csp.search.prediction import Prediction, Result
+from csp.search.prediction import Prediction, Result, Variant
 
-__all__ = ["SCHEMA", "write_report"]
+__all__ = ["SCHEMA", "known_text", "variants_text", "write_report"]
 
 SCHEMA = 3
+HULL = "hull.svg"
+CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
-CIF_SYMPREC = 1e-3  # Å; to read the operations off a cell that is exactly symmetric
 
 
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
-    """Write `structures/`, `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`, `ranked.json`.
+    """Write the files of an out folder.
 
-    Equal predictions give equal files, but for the timings in `run.json`. `ranked.json` comes last: where it
-    is, all are.
+    They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `hull.svg`
+    where there is a hull of two or three elements, `run.json` and `ranked.json`. Equal predictions give equal
+    files, but for the timings in `run.json`. `ranked.json` comes last: where it is, all are.
 
     Args:
         prediction: What to write.
@@ -44,17 +46,21 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             analysis fails is written in P1 as it was relaxed, its `symmetrise_rms_ang` empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        displacements = _write_cifs(prediction, folder, symprec)
+    cards, texts = _cards(prediction, record, symprec)
+    with alone_with(folder):
         rows = [
-            _rounded({**result.as_dict(), "symmetrise_rms_ang": displacement})
-            for result, displacement in zip(prediction.results, displacements, strict=True)
+            _rounded({**card.result.as_dict(), "symmetrise_rms_ang": card.crystal.moved}) for card in cards
         ]
         if prediction.pattern is not None:
             _write_pattern(prediction, prediction.pattern, folder / "pattern")
-        write_text(folder / "structures.extxyz", _extxyz(prediction))
+        _write_structures(folder, cards, texts)
+        write_text(folder / "structures.extxyz", extxyz(prediction, list(range(len(cards)))))
         write_text(folder / "ranked.csv", _csv(rows))
-        write_text(folder / "report.html", render_page(prediction, record))
+        write_text(folder / "report.html", render_page(prediction, record, cards[:CARDS]))
+        if (svg := hull_svg(prediction)) is not None:
+            write_text(folder / HULL, svg)
+        else:
+            (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
@@ -68,6 +74,29 @@ def _write_pattern(prediction: Prediction, found: Identified, folder: Path) -> N
     write_patterns(folder, found, prediction.crystals, rows)
 
 
+def _cards(
+    prediction: Prediction, record: RunRecord, symprec: float
+) -> tuple[list[Card], list[Mapping[str, str]]]:
+    """Of each ranked crystal its card, and its files by the ends of their names."""
+    cards, files = [], []
+    for k, result in enumerate(prediction.results):
+        crystal = describe(prediction.crystals[k], symprec, neighbours=k < CARDS)
+        texts = crystal_files(k, crystal, prediction, record, symprec)
+        name = f"{prediction.target.formula}-{result.rank}"
+        cards.append(
+            Card(
+                prediction.target.formula,
+                result,
+                crystal,
+                prediction.models,
+                {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
+                pressed=prediction.target.pressure != 0,
+            )
+        )
+        files.append(texts)
+    return cards, files
+
+
 # -- contents ---------------------------------------------------------------------------------------
 
 
@@ -79,13 +108,23 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "models": list(prediction.models),
         "relaxer_why": prediction.relaxer_why,
         "order": prediction.order,
+        "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
+        "decomposition": _rounded(prediction.decomposition),
+        "hull": _hull(prediction.hull),
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
         "failed": prediction.failed,
         "warnings": prediction.warnings,
     }
+
+
+def _hull(hull: Hull | None) -> dict[str, Any] | None:
+    if hull is None:
+        return None
+    told = hull.as_dict()
+    return _rounded({**told, "phases": [_rounded(phase) for phase in told["phases"]]})
 
 
 def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
@@ -104,7 +143,7 @@ def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:
     }
 
 
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
+def _rounded(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: round(value, DECIMALS) if isinstance(value, float) else value for name, value in row.items()
     }
@@ -119,58 +158,27 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({**row, "known_as": known_text(row), "variants": variants_text(row)} for row in rows)
     return text.getvalue()
 
 
-def _extxyz(prediction: Prediction) -> str:
-    """The crystals as relaxed, in rank order; `energy` is eV per cell, as the format has it."""
-    from ase.io import write
-
-    frames = prediction.crystals.atoms()
-    for atoms, result in zip(frames, prediction.results, strict=True):
-        energy = round(result.energy_ev_per_atom * result.n_atoms, DECIMALS)
-        atoms.info = {"rank": result.rank, "id": result.id, "energy": energy}
-    text = io.StringIO()
-    if frames:
-        write(text, frames, format="extxyz")
-    return text.getvalue()
+def known_text(row: Mapping[str, Any]) -> str:
+    """What a row of `ranked.json` is known as, for tables."""
+    return "; ".join(str(KnownAs(**entry)) for entry in row.get("known_as") or ())
 
 
-def _cif(crystal: Crystals, symprec: float) -> tuple[str, float | None]:
-    """A CIF and the RMS displacement, Å, of symmetrising what it holds."""
-    from pymatgen.io.cif import CifWriter
-
-    symmetric = symmetrized(crystal, symprec)
-    if symmetric is None:
-        return str(CifWriter(crystal.structures()[0])), None
-    (structure,) = symmetric.conventional.structures()
-    with warnings.catch_warnings():  # pymatgen uses what spglib deprecates
-        warnings.simplefilter("ignore", DeprecationWarning)
-        text = str(CifWriter(structure, symprec=CIF_SYMPREC, refine_struct=False))
-    return text, symmetric.rms_displacement
+def variants_text(row: Mapping[str, Any]) -> str:
+    """The variants of a row of `ranked.json`, for tables."""
+    return "; ".join(str(Variant(**variant)) for variant in row.get("variants") or ())
 
 
 # -- files --------------------------------------------------------------------------------------------
 
 
-def _write_cifs(prediction: Prediction, folder: Path, symprec: float) -> list[float | None]:
-    """All CIFs into a fresh `structures/`; returns the RMS displacements of symmetrising, Å."""
-    displacements = []
+def _write_structures(folder: Path, cards: Sequence[Card], texts: Sequence[Mapping[str, str]]) -> None:
+    """All files of single crystals into a fresh `structures/`."""
     with replacing_folder(folder / "structures") as fresh:
-        for k, result in enumerate(prediction.results):
-            text, displacement = _cif(prediction.crystals[k], symprec)
-            (fresh / Path(result.file).name).write_text(text, encoding="utf-8")
-            displacements.append(displacement)
-    return displacements
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Two workers that took the same run write their files one after the other."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
+        for card, files in zip(cards, texts, strict=True):
+            name = Path(card.result.file).stem
+            for end, text in files.items():
+                (fresh / f"{name}{end}").write_text(text, encoding="utf-8")

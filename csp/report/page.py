@@ -1,22 +1,30 @@
-"""The one page of a prediction: self-contained HTML, no scripts, nothing loaded from elsewhere."""
+"""The one page of a prediction: self-contained HTML that works offline; nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
-import html
-import io
-import re
+import base64
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from csp.report.card import Card
+from csp.report.doubts import doubts
+from csp.report.energy_volume import energy_volume_svg
 from csp.report.record import RunRecord
+from csp.report.words import (
+    TERMS,
+    answer,
+    decomposition,
+    printed_formula,
+    printed_space_group,
+    wyckoff_summary,
+)
 from csp.search.prediction import Prediction
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["FUNNEL", "STYLE", "draw_energy_volume", "energy_volume_svg", "render_page"]
+__all__ = ["FUNNEL", "card_page", "render_page"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -31,102 +39,83 @@ FUNNEL = {
     "converged": "converged",
     "ranked": "ranked, duplicates merged",
 }
-COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
-ANNOTATED = 5  # best crystals whose rank is written beside their mark
-
-STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "csp",  # equal figures, equal ids
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a8f98",
-    "axes.labelcolor": "#3d434d",
-    "xtick.color": "#5c636e",
-    "ytick.color": "#5c636e",
-}
 
 
-def render_page(prediction: Prediction, record: RunRecord) -> str:
-    """The page as HTML. Equal predictions and records give equal text: it holds no date and no timing."""
-    from jinja2 import Environment, StrictUndefined
+def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]) -> str:
+    """The page as HTML. Equal predictions and records give equal text: it holds no date and no timing.
 
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"formula": _formula, "space_group": _space_group}
-    template = environment.from_string(
-        (resources.files("csp") / "data" / "report.html.jinja").read_text(encoding="utf-8")
-    )
-    return template.render(
+    Args:
+        cards: Of the ranked crystals, in their order.
+    """
+    return _rendered(
+        "page.html.jinja",
+        cards,
         prediction=prediction,
         target=prediction.target,
         record=record,
         settings={name: _plain(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
+        order=prediction.ordered_by,
+        decomposition=decomposition(prediction) or "the library's crystals",
+        answer=answer(prediction) if prediction.results else (),
+        doubts=doubts(prediction, [card.crystal for card in cards]),
+        has_known=any(r.novelty for r in prediction.results),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
+        has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),
         funnel=_funnel(prediction.funnel),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
         figure=energy_volume_svg(prediction) if prediction.results else "",
     )
 
 
-def energy_volume_svg(prediction: Prediction) -> str:
-    """Energy (or enthalpy) above the lowest against volume per atom, a mark per ranked crystal, as SVG."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(6.2, 4.0), layout="constrained")
-        draw_energy_volume(figure.add_subplot(), prediction)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]  # HTML has no place for an XML declaration
+def card_page(card: Card) -> str:
+    """A page of one card alone, for notebooks."""
+    return _rendered("one_card.html.jinja", [card])
 
 
-def draw_energy_volume(axes: Axes, prediction: Prediction) -> None:
-    """The marks and words of that figure, in `STYLE`."""
-    results = prediction.results
-    for k, generator in enumerate(sorted({r.generator for r in results})):
-        mine = [r for r in results if r.generator == generator]
-        axes.scatter(
-            [r.volume_per_atom for r in mine],
-            [r.above_lowest for r in mine],
-            s=42,
-            color=COLOURS[k % len(COLOURS)],
-            alpha=0.85,
-            linewidths=0.8,
-            edgecolors="white",
-            label=generator.replace("_", " "),
-            zorder=3,
-        )
-    for r in results[:ANNOTATED]:
-        point = (r.volume_per_atom, r.above_lowest)
-        axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
-    axes.set_xlabel("volume (Å³/atom)")
-    axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
-    axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
-    axes.margins(0.08)
-    axes.legend(frameon=False, loc="best")
+def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_part),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "formula": printed_formula,
+        "space_group": printed_space_group,
+        "wyckoff": wyckoff_summary,
+    }
+    scripts = [_part("3Dmol-min.js"), _part("page.js")] if cards else []
+    return environment.get_template(template).render(
+        cards=cards,
+        data=[card.data for card in cards],
+        terms=TERMS,
+        style=_part("page.css"),
+        scripts=scripts,
+        policy=_policy(scripts),
+        **values,
+    )
+
+
+@cache
+def _part(name: str) -> str:
+    return (resources.files("csp") / "data" / "page" / name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    """A Content-Security-Policy under which the page can run these scripts and load nothing."""
+    digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
 def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:
     """(stage in words, count, length of its bar in per cent)."""
     largest = max(funnel.values(), default=0) or 1
     return [(FUNNEL.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
-
-
-def _formula(formula: str) -> str:
-    """SrTiO3 with its amounts as subscripts."""
-    return re.sub(r"(\d+)", r"<sub>\1</sub>", html.escape(formula))
-
-
-def _space_group(symbol: str) -> str:
-    """Hermann-Mauguin symbol as printed: P6_3/mmc with a subscript, R-3c with a bar over the 3."""
-    subscripts = re.sub(r"_(\d)", r"<sub>\1</sub>", html.escape(symbol or "unknown"))
-    return re.sub(r"-(\d)", r'<span class="bar-over">\1</span>', subscripts)
 
 
 def _plain(value: Any) -> str:

@@ -19,7 +19,7 @@ from csp.diffraction.pattern import Floats
 from csp.diffraction.sample import Identified
 from csp.files import replacing_folder
 from csp.matching.niggli import cell_parameters
-from csp.report.page import STYLE
+from csp.report.energy_volume import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,9 +6,9 @@ import io
 import re
 from typing import TYPE_CHECKING
 
-from csp.crystallography.symmetry import symmetrized
+from csp.crystallography.symmetry import reported_symmetrized
 from csp.crystals import Crystals
-from csp.report.page import STYLE, draw_energy_volume
+from csp.report.energy_volume import STYLE, draw_energy_volume
 from csp.search.prediction import Prediction
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def _whole_cell(crystal: Crystals) -> Atoms:
 
 
 def _conventional(crystal: Crystals, symprec: float) -> Crystals:
-    symmetric = symmetrized(crystal, symprec)
+    symmetric = reported_symmetrized(crystal, symprec)
     return crystal if symmetric is None else symmetric.conventional
 
 

@@ -15,6 +15,8 @@ from csp.diffraction.sample import Identified, Sample
 from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
+from csp.ranking.hull import Hull
+from csp.ranking.known import KnownCrystals, Told
 from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
@@ -22,7 +24,7 @@ from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.funnel import Funnel
 from csp.search.pool import merge_provenance
-from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
@@ -90,6 +92,7 @@ class Conclusion:
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
     sample: Sample | None = None
+    known: KnownCrystals | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -98,7 +101,7 @@ class Conclusion:
         order, places = self._ordered(probability)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
-        hull, of_hull = self._hull_energy()
+        hull, of_hull = self._hull()
         return Prediction(
             target=self.target,
             label=funnel.ranking_model.label if top else None,
@@ -110,10 +113,14 @@ class Conclusion:
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
             order=order,
+            known_before=self.known.sentence if self.known else "",
+            decomposition={} if hull is None else hull.decomposition,
+            hull=hull,
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
             warnings=[
+                *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
@@ -320,28 +327,38 @@ class Conclusion:
         built = self.funnel.built
         return dict(zip(built.ids, built.provenance, strict=True))
 
-    def _hull_energy(self) -> tuple[float | None, list[str]]:
-        """The hull at the target's composition, eV/atom, if it is asked for and known; notes for people."""
+    def _hull(self) -> tuple[Hull | None, list[str]]:
+        """The hull at the target's composition, if it is asked for and known; notes for people."""
         funnel, references, model = self.funnel, self.references, self.funnel.ranking_model
         if references is None:
             return None, []
         if not funnel.stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, relaxed = funnel.store.relaxed("hull", model.label)
-        return references.hull(relaxed, funnel.per_atom(relaxed), model.label)
+        ids, relaxed = funnel.store.relaxed("hull", model.label)
+        return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
 
     def _results(
-        self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
+        self, top: list[int], places: Tensor, probability: Tensor | None, hull: Hull | None
     ) -> list[Result]:
-        """top: rows of all that was relaxed, in the order to report; places: of each in that by energy."""
+        """The rows of the ranking.
+
+        Args:
+            top: Rows of all that was relaxed, in the order to report.
+            places: Of each in the order by energy.
+        """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
+        above_hull = [None if hull is None else float(per_atom[row]) - hull.energy for row in top]
         crystals = relaxed.result.crystals[top]
         ids, numbers = crystals.ids(), reported_space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
         n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
         provenance = [self._by_id[relaxed.candidate[row]] for row in top]
-        n_duplicates = self._ranking.n_duplicates[places].tolist()
+        told = [
+            self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
+            for k in range(len(top))
+        ]
+        found = self.funnel.times_found()
         by_probability = None if probability is None else best_first(probability).argsort()
         return [
             Result(
@@ -360,19 +377,48 @@ class Conclusion:
                 generator=provenance[k].generator,
                 template_id=provenance[k].template_id,
                 wyckoff=provenance[k].wyckoff,
-                n_duplicates=n_duplicates[k],
+                n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in self._group(row)})
+                - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
-                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                e_above_hull_ev_per_atom=above,
+                stability="" if hull is None or above is None else hull.words(above),
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
                 proposed_by=" ".join(sorted(p.generator for p in self._proposed[place])),
                 above_lowest_sigma_ev_per_atom=None if self._sigma is None else float(self._sigma[place]),
+                known_as=told[k].known_as,
+                prototype=told[k].prototype,
+                same_type_as=told[k].same_type_as,
+                novelty=told[k].novelty if self.known else "",
+                variants=self._variants(row, numbers[k]),
                 **({} if self._identified is None else self._identified.fields(place)),
             )
-            for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
+            for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
+
+    def _group(self, row: int) -> list[int]:
+        """The rows of all that a ranked crystal stands for, itself included."""
+        members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
+        return [self._good[k] for k in members]
+
+    def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
+        """Of the duplicates of a ranked crystal the lowest of each other space group."""
+        rows = [other for other in self._group(row) if other != row]
+        crystals = self._relaxed.result.crystals[rows]
+        per_atom = self.funnel.per_atom(self._relaxed.result)
+        lowest: dict[int, float] = {}
+        for other, found in zip(
+            rows, reported_space_groups(crystals, self.funnel.settings.symprec), strict=True
+        ):
+            above = round(float(per_atom[other] - per_atom[row]), 6)
+            lowest[found] = min(above, lowest.get(found, above))
+        return tuple(
+            Variant(space_group_symbol(found) if found else "", found, above)
+            for found, above in sorted(lowest.items(), key=lambda pair: pair[1])
+            if found != number
+        )
 
 
 def _with_the_lowest(places: Tensor, top: int) -> Tensor:

@@ -7,6 +7,7 @@ same result; what is dear (energies, relaxations) is read from the store.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -17,9 +18,10 @@ from torch import Tensor
 from csp.crystallography.neighbours import CLOSEST, plausible
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
-from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell
+from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell, representatives
 from csp.matching.fingerprints import unique
-from csp.protocols import EnergyModel, Learner
+from csp.matching.matcher import Matcher
+from csp.protocols import EnergyModel, Learner, Provenance
 from csp.ranking.rank import Ranking, rank
 from csp.relaxation.rattle import Rattled, rattle
 from csp.relaxation.relax import RelaxationResult, enthalpy
@@ -43,6 +45,21 @@ def screening_stage(rounds: int) -> str:
     return f"screen {rounds}" if rounds else "screen"
 
 
+@dataclass(frozen=True, slots=True)
+class Distinct:
+    """Distinct crystals that the first model relaxed to and that are no entries of the target itself.
+
+    Attributes:
+        pool: By the ids of the candidates that they come from.
+        per_atom: Of each, eV/atom by the first model.
+        led_to: Of entries of the target, by id, where all that relaxed to them came from.
+    """
+
+    pool: Pool
+    per_atom: list[float]
+    led_to: dict[str, tuple[Provenance, ...]]
+
+
 @dataclass(frozen=True)
 class Funnel:
     """The candidates of one search, stage by stage.
@@ -64,7 +81,10 @@ class Funnel:
     learner: Learner | None = None
     progress: Progress = lambda stage, done, total: None
     min_distance: float = CLOSEST
-    _distinct: dict[int, tuple[Pool, list[float]]] = field(default_factory=dict, repr=False)
+    _distinct: dict[int, Distinct] = field(default_factory=dict, repr=False)
+    _joined: dict[str, dict[str, str]] = field(
+        default_factory=dict, repr=False
+    )  # stage → candidate → who stands for it
 
     # -- models -----------------------------------------------------------------------------------
 
@@ -98,6 +118,7 @@ class Funnel:
     def plausible(self) -> Tensor:
         """int64: the plausible ones of the built candidates."""
         found = plausible(self.built.crystals, self.volume_per_atom, min_distance=self.min_distance)
+        found[[k for k, one in enumerate(self.built.provenance) if one.own]] = True  # they exist
         return found.nonzero().flatten()
 
     @cached_property
@@ -105,11 +126,19 @@ class Funnel:
         """The candidates that are plausible, each structure once. Read after `propose`."""
         built, kept = self.built, self.plausible
         self.progress("filter", 0, len(built.ids))
-        same = unique(built.crystals[kept]).tolist()
-        provenance = merge_provenance(same, [(built.provenance[k],) for k in kept.tolist()])
+        proposed = [built.provenance[k] for k in kept.tolist()]
+        ids = [built.ids[k] for k in kept.tolist()]
+        same = _own_apart(unique(built.crystals[kept]).tolist(), ids, proposed)
+        provenance = merge_provenance(same, [(one,) for one in proposed])
         index = [int(kept[k]) for k in provenance]
+        self._joined["filter"] = {i: ids[k] for i, k in zip(ids, same, strict=True)}
         self.progress("filter", len(built.ids), len(built.ids))
         return Pool([built.ids[k] for k in index], built.crystals[index], list(provenance.values()))
+
+    @cached_property
+    def own(self) -> list[int]:
+        """Members of the pool that are entries of the target itself. The last model relaxes them all."""
+        return [k for k, proposed in enumerate(self.pool.provenance) if any(one.own for one in proposed)]
 
     # -- screened and labelled --------------------------------------------------------------------
 
@@ -172,6 +201,7 @@ class Funnel:
         of_pool = {i: k for k, i in enumerate(self.pool.ids)}
         pre_relaxed = [of_pool[ids[k]] for k in good]
         same = unique(crystals, energies=per_atom, energy_tolerance=SAME_ENERGY).tolist()
+        self._joined["pre_relax"] = {ids[k]: ids[good[j]] for k, j in zip(good, same, strict=True)}
         provenance = merge_provenance(same, [self.pool.provenance[k] for k in pre_relaxed])
         kept, left = list(provenance), sorted(set(of_pool.values()) - set(pre_relaxed))
         pool = Pool(
@@ -184,10 +214,14 @@ class Funnel:
             before[stands] = min(before[stands], self._enthalpies_of_pool[k])
         screened = [self._enthalpies_of_pool[k] for k in left] + list(before.values())
         now = [math.nan] * len(left) + per_atom[kept].tolist()
-        return pool.take(select_round_robin(pool, self.settings.relaxed, screened, now))
+        chosen = select_round_robin(pool, self.settings.relaxed, screened, now)
+        own = {self.pool.ids[k] for k in self.own}
+        first = [k for k, i in enumerate(pool.ids) if i in own]
+        others = [k for k in chosen if pool.ids[k] not in own]
+        return pool.take([*first, *others[: max(0, self.settings.relaxed - len(first))]])
 
-    def distinct(self) -> tuple[Pool, list[float]]:
-        """Distinct crystals that the first model relaxed to, by the ids of their candidates; its eV/atom."""
+    def distinct(self) -> Distinct:
+        """What the first model relaxed to, each crystal once, beside the entries of the target itself."""
         ids, relaxed = self.store.relaxed("relax", self.screening_model.label)
         if len(ids) not in self._distinct:  # what is stored only grows
             good = relaxed.with_energy()
@@ -196,29 +230,65 @@ class Funnel:
             group = group_duplicates(crystals, per_atom)
             same = prefer_smallest_cell(group, crystals, per_atom).tolist()
             provenance = merge_provenance(same, [known[ids[k]] for k in good])
-            kept = list(provenance)
-            pool = Pool([ids[good[k]] for k in kept], crystals[kept], list(provenance.values()))
-            self._distinct[len(ids)] = pool, per_atom[kept].tolist()
+            entries = self._unmoved_own([ids[k] for k in good], crystals)
+            entry_of = {same[place]: entry for place, entry in reversed(entries.items())}
+            kept = [k for k in provenance if k not in entry_of]
+            own = {self.pool.ids[k] for k in self.own}
+            self._joined["relax"] = {
+                ids[k]: ids[k] if ids[k] in own else entry_of.get(j, ids[good[j]])
+                for k, j in zip(good, same, strict=True)
+            }
+            self._distinct[len(ids)] = Distinct(
+                Pool([ids[good[k]] for k in kept], crystals[kept], [provenance[k] for k in kept]),
+                per_atom[kept].tolist(),
+                {entry: provenance[k] for k, entry in entry_of.items()},
+            )
         return self._distinct[len(ids)]
+
+    def _unmoved_own(self, ids: Sequence[str], relaxed: Crystals) -> dict[int, str]:
+        """Place to id of the relaxed entries of the target itself that are still the crystals they were; what
+        the first model's error makes of the others is a crystal like any."""
+        start = {self.pool.ids[k]: self.pool.crystals[[k]] for k in self.own}
+        return {
+            place: i
+            for place, i in enumerate(ids)
+            if i in start and Matcher.DEFAULT.fits(start[i], relaxed[[place]]).all()
+        }
 
     # -- refined by the last ----------------------------------------------------------------------
 
     def rescored(self) -> Pool:
         """The distinct crystals that the last model gives single points; none if it refines them all."""
-        distinct, per_atom = self.distinct()
-        if len(distinct.ids) <= self.settings.refined:
-            return distinct.take([])
-        return distinct.take(select_round_robin(distinct, RESCORED * self.settings.refined, per_atom))
+        distinct, n = self.distinct(), self._refined_beside_own
+        if len(distinct.pool.ids) <= n:
+            return distinct.pool.take([])
+        return distinct.pool.take(select_round_robin(distinct.pool, RESCORED * n, distinct.per_atom))
+
+    @property
+    def _refined_beside_own(self) -> int:
+        """How many that are not the target's own entries; of many of these, half as many as are asked for."""
+        return max(self.settings.refined - len(self.own), math.ceil(self.settings.refined / 2))
 
     def refine_starts(self) -> Pool:
-        """What the last model relaxes on, by the ids of their candidates."""
+        """What the last model relaxes on, by the ids of their candidates: all entries of the target itself as
+        they were, which no other model's error shall lose, and the best of the others."""
         rescored = self.rescored()
         if not rescored.ids:
-            return self.distinct()[0]
+            return self._after_own(self.distinct().pool)
         ids, evaluation = self.store.energies("rescore", self.ranking_model.label)
         crystals = rescored.crystals
         per_atom = self.enthalpies(crystals.ids(), crystals, ids, evaluation.energy)
-        return rescored.take(select_round_robin(rescored, self.settings.refined, per_atom))
+        return self._after_own(
+            rescored.take(select_round_robin(rescored, self._refined_beside_own, per_atom))
+        )
+
+    def _after_own(self, others: Pool) -> Pool:
+        own, led_to = self.pool.take(self.own), self.distinct().led_to
+        return Pool(
+            own.ids + others.ids,
+            Crystals.cat([own.crystals, others.crystals]),
+            [led_to.get(i, of) for i, of in zip(own.ids, own.provenance, strict=True)] + others.provenance,
+        )
 
     @property
     def starts(self) -> Pool:
@@ -240,7 +310,7 @@ class Funnel:
         """Those with an energy, and the ranking of them."""
         good = relaxed.with_energy()
         crystals, per_atom = relaxed.crystals[good], self.per_atom(relaxed)[good]
-        same = prefer_smallest_cell(group_duplicates(crystals, per_atom), crystals, per_atom)
+        same = representatives(crystals, per_atom)
         return good, rank(per_atom, crystals.ids(), same, [relaxed.label] * len(good))
 
     def rattle_starts(self, relaxed: RelaxationResult) -> Rattled:
@@ -250,6 +320,23 @@ class Funnel:
         crystals = relaxed.crystals[best]
         starts = rattle(crystals, operations(crystals), seed=self.settings.seed)
         return replace(starts, parent=[best[b] for b in starts.parent])
+
+    # -- who stands for whom ----------------------------------------------------------------------
+
+    def times_found(self) -> Counter[str]:
+        """How many plausible candidates, itself included, each stands for that the last model relaxes."""
+        self.relax_starts()
+        stages = ["filter", "pre_relax"]
+        if len(self.models) > 1:
+            self.distinct()
+            stages.append("relax")
+        found: Counter[str] = Counter()
+        for k in self.plausible.tolist():
+            stands = self.built.ids[k]
+            for stage in stages:
+                stands = self._joined[stage].get(stands, stands)
+            found[stands] += 1
+        return found
 
     # -- for all stages ---------------------------------------------------------------------------
 
@@ -270,3 +357,16 @@ class Funnel:
         known = dict(zip(ids, energy.tolist(), strict=True))
         found = torch.tensor([known.get(i, math.nan) for i in wanted], dtype=torch.float64)
         return (enthalpy(found, crystals.volumes, self.settings.pressure) / crystals.n_atoms).tolist()
+
+
+def _own_apart(same: Sequence[int], ids: Sequence[str], provenance: Sequence[Provenance]) -> list[int]:
+    """Which candidate stands for each. Entries of the target itself are one only if they are one entry or
+    equal to the last digit: polytypes have like fingerprints."""
+    first: dict[str, int] = {}
+    apart = list(same)
+    for k, one in enumerate(provenance):
+        if one.own:
+            names = (ids[k], one.template_id)
+            apart[k] = next((first[name] for name in names if name in first), k)
+            first |= dict.fromkeys(names, apart[k])
+    return [k if provenance[place].own else apart[k] for place, k in enumerate(apart)]

@@ -23,8 +23,8 @@ class Pool:
     Attributes:
         ids: Of the candidates as they were built.
         crystals: The candidates, as they are now.
-        provenance: Where each comes from: of each generator that proposed it the best score, the one whose
-            crystal stands for it first.
+        provenance: Where each comes from: of each generator that proposed it the best, the one whose crystal
+            stands for it first.
     """
 
     ids: list[str]
@@ -59,7 +59,8 @@ def _lowest_first(pool: Pool, members: Sequence[int], per_atom: Sequence[float])
 
 
 def order_by_score(pool: Pool) -> dict[str, list[int]]:
-    """Candidates of each generator, best score first, as proposed where scores tie.
+    """Candidates of each generator, entries of the target itself and then the best score first, as proposed
+    where scores tie.
 
     What several generators proposed is a candidate of each.
     """
@@ -99,8 +100,9 @@ def _own(provenance: Iterable[Provenance], generator: str) -> Provenance:
     return next(p for p in provenance if p.generator == generator)
 
 
-def _best_first(provenance: Provenance) -> tuple[float, int]:
-    return -provenance.score, provenance.index
+def _best_first(provenance: Provenance) -> tuple[bool, float, int]:
+    """Entries of the target itself before all others."""
+    return not provenance.own, -provenance.score, provenance.index
 
 
 def round_robin(lists: Iterable[Sequence[int]], n: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
@@ -10,15 +10,16 @@ from csp.crystals import Crystals
 from csp.diffraction.sample import Identified
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
+from csp.ranking.hull import Hull
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
-from csp.search.result import Result, Unranked, cif_path
+from csp.search.result import Result, Unranked, Variant, cif_path
 from csp.target import Target
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Prediction", "Result", "Unranked", "cif_path"]
+__all__ = ["Prediction", "RankedCrystal", "Result", "Unranked", "Variant", "cif_path"]
 
 IN_TERMINAL, IN_NOTEBOOK = 10, 20  # crystals that are shown without being asked for
 
@@ -41,6 +42,11 @@ class Prediction(Sequence[RankedCrystal]):
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
         order: What the ranks are by, "pattern", "probability" or "energy".
+        decomposition: What the convex hull at this composition is made of: formula → share of the atoms;
+            empty where there is no hull.
+        hull: The convex hull of the library's crystals; None where there is none.
+        card: Draws one of its crystals as HTML for a notebook; None: they are shown as text.
+        known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
         pattern: How the results compare with a powder pattern, in their order; None: there is none.
@@ -55,9 +61,13 @@ class Prediction(Sequence[RankedCrystal]):
     warnings: list[str] = field(default_factory=list)
     models: tuple[str, ...] = ()
     order: str = "energy"
+    known_before: str = ""
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
     pattern: Identified | None = None
+    decomposition: dict[str, float] = field(default_factory=dict)
+    hull: Hull | None = None
+    card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.results) != len(self.crystals):
@@ -79,6 +89,11 @@ class Prediction(Sequence[RankedCrystal]):
         """For people: "xs screened and relaxed, chgnet refined"; empty if not known."""
         did = ("screened and relaxed", "refined")
         return ", ".join(f"{name} {what}" for name, what in zip(self.models, did, strict=False))
+
+    @property
+    def ordered_by(self) -> str:
+        """What the ranks are by: "probability", "energy" or, under pressure, "enthalpy"."""
+        return "enthalpy" if self.order == "energy" and self.target.pressure else self.order
 
     @property
     def has_hull(self) -> bool:
@@ -110,7 +125,7 @@ class Prediction(Sequence[RankedCrystal]):
         """The crystal at a place, rank 1 at place 0, or those of a slice as a list."""
         if isinstance(index, slice):
             return [self[k] for k in range(len(self))[index]]
-        return RankedCrystal(self.results[index], self.crystals[index])
+        return RankedCrystal(self.results[index], self.crystals[index], self.card)
 
     def __iter__(self) -> Iterator[RankedCrystal]:
         return (self[k] for k in range(len(self)))
@@ -135,7 +150,7 @@ class Prediction(Sequence[RankedCrystal]):
             len(self) if top is None else top,
             title=f"{self.target.formula} · {self.label or 'nothing could be ranked'}",
             pressed=self.target.pressure != 0,
-            order=self.order,
+            order=self.ordered_by,
             notes=[self.who_did_what] if self.models else [],
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,10 +24,12 @@ class RankedCrystal:
     Attributes:
         result: All that the files hold of it (`csp.search.result.Result`).
         crystal: The relaxed crystal, a batch of one.
+        card: Draws it as HTML for a notebook; None: it is shown as a line of text.
     """
 
     result: Result
     crystal: Crystals = field(compare=False)
+    card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)
 
     @property
     def structure(self) -> Structure:
@@ -79,8 +82,13 @@ class RankedCrystal:
         return self.result.e_above_hull_ev_per_atom
 
     @property
+    def stability(self) -> str:
+        """The same in words, with what it could decompose into; "" where it is not known."""
+        return self.result.stability
+
+    @property
     def probability(self) -> float | None:
-        """Of being the ground state, between 0 and 1; None where it is not calibrated."""
+        """Of being the lowest-energy crystal known, between 0 and 1; None where it is not calibrated."""
         return self.result.probability
 
     @property
@@ -117,3 +125,7 @@ class RankedCrystal:
         likely = "" if self.probability is None else f", probability {self.probability:.0%}"
         what = f"{self.space_group} {self.space_group_number}, {self.result.n_atoms} atoms"
         return f"<{self.rank}: {what}, {self.energy_per_atom:.4f} eV/atom{likely}>"
+
+    def _repr_html_(self) -> str | None:
+        """For notebooks."""
+        return None if self.card is None else self.card(self)

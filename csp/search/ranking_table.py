@@ -100,6 +100,8 @@ def ranking_table(
     # beside a pattern there is no room for all, which the files have
     probable = not patterned and any(result.probability is not None for result in results)
     uncertain = uncertain and not patterned
+    none = 1.0 - sum(result.probability or 0.0 for result in results)
+    told = any(result.novelty for result in shown)
     columns = {
         "": [str(r.rank) for r in shown],
         "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
@@ -107,7 +109,7 @@ def ranking_table(
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
-        "hull": [_millis(r.e_above_hull_ev_per_atom, 1) for r in shown] if hull else None,
+        "hull": [_to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
         f"{symbol} eV/at": None
         if hull or probable or patterned
@@ -115,22 +117,27 @@ def ranking_table(
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
         "atoms": None if patterned else [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
-        "from": [_shortened(r.template_id or r.generator) for r in shown],
+        "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
+        "known as": [_shortened(_known(r)) for r in shown] if told else None,
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
         *(["xrd: of being what was measured, by pattern and energy; Rwp in %"] if patterned else []),
-        *(["p: of being the ground state"] if probable else []),
+        *(
+            [f"p: of being the lowest-energy one known, {_percent(none)} % that none of these is"]
+            if probable
+            else []
+        ),
         *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
-        *(["hull: meV/at above it"] if hull else []),
+        *(["hull: meV/at above that of what the library holds"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(
         title=title,
         columns=tuple(present),
-        left=tuple(name in ("space group", "from") for name in present),
+        left=tuple(name in ("space group", "from", "known as") for name in present),
         rows=list(zip(*present.values(), strict=True)),
         notes=(*notes, *explained),
         more=len(results) - len(shown),
@@ -141,8 +148,19 @@ def _millis(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{1000 * value:z.{decimals}f}"
 
 
+def _to_hull(above: float | None) -> str:
+    """Nothing but words tells that a crystal is below the hull: the library may lack a phase."""
+    text = _millis(above, 1)
+    return f"{text[1:]} below" if text.startswith("-") else text
+
+
 def _percent(probability: float | None) -> str:
     return "" if probability is None else f"{100 * probability:.0f}"
+
+
+def _known(result: Result) -> str:
+    """The first entry that it is, or how new it is."""
+    return result.known_as[0].id if result.known_as else result.novelty
 
 
 def _shortened(name: str, width: int = 15) -> str:

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-__all__ = ["Result", "Unranked", "cif_path"]
+from csp.ranking.known import KnownAs
+
+__all__ = ["Result", "Unranked", "Variant", "cif_path"]
 
 
 def cif_path(rank: int) -> str:
     """The place of a ranked crystal's CIF in the out folder."""
     return f"structures/{rank:03d}.cif"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A crystal of another space group that is taken for a ranked one.
+
+    Attributes:
+        above_ev_per_atom: Its energy, or enthalpy under pressure, above that of the ranked one; may be
+            negative.
+    """
+
+    spacegroup: str
+    spacegroup_number: int
+    above_ev_per_atom: float
+
+    def __str__(self) -> str:
+        return f"{self.spacegroup or '?'} {1000 * self.above_ev_per_atom:+.1f} meV/atom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +53,18 @@ class Result:
         template_id: The library entry it was made from, "" if none.
         wyckoff: The Wyckoff positions that it was made with.
         proposed_by: All generators that proposed it or a duplicate of it, separated by spaces.
-        n_duplicates: Other relaxed crystals that are this one again.
+        n_duplicates: Other candidates that are this crystal or relaxed to it.
         above_lowest_ev_per_atom: Energy, or enthalpy under pressure, above the lowest of all that were
             ranked, which may be too improbable to be among the results.
         lowered_ev_per_atom: What the free relaxation after rattling gained over the symmetry-keeping one, at
             least 0; None where it was not tried.
         e_above_hull_ev_per_atom: Above what the library's phases have at this composition
             (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative where it would be
-            more stable; None where it was not asked for or a reference is missing.
+            more stable than all of them, which `stability` has in words; None where it was not asked for or
+            a reference is missing.
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
-        probability: Of being the ground truth (`csp.ranking.probability`), None if not calibrated.
+        probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
         above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
             lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
         probability_pattern: Of being what the powder pattern was measured of, by pattern and energy
@@ -54,6 +74,15 @@ class Result:
             None where it was not fitted.
         pattern_explained: Share of the intensity above the background that it accounts for, 0 to 1.
         pattern_missing: Share of its calculated intensity that was not measured, 0 to 1.
+        known_as: Entries of the library of this composition that it is, by StructureMatcher.
+        prototype: AFLOW label of its structure type, with the common name where there is one.
+        same_type_as: An entry of another composition with its structure; "" where there is none, and where it
+            is known itself.
+        novelty: "known", "known type" or "new"; "" where it was not compared.
+        stability: Where it stands to the hull and what it could decompose into
+            (`csp.ranking.hull.Hull.words`): "on the hull …", "12 meV/atom above …" or "12 meV/atom below the
+            hull of what the library holds …"; "" where there is no hull.
+        variants: What of the duplicates has another space group, the lowest of each, lowest first.
     """
 
     rank: int
@@ -85,6 +114,12 @@ class Result:
     r_wp: float | None = None
     pattern_explained: float | None = None
     pattern_missing: float | None = None
+    known_as: tuple[KnownAs, ...] = ()
+    prototype: str = ""
+    same_type_as: str = ""
+    novelty: str = ""
+    stability: str = ""
+    variants: tuple[Variant, ...] = ()
 
     @property
     def above_lowest(self) -> float:
@@ -92,8 +127,13 @@ class Result:
         return 1000 * self.above_lowest_ev_per_atom
 
     def as_dict(self) -> dict[str, Any]:
-        """The fields by name, in their order."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        """The fields by name, in their order; JSON values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {
+            **values,
+            "known_as": [entry.as_dict() for entry in self.known_as],
+            "variants": [asdict(variant) for variant in self.variants],
+        }
 
 
 @dataclass(frozen=True, slots=True)

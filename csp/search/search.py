@@ -34,6 +34,7 @@ from csp.diffraction.sample import Sample
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.differences import DifferenceErrors
+from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.relaxation.relax import relax
@@ -74,6 +75,7 @@ class Search:
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
+        known: Says which of the ranked crystals are known; None: that is not asked.
     """
 
     settings: SearchSettings
@@ -91,6 +93,7 @@ class Search:
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
     sample: Sample | None = None
+    known: KnownCrystals | None = None
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -120,6 +123,7 @@ class Search:
             self.second,
             self.difference_errors,
             self.sample,
+            self.known,
         )
 
     @cached_property
@@ -244,13 +248,7 @@ class Search:
         for shard, part in shards(n, BY_NAME["hull"].shard_on(model.device.type), share):
             self.progress("hull", part.start, n)
             if shard not in written:
-                ids, relaxed = self.references.relax(
-                    part,
-                    model,
-                    max_steps=self.settings.max_steps,
-                    max_force=self.settings.max_force,
-                    pressure=self.settings.pressure,
-                )
+                ids, relaxed = self.references.relax(part, model, pressure=self.settings.pressure)
                 self.store.write_relaxed("hull", shard, ids, relaxed)
         self.progress("hull", n, n)
 

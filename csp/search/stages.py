@@ -41,7 +41,7 @@ class Stage:
         name: Of the method of `csp.search.search.Search`, and in the store.
         doing: What the progress display and the log call it while it runs.
         weight: Its share of the time, relative to the other stages'. Measured on the 35 compositions in
-            `benchmarks/results/standard`; those of `label` and `hull` are guesses.
+            `benchmarks/results/nequix`; those of `label`, `compare` and `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
         asked: Do these settings ask for it?
@@ -60,18 +60,18 @@ class Stage:
 
 
 STAGES = (
-    Stage("propose", "proposing candidates", 6, 256),
+    Stage("propose", "proposing candidates", 7, 256),
     Stage("filter", "dropping what is crowded or there twice", 1),
-    Stage("screen", "screening", 3, 256, by_model=True),
+    Stage("screen", "screening", 2, 256, by_model=True),
     Stage("label", "labelling", 67, 1, asked=lambda settings: settings.labeller != "none"),
-    Stage("pre_relax", "relaxing drawn candidates briefly", 41, 120, by_model=True),
+    Stage("pre_relax", "relaxing drawn candidates briefly", 18, 120, by_model=True),
     # 40 relax a quarter to a third faster than 16 at a time
-    Stage("relax", "relaxing", 19, 40, by_model=True),
-    Stage("rescore", "rescoring", 3, 40, by_model=True, asked=_two_models),
-    Stage("refine", "refining", 23, 10, by_model=True, asked=_two_models),
-    Stage("rattle", "rattling the best", 4, 8, by_model=True),
+    Stage("relax", "relaxing", 12, 40, by_model=True),
+    Stage("rescore", "rescoring", 4, 40, by_model=True, asked=_two_models),
+    Stage("refine", "refining", 48, 10, by_model=True, asked=_two_models),
+    Stage("rattle", "rattling the best", 7, 8, by_model=True),
     Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
-    Stage("hull", "relaxing references of the hull", 100, 1, by_model=True, asked=lambda s: s.hull),
+    Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -95,7 +95,11 @@ def read_card(path: Path, kind: type[C]) -> C:
 
 
 def check_weights(path: Path, card: ModelCard) -> None:
-    """InputError where the weights in a file do not have the hash that the card names."""
+    """Are the weights in a file those of a card?
+
+    Raises:
+        InputError: They do not have the hash that it names.
+    """
     if hashlib.sha256(path.read_bytes()).hexdigest() != card.sha256:
         raise InputError(f"The weights in {path} are not those of their card.")
 

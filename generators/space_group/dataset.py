@@ -86,7 +86,7 @@ def build_table(
     symprec: float = 0.05,
     log: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Describe a library, shard by shard of 4,096 crystals; returns what became of the crystals.
+    """Describe a library, shard by shard of 4,096 crystals.
 
     Left out are crystals of more than 64 atoms in the primitive cell ("large") or 32 orbits ("many orbits"),
     and those without a description.
@@ -95,6 +95,9 @@ def build_table(
         shards: Which of them; None: all.
         symprec: Å, of the symmetry analysis.
         log: Gets a line on each shard.
+
+    Returns:
+        What became of the crystals.
     """
     library = Library.open(structures)
     out.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,11 @@ def build_table(
 
 
 def read_table(*folders: Path) -> Table:
-    """All shards of the folders; MissingError where one has none."""
+    """All shards of the folders.
+
+    Raises:
+        MissingError: A folder has none.
+    """
     paths = []
     for folder in folders:
         paths += (own := sorted(folder.glob("shard-*.npz")))
@@ -131,7 +138,11 @@ def read_table(*folders: Path) -> Table:
 
 
 def letters_allowed(own: WyckoffRepresentation) -> Tensor:
-    """int64 [K]: bits of the letters that could have come at each orbit; InputError if another one came."""
+    """int64 [K]: bits of the letters that could have come at each orbit.
+
+    Raises:
+        InputError: Another one came.
+    """
     first = own.first_orbit.tolist()
     group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()
     letters = wyckoff_table().letter[own.position].tolist()
@@ -162,7 +173,11 @@ def described(crystals: Crystals, ids: NDArray[Any], symprec: float) -> tuple[Ta
 
 
 def write_shard(path: Path, table: Table, counts: Counter[str]) -> None:
-    """Whole or not at all; counts: what became of the crystals that it was made from."""
+    """Write a shard, whole or not at all.
+
+    Args:
+        counts: What became of the crystals that it was made from.
+    """
     columns = {f.name: getattr(table.representation, f.name).numpy() for f in fields(WyckoffRepresentation)}
     columns = {name: values.astype(SMALL.get(name, values.dtype)) for name, values in columns.items()}
     columns |= {"allowed": table.allowed.numpy().astype(np.uint32), "ids": table.ids}
@@ -182,7 +197,11 @@ def _read(path: Path) -> Table:
 
 
 def origin_is(out: Path, origin: Mapping[str, object]) -> None:
-    """One folder holds one table: note what it follows from; InputError if one is there of another origin."""
+    """One folder holds one table: note what it follows from.
+
+    Raises:
+        InputError: One is there of another origin.
+    """
     path = out / "origin.json"
     if not path.exists():
         write_json(path, origin)

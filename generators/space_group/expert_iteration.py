@@ -68,13 +68,15 @@ def build_expert_table(
     origin: dict[str, object],
     log: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Find crystals for as many compositions of the training folds, taken at random; returns what became of
-    the candidates.
+    """Find crystals for as many compositions of the training folds, taken at random.
 
     Args:
         exclude: Compositions, as `csp.training.splits.composition_name` writes them.
         origin: What else the table follows from.
         log: Gets a line on each shard.
+
+    Returns:
+        What became of the candidates.
 
     Raises:
         InputError: `out` holds a table of other origin.

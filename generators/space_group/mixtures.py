@@ -87,7 +87,11 @@ class GaussianMixture:
         return cls(parts[..., 0].log_softmax(-1), mean, _bounded(sigma, SIGMA))
 
     def log_prob(self, x: Tensor, free: Tensor) -> Tensor:
-        """ln of the density of the free ones of x [..., D]; free: 0 or 1, [..., D]."""
+        """ln of the density of the free ones of x [..., D].
+
+        Args:
+            free: [..., D], 0 or 1.
+        """
         scaled = (x[..., None, :] - self.mean) * (-self.log_sigma).exp()
         each = -0.5 * scaled**2 - self.log_sigma - 0.5 * math.log(2.0 * math.pi)
         return (self.log_weight + (each * free[..., None, :]).sum(-1)).logsumexp(-1)

@@ -225,9 +225,12 @@ class SpaceGroupModel(nn.Module):
         return GaussianMixture.of(self.to_cell(h), N_CELL)
 
     def axis(self, axis: int, h: Tensor, point: Tensor, free: Tensor) -> VonMisesMixture:
-        """Of coordinate u_axis, from the output before the site [..., d] and u along the earlier axes.
+        """Of coordinate u_axis, from the output before the site and u along the earlier axes.
 
-        point [..., 3]; free: bool [..., 3].
+        Args:
+            h: [..., d], the output.
+            point: [..., 3], u.
+            free: bool [..., 3], which of its coordinates may be chosen.
         """
         angle = 2.0 * torch.pi * point[..., :axis]
         known = free[..., :axis].float()

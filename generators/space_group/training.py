@@ -172,10 +172,13 @@ def train_space_group_model(
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
 ) -> tuple[SpaceGroupModel, int]:
-    """Train to the end of the recipe, or for a time; returns the averaged model and the steps done.
+    """Train to the end of the recipe, or for a time.
 
     Continues from the newest checkpoint in `out` as if never interrupted: the batches are a function of the
     recipe, the data and the step.
+
+    Returns:
+        The averaged model and the steps done.
     """
     model = _begun(recipe, start_from).to(device)
     average = copy.deepcopy(model).requires_grad_(False).eval()

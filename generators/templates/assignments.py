@@ -54,6 +54,7 @@ class Candidate:
         replaced: … the entry's.
         n_entries: Of the prototype.
         score: ln of the probability of this structure, of all that the library has.
+        own: Is it the entry as it is, one of the target itself?
     """
 
     row: int
@@ -61,16 +62,24 @@ class Candidate:
     replaced: tuple[int, ...]
     n_entries: int
     score: float
+    own: bool = False
 
 
-def candidates(prototypes: Prototypes, assignments: Assignments, similarity: Floats) -> Iterator[Candidate]:
-    """All distinct structures, the most probable first.
+def candidates(
+    prototypes: Prototypes,
+    assignments: Assignments,
+    similarity: Floats,
+    own: NDArray[np.bool_] | None = None,
+) -> Iterator[Candidate]:
+    """All distinct structures: those that are entries of the target itself, then the others; of each the most
+    probable first.
 
     The weight of a structure is the sum over the entries of its prototype and over the assignments that its
     symmetry makes the same. Ties come in the order of the library.
 
     Args:
         similarity: ln of the weight of each entry with each assignment, [n, P].
+        own: Which entries [n] are of the target's composition; None: none.
     """
     n_prototypes = len(prototypes)
     if n_prototypes == 0:
@@ -91,18 +100,46 @@ def candidates(prototypes: Prototypes, assignments: Assignments, similarity: Flo
     summed -= np.logaddexp.reduce(total.ravel())
     flat = np.flatnonzero(distinct.ravel())
     order = flat[np.argsort(-summed.ravel()[flat].round(9), kind="stable")]
+    own_entries = _own_places(prototypes, assignments, equivalent, own)
+    order = np.concatenate([order[first := np.isin(order, list(own_entries))], order[~first]])
     for place in order.tolist():
         p, a = divmod(place, total.shape[1])
         same = np.unique(equivalent.under(prototypes.symmetry[p])[:, a])
         entries = members[bounds[p] : bounds[p + 1]]
-        best, way = np.unravel_index(similarity[np.ix_(entries, same)].argmax(), (len(entries), len(same)))
+        if is_own := place in own_entries:
+            entry = own_entries[place]
+            numbers = prototypes.elements[entry]
+        else:
+            places = (len(entries), len(same))
+            best, way = np.unravel_index(similarity[np.ix_(entries, same)].argmax(), places)
+            entry = int(entries[best])
+            numbers = assignments.elements[assignments.orders[same[way]]]
         yield Candidate(
-            row=int(prototypes.rows[entries[best]]),
-            numbers=tuple(assignments.elements[assignments.orders[same[way]]].tolist()),
-            replaced=tuple(prototypes.elements[entries[best]].tolist()),
+            row=int(prototypes.rows[entry]),
+            numbers=tuple(numbers.tolist()),
+            replaced=tuple(prototypes.elements[entry].tolist()),
             n_entries=len(entries),
             score=float(summed[p, a]),
+            own=is_own,
         )
+
+
+def _own_places(
+    prototypes: Prototypes,
+    assignments: Assignments,
+    equivalent: _Equivalent,
+    own: NDArray[np.bool_] | None,
+) -> dict[int, int]:
+    """Place of a structure among all, p · P + a, to the first entry of the target itself that it is."""
+    found: dict[int, int] = {}
+    n_ways = len(assignments.orders)
+    placed = {tuple(way): a for a, way in enumerate(assignments.elements[assignments.orders].tolist())}
+    for entry in np.flatnonzero(own).tolist() if own is not None else ():
+        p, a = int(prototypes.number[entry]), placed.get(tuple(prototypes.elements[entry].tolist()))
+        if a is not None:  # else it is beyond the cap
+            a = int(equivalent.under(prototypes.symmetry[p])[:, a].min())
+            found.setdefault(p * n_ways + a, entry)
+    return found
 
 
 class _Equivalent:

@@ -90,8 +90,13 @@ class CompositionEncoder(nn.Module):
     def compare(
         self, queries: tuple[Tensor, Tensor], entries: tuple[Tensor, Tensor], orders: Tensor
     ) -> Tensor:
-        """float [Q, P, N]: the kernel of Q compositions, in the P orders [P, k] of their places, with N
-        entries; both are what `forward` returns."""
+        """float [Q, P, N]: the kernel of Q compositions, in P orders of their places, with N entries.
+
+        Args:
+            queries: What `forward` returns for them.
+            entries: Likewise.
+            orders: int64 [P, k].
+        """
         f = torch.cdist(queries[0], entries[0], compute_mode="use_mm_for_euclid_dist") ** 2
         placed = queries[1][:, orders].flatten(2)  # [Q, P, k·G]
         own = entries[1].flatten(1)

@@ -31,9 +31,10 @@ Similarity = Callable[[Target, Prototypes, Assignments], NDArray[np.float64]]
 class Substitution:
     """Proposes the entries of the target's anonymous composition with its elements in their places.
 
-    Ranked by `similarity`, each structure once. The primitive cell of an entry, made exactly symmetric, is
-    scaled by the ratio of the volumes that the prior predicts for the two compositions. Deterministic: the
-    seed plays no role.
+    The entries of the target itself come first, then the others ranked by `similarity`, each structure once.
+    The primitive cell of an entry, made exactly symmetric, is scaled by the ratio of the volumes that the
+    prior predicts for the two compositions; that of an entry whose elements stand in for others gets the
+    volume predicted. Deterministic: the seed plays no role.
     """
 
     def __init__(
@@ -47,7 +48,11 @@ class Substitution:
         self._rankings: dict[Target, _Ranking] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0, remark: str = "") -> Proposals:
-        """See `csp.protocols.Generator`. `score` is ln p; remark: what is added to each `why`."""
+        """See `csp.protocols.Generator`. `score` is ln p.
+
+        Args:
+            remark: What is added to each `why`.
+        """
         ranking = self._rankings.setdefault(target, self._ranking(target))
         chosen = ranking.upto(start + n)[start:]
         crystals, wyckoff, fits = self._build(target, chosen)
@@ -61,6 +66,7 @@ class Substitution:
                 wyckoff=wyckoff[i],
                 score=candidate.score,
                 why=self._why(candidate) + remark,
+                own=candidate.own,
             )
             for i, candidate in enumerate(chosen)
         ]
@@ -76,7 +82,8 @@ class Substitution:
         prototypes = prototypes.among(self._allowed(target, prototypes.rows))
         similarity = self._similarity(target, prototypes, assignments)
         end = "exhausted" if assignments.complete else f"more_than_{MAX_ASSIGNMENTS}_assignments"
-        return _Ranking(candidates(prototypes, assignments, similarity), end)
+        own = np.isin(prototypes.rows, self._library.own_rows(target))
+        return _Ranking(candidates(prototypes, assignments, similarity, own), end)
 
     def _allowed(self, target: Target, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool: entries with a space group and a primitive cell that the target allows."""
@@ -102,7 +109,11 @@ class Substitution:
         counts = torch.tensor(target.anonymous).expand_as(new)
         place = (templates.numbers[:, None] == old[templates.batch]).int().argmax(1)
         crystals = Crystals(templates.cell, templates.frac, new[templates.batch, place], templates.offsets)
-        ratio = self._volume.volumes(new, counts) / self._volume.volumes(old, counts)
+        predicted = self._volume.volumes(new, counts)
+        ratio = predicted / self._volume.volumes(old, counts)
+        stands_in = torch.from_numpy(self._library.stand_in(np.array([c.row for c in chosen])))
+        units = crystals.n_atoms / target.n_atoms
+        ratio = torch.where(stands_in, predicted * units / crystals.volumes, ratio)
         fits = np.isin(crystals.n_atoms.numpy() / target.n_atoms, target.formula_units)
         wyckoff = [
             wyckoff_text((dict(zip(c.replaced, c.numbers, strict=True))[z], letter) for z, letter in orbits)

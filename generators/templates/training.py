@@ -130,10 +130,13 @@ def train_encoder(
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
 ) -> tuple[CompositionEncoder, int]:
-    """Train to the end of the recipe, or for a time; returns the averaged encoder and the steps done.
+    """Train to the end of the recipe, or for a time.
 
     Goes on from the checkpoint in `out` as if never interrupted. Each entry of a step is a query, with
     the probability that it is the ground truth as its weight, among the others of its anonymous composition.
+
+    Returns:
+        The averaged encoder and the steps done.
     """
     torch.manual_seed(recipe.seed)
     model = CompositionEncoder(recipe.architecture).to(device)

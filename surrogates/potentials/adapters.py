@@ -153,7 +153,11 @@ class TorchSimModel:
 
 
 def check_known_elements(name: str, elements: frozenset[int], crystals: Crystals) -> None:
-    """InputError for crystals with an element that a model does not know."""
+    """Does a model know all elements of crystals?
+
+    Raises:
+        InputError: It does not; which.
+    """
     unknown = set(crystals.numbers.unique().tolist()) - elements
     if unknown:
         from ase.data import chemical_symbols

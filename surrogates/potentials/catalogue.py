@@ -84,8 +84,9 @@ KNOWN = f"Known: {', '.join(PUBLISHED)}, or the folder of a potential of matgl"
 def files(name_or_path: str | Path) -> list[Path]:
     """The files of a potential on this machine, the weights last.
 
-    Raises InputError for a name that means nothing and a folder without one of the files, MissingError
-    for a potential that is not here.
+    Raises:
+        InputError: The name means nothing, or the folder lacks one of the files.
+        MissingError: The potential is not here.
     """
     name = str(name_or_path)
     if Path(name).is_dir():
@@ -118,7 +119,12 @@ def files(name_or_path: str | Path) -> list[Path]:
 
 def download(name: str) -> list[Path]:
     """The files of a potential, fetched if need be: Nequix into the user's cache, one of matgl's from the hub
-    into matgl's."""
+    into matgl's.
+
+    Raises:
+        InputError: The name means nothing.
+        MissingError: It is not here and cannot be downloaded.
+    """
     if name in NEQUIX:
         return [_in_models(name) or _fetch_nequix(name)]
     repository = _repository(name)
@@ -137,8 +143,13 @@ def download(name: str) -> list[Path]:
 
 
 def hashes(name_or_path: str | Path) -> tuple[str, str | None]:
-    """sha256 of a potential's weights, and the published one if it is known: those of CHGNet and Nequix are
-    in this file, a download bears it as its name in the hub's cache. Raises as `files` does."""
+    """sha256 of a potential's weights, and the published one if it is known.
+
+    Those of CHGNet and Nequix are in this file, a download bears it as its name in the hub's cache.
+
+    Raises:
+        InputError, MissingError: As `files` does.
+    """
     weights = files(name_or_path)[-1]
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if str(name_or_path).lower() == "chgnet":

@@ -40,12 +40,13 @@ NORM_EPSILON = 1e-5  # torch.nn.LayerNorm
 class _GatedMLP:
     """Weights of a gated MLP on (end, own, end) features; core and gate are computed together.
 
-    ends         [WIDTH, 4 WIDTH], [4 WIDTH]: first layer on an end as the source (core | gate, with the
-                 bias) and as the target (core | gate)
-    own          [2, WIDTH, WIDTH]: first layer on the features of the bond or angle
-    vertex       [WIDTH, 2 WIDTH]: first layer on the atom at the vertex of an angle; None for bonds
-    inner        [2, WIDTH, WIDTH] and [2, 1, WIDTH]: second layer; None if there is only one
-    gamma, beta  [2, 1, WIDTH] of the layer norm, whose mean is already taken off the layer before it
+    Attributes:
+        ends: [WIDTH, 4 WIDTH], [4 WIDTH]: first layer on an end as the source (core | gate, with the bias)
+            and as the target (core | gate).
+        own: [2, WIDTH, WIDTH]: first layer on the features of the bond or angle.
+        vertex: [WIDTH, 2 WIDTH]: first layer on the atom at the vertex of an angle; None for bonds.
+        inner: [2, WIDTH, WIDTH] and [2, 1, WIDTH]: second layer; None if there is only one.
+        gamma, beta: [2, 1, WIDTH] of the layer norm, whose mean is already taken off the layer before it.
     """
 
     ends: tuple[Tensor, Tensor]
@@ -59,14 +60,17 @@ class _GatedMLP:
 class _Messages(torch.autograd.Function):
     """A gated MLP along N bonds in both directions, or N angles in both orders of their sides.
 
-    ends           [n, 4 WIDTH]             first layer's output for the ends, see `_GatedMLP.ends`
-    own            [2, 1 or 2, N, WIDTH]    what is added to it, for both directions or for each
-    weight         [N, WIDTH] or None       factor of the messages
-    source, target int64 [4 N]              rows of `ends` as [4 n, WIDTH]: the cores' in both directions,
-                                            then the gates'
-    → messages     [2 N, WIDTH]
-
     The backward pass is written out: it touches memory half as often as autograd's.
+
+    Args:
+        ends: [n, 4 WIDTH], first layer's output for the ends, see `_GatedMLP.ends`.
+        own: [2, 1 or 2, N, WIDTH], what is added to it, for both directions or for each.
+        weight: [N, WIDTH] or None, factor of the messages.
+        source, target: int64 [4 N], rows of `ends` as [4 n, WIDTH]: the cores' in both directions, then the
+            gates'.
+
+    Returns:
+        Messages [2 N, WIDTH].
     """
 
     @staticmethod

@@ -22,18 +22,19 @@ class Graph:
     A bond, its reverse and what is equivalent to them by symmetry are of one kind and share their features.
     Without symmetry a kind is a bond with its reverse.
 
-    ends    int64 [2, E]  the two atoms of each directed bond, the first a site
-    vector  float [E, 3]  from the first to the second, Å
-    sites   int64 [R]     atoms
-    bonds   int64 [2, U]  the sites at (or equivalent to those at) the two ends of each kind
-    first   int64 [U]     a directed bond of each kind, from its first end
-    count   float [2, U]  how many of a kind begin at each of its ends (half of them where both ends are one
-                          site); None: one everywhere
-    short   int64 [S]     kinds within the bond graph's cutoff
-    vertex  int64 [H]     the site at the vertex of each unordered angle
-    arms    int64 [2, H]  its two directed bonds
-    sides   int64 [2, H]  their kinds, as positions in `short`
-    share   float [2, H]  what its messages to its sides count for, one over `count`; None: one everywhere
+    Attributes:
+        ends: int64 [2, E], the two atoms of each directed bond, the first a site.
+        vector: float [E, 3], from the first to the second, Å.
+        sites: int64 [R], atoms.
+        bonds: int64 [2, U], the sites at (or equivalent to those at) the two ends of each kind.
+        first: int64 [U], a directed bond of each kind, from its first end.
+        count: float [2, U], how many of a kind begin at each of its ends (half of them where both ends are
+            one site); None: one everywhere.
+        short: int64 [S], kinds within the bond graph's cutoff.
+        vertex: int64 [H], the site at the vertex of each unordered angle.
+        arms: int64 [2, H], its two directed bonds.
+        sides: int64 [2, H], their kinds, as positions in `short`.
+        share: float [2, H], what its messages to its sides count for, one over `count`; None: one everywhere.
     """
 
     ends: Tensor

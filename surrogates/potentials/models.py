@@ -40,8 +40,9 @@ T = TypeVar("T")
 class Network(Protocol):
     """Energies as a differentiable function of the vectors between neighbouring atoms.
 
-    load_at_once  by type of device: how much of `load` goes through together
-    uses_orbits   False: it computes every atom, whatever it is told of symmetry
+    Attributes:
+        load_at_once: By type of device: how much of `load` goes through together.
+        uses_orbits: False: it computes every atom, whatever it is told of symmetry.
     """
 
     cutoff: float
@@ -77,7 +78,11 @@ class NetworkModel:
     def evaluate(
         self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
     ) -> Evaluation:
-        """See `EnergyModel`. Raises InputError for elements the potential does not know."""
+        """See `EnergyModel`.
+
+        Raises:
+            InputError: For an element that the potential does not know.
+        """
         check_known_elements(self.name, self.elements, crystals)
         there = crystals.to(self.device)
         if surroundings is None or not self._network.uses_orbits:
@@ -143,8 +148,11 @@ class NetworkModel:
 def load_chgnet(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> NetworkModel:
     """CHGNet 0.3.0 (89 elements, PBE/PBE+U on the Materials Project's corrected scale).
 
-    The weights come with the package `chgnet`. Raises MissingError without it, InputError if the file
-    is damaged.
+    The weights come with the package `chgnet`.
+
+    Raises:
+        MissingError: The package is not there.
+        InputError: The file is damaged.
     """
     device = torch.device(device)
     (path,) = published.files("chgnet")
@@ -165,7 +173,9 @@ def load_nequix(
 ) -> NetworkModel:
     """A Nequix of the published architecture from its .nqx file (89 elements, PBE/PBE+U, uncorrected).
 
-    Raises MissingError if there is no file, InputError if it is damaged or holds another architecture.
+    Raises:
+        MissingError: There is no file.
+        InputError: It is damaged or holds another architecture.
     """
     device = torch.device(device)
     config, arrays = read_nqx(path)
@@ -183,8 +193,9 @@ def load_matgl(
     """A potential of matgl, from its folder or by published name (then downloaded). What is not a TensorNet
     as we compute it faster, matgl itself computes (`load_by_matgl`).
 
-    Raises InputError if the files are damaged or hold no potential, MissingError if the model is not here and
-    cannot be downloaded.
+    Raises:
+        InputError: The files are damaged or hold no potential.
+        MissingError: The model is not here and cannot be downloaded.
     """
     from ase.data import atomic_numbers
 
@@ -217,7 +228,9 @@ def load_matgl(
 def load_potential(name_or_path: str | Path, device: torch.device | str = "cpu") -> EnergyModel:
     """`chgnet`, a published Nequix or potential of matgl by name, or the folder of one of matgl.
 
-    Raises InputError for a name that means nothing or a damaged file, MissingError for what is not here.
+    Raises:
+        InputError: The name means nothing, or a file is damaged.
+        MissingError: It is not here.
     """
     if str(name_or_path).lower() == "chgnet":
         return load_chgnet(device)

@@ -42,12 +42,13 @@ Put = Callable[[Tensor], Tensor]
 class Graph:
     """The neighbours of T sites in E pairs, grouped by the atom they are images of.
 
-    ends    int64 [2, E]  the atoms i and j of each pair; i is a site
-    vector  float [E, 3]  from i to the image of j, Å
-    orbits  of the atoms
-    source  int64 [T, P]  atoms with images around each site; the rest is filled up with any atom
-    slot    int64 [E]     place of each pair in the padded block [T, P, S] of images
-    images  S
+    Attributes:
+        ends: int64 [2, E], the atoms i and j of each pair; i is a site.
+        vector: float [E, 3], from i to the image of j, Å.
+        orbits: Those of the atoms.
+        source: int64 [T, P], atoms with images around each site; the rest is filled up with any atom.
+        slot: int64 [E], place of each pair in the padded block [T, P, S] of images.
+        images: S, the most images of an atom around a site.
     """
 
     ends: Tensor
@@ -88,7 +89,12 @@ class Graph:
 class Nequix:
     """Energies of sites from the contents of a .nqx file.
 
-    config  its first line; arrays: the others, in their order. Raises ValueError if one has a wrong shape
+    Args:
+        config: Its first line.
+        arrays: The others, in their order.
+
+    Raises:
+        ValueError: An array has a wrong shape.
     """
 
     # Pairs of a site and an atom that go through together. On a CPU their N should stay in the caches.

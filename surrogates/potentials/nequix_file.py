@@ -32,7 +32,9 @@ NUMBERS = ("cutoff", "scale", "shift", "avg_n_neighbors", "radial_basis_size", "
 def read_nqx(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
     """The configuration and the 63 arrays of weights, float32.
 
-    Raises MissingError if there is no such file, InputError if it is damaged or holds another architecture.
+    Raises:
+        MissingError: There is no such file.
+        InputError: It is damaged or holds another architecture.
     """
     try:
         with path.open("rb") as file:

@@ -26,8 +26,9 @@ Put = Callable[[Tensor], Tensor]
 class _Path:
     """From features of l1 with harmonics of l2 to l3.
 
-    coupling  float [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)], or [1, 1] if l3 = 0
-    columns   its channels among all that arrive at l3
+    Attributes:
+        coupling: float [2 l3 + 1, (2 l1 + 1)(2 l2 + 1)], or [1, 1] if l3 = 0.
+        columns: Its channels among all that arrive at l3.
     """
 
     l3: int
@@ -39,7 +40,8 @@ class _Path:
 class _Group:
     """The n paths from features of l1 with harmonics of l2, to scalars or to all else.
 
-    mix  float [q, n c]: their V
+    Attributes:
+        mix: float [q, n c], their V.
     """
 
     l1: int
@@ -62,15 +64,18 @@ class _Group:
 class _Messages(torch.autograd.Function):
     """What arrives at the sites, by l3: Σ over neighbours of features × weighted harmonics, coupled.
 
-    pairs    float [T P, 16, q]           Σ over images of Y(v) Φ(r)
-    groups   the paths of the layer
-    widths   channels that arrive at each l3
-    x        float [T, P, 2 l1 + 1, c]    features of the sources, by l1
-    → float [T, 2 l3 + 1, width] by l3
-
     Features and weighted harmonics are multiplied channel by channel and summed over the neighbours; the
     coupling follows for each site. The backward pass is written out: autograd's would make many more passes
     over memory.
+
+    Args:
+        pairs: float [T P, 16, q], Σ over images of Y(v) Φ(r).
+        groups: The paths of the layer.
+        widths: Channels that arrive at each l3.
+        x: float [T, P, 2 l1 + 1, c], features of the sources, by l1.
+
+    Returns:
+        float [T, 2 l3 + 1, width] by l3.
     """
 
     @staticmethod
@@ -147,9 +152,10 @@ def _summed_products(a: Tensor, b: Tensor, dims: tuple[int, ...]) -> Tensor:
 class Layer:
     """One convolution with its gate.
 
-    inputs, outputs  channels by l
-    take             gives the arrays of the file one after the other; called with their shapes
-    n_basis, hidden  sizes of the radial network
+    Args:
+        inputs, outputs: Channels by l.
+        take: Gives the arrays of the file one after the other; called with their shapes.
+        n_basis, hidden: Sizes of the radial network.
     """
 
     groups: list[_Group]

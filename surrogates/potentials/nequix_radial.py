@@ -37,8 +37,9 @@ def radial_basis(r: Tensor, cutoff: float, n: int, power: float) -> Tensor:
 class RadialTable:
     """Φ of all layers side by side, as functions of the distance.
 
-    mix        per layer [q, columns]: V, float64
-    sizes      q of each layer
+    Attributes:
+        mix: float64 [q, columns] of each layer, V.
+        sizes: q of each layer.
     """
 
     def __init__(

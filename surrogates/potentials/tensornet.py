@@ -196,8 +196,10 @@ class TensorNet:
 class _Exchange(torch.autograd.Function):
     """Σ over the bonds (i, j) of an atom i of factors [N, 3, units], by part, times x_j; x [A, 9, units].
 
-    center, neighbour  int64 [2 N]: the bonds in one direction, then in the other.
     The gathered tensors are the largest of the network: they are made again in the backward pass.
+
+    Args:
+        center, neighbour: int64 [2 N], the bonds in one direction, then in the other.
     """
 
     @staticmethod

@@ -6,6 +6,7 @@ integers as small as they go. Reading needs numpy, torch and pyarrow only.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,14 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError, MissingError
-from csp.files import write_arrays
+from csp.files import write_arrays, write_json
 from csp.library.energies import read_energies
+from csp.library.schema import library_schema
+from csp.library.tables import read_table
 from csp.training.splits import hashed
 
 __all__ = [
@@ -31,8 +33,12 @@ __all__ = [
     "read_shard",
     "read_shards",
     "read_structures",
+    "read_teacher",
     "write_shard",
+    "write_teacher",
 ]
+
+TEACHER = "labels.json"  # beside the shards
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +123,11 @@ def read_structures(path: Path, only: Iterable[str] | None = None) -> tuple[Crys
 
     Raises:
         MissingError: There is no such table.
+        InputError: It is no table of crystals.
     """
-    if not path.is_file():
-        raise MissingError(f"There is no table of crystals at {path}.")
-    table = pq.read_table(path, columns=["material_id", "cell", "numbers", "frac_coords"])
+    schema = library_schema()
+    columns = {name: schema.field(name).type for name in ("material_id", "cell", "numbers", "frac_coords")}
+    table = read_table(path, columns, "table of crystals")
     table = table.combine_chunks()
     ids = table["material_id"].to_pylist()
     numbers = table["numbers"].chunk(0)
@@ -159,6 +166,31 @@ def read_formation_energies(
 # -- shards -----------------------------------------------------------------------------------------
 
 
+def write_teacher(folder: Path, name: str) -> None:
+    """Say in a folder of shards who labels them.
+
+    Raises:
+        InputError: Another teacher labelled what is there.
+    """
+    if (folder / TEACHER).is_file() and (before := read_teacher(folder)) != name:
+        raise InputError(
+            f"{folder} holds shards labelled by {before}; name another folder for those by {name}."
+        )
+    write_json(folder / TEACHER, {"teacher": name})
+
+
+def read_teacher(folder: Path) -> str:
+    """Who labelled the shards in a folder.
+
+    Raises:
+        MissingError: It does not say.
+    """
+    path = folder / TEACHER
+    if not path.is_file():
+        raise MissingError(f"{path} is missing: `csp train labels` says in it who labelled the shards.")
+    return str(json.loads(path.read_text(encoding="utf-8"))["teacher"])
+
+
 def write_shard(path: Path, labelled: Labelled) -> None:
     """Write one shard, whole or not at all."""
     crystals = labelled.crystals
@@ -177,7 +209,11 @@ def write_shard(path: Path, labelled: Labelled) -> None:
 
 
 def read_shards(folder: Path, split: str) -> Labelled:
-    """All shards of a split in a folder, joined; MissingError where there are none."""
+    """All shards of a split in a folder, joined.
+
+    Raises:
+        MissingError: There are none.
+    """
     found = sorted(folder.glob(f"{split}-*.npz"))
     if not found:
         raise MissingError(f"There are no shards {split}-*.npz in {folder}.")

@@ -45,7 +45,8 @@ def twin_environments(atoms: Environments, displacement: Tensor, strain: Tensor)
 def random_directions(labelled: Labelled, chosen: Tensor, rng: np.random.Generator) -> tuple[Tensor, ...]:
     """A random unit direction in (atoms, strain · STRAIN_LENGTH) of each crystal, and dE along it.
 
-    Returns displacement float [a, 3], strain float [b, 3, 3] per Å of the way, slope float [b] eV/Å.
+    Returns:
+        Displacement float [a, 3], strain float [b, 3, 3] per Å of the way, slope float [b] eV/Å.
     """
     device = chosen.device
     n_atoms = labelled.crystals.n_atoms[chosen]

@@ -34,7 +34,13 @@ from csp.files import replacing
 from csp.training.loop import Row, TrainingRecipe, run
 from surrogates.training.batches import KINDS, Source, Stream
 from surrogates.training.checkpoints import State, adopt, parents, restore, seen_by, stream_places
-from surrogates.training.labelled import compositions, hashed, read_formation_energies, read_shards
+from surrogates.training.labelled import (
+    compositions,
+    hashed,
+    read_formation_energies,
+    read_shards,
+    read_teacher,
+)
 from surrogates.training.losses import element_references, energy_loss, mean_error, slope_loss
 from surrogates.transformer.network import SIZES, CrystalTransformer, SurrogateArchitecture
 
@@ -79,7 +85,11 @@ class SurrogateRecipe(TrainingRecipe):
     changes: dict[str, Any] = field(default_factory=dict)
 
     def architecture(self) -> SurrogateArchitecture:
-        """Of the network; InputError for a size or a setting that there is not."""
+        """Of the network.
+
+        Raises:
+            InputError: There is no such size or setting.
+        """
         if self.size not in SIZES:
             raise InputError(f"There is no size {self.size!r}; known are {', '.join(SIZES)}.")
         try:
@@ -144,6 +154,7 @@ def train_surrogate(
         out,
         device=device,
         start_from=start_from,
+        teacher=read_teacher(data.virtual) if data.virtual else "",
         stop_after_minutes=stop_after_minutes,
         log=log,
     )
@@ -196,12 +207,13 @@ def train_network(
     *,
     device: torch.device,
     start_from: Path | None = None,
+    teacher: str = "",
     minutes_between_checkpoints: float = 5.0,
     steps_between_validations: int = 2000,
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
 ) -> CrystalTransformer:
-    """Train to the end of the recipe, or for a time; returns the averaged model.
+    """Train to the end of the recipe, or for a time.
 
     Continues from the newest checkpoint in `out` as if never interrupted (same batches, same
     directions).
@@ -209,7 +221,11 @@ def train_network(
     Args:
         sources: On `device`.
         start_from: A checkpoint of another training, or a model's weights file, to begin with the weights of.
+        teacher: Who labelled the virtual crystals, for the model's card and label.
         log: Gets each line of `log.jsonl`.
+
+    Returns:
+        The averaged model.
     """
     state = _begin(recipe, sources, start_from, device)
     restore(out, state)
@@ -222,6 +238,7 @@ def train_network(
         ),
         "parents": parents(start_from) if start_from else [],
         "elements": sorted({z for s in sources for z in s.labelled.crystals.numbers.unique().tolist()}),
+        "teacher": teacher,
         "crystals": {s.kind: len(s) for s in sources},
     }
     run(

@@ -43,6 +43,7 @@ from surrogates.training.labelled import (
     read_formation_energies,
     read_structures,
     write_shard,
+    write_teacher,
 )
 
 __all__ = ["Anchors", "KnownCells", "VirtualRecipe", "label", "make_shard", "propose"]
@@ -397,6 +398,7 @@ def label(
     crystals, ids = read_structures(structures)
     unseen = {name for part in ("val", "test") for name in splits[part].ids}
     prototypes = KnownCells(crystals[torch.tensor([name not in unseen for name in ids])], recipe.max_atoms)
+    write_teacher(out, teacher.name)
     log(f"{len(anchors)} compositions, {len(prototypes.crystals)} prototypes")
     for index in shards:
         path = out / f"{split}-{index:05d}.npz"

@@ -60,7 +60,11 @@ class Surrogate:
     def evaluate(
         self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
     ) -> Evaluation:
-        """See `EnergyModel`; InputError for elements that the network was not trained on."""
+        """See `EnergyModel`.
+
+        Raises:
+            InputError: For an element that the network was not trained on.
+        """
         unknown = set(crystals.numbers.unique().tolist()) - self.elements
         if unknown:
             numbers = ", ".join(str(z) for z in sorted(unknown))

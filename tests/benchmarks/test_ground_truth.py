@@ -8,10 +8,17 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
-from benchmarks.ground_truth import DEFAULT_FOLDER, PUBLISHED_TOTALS, read_truths
+from benchmarks.ground_truth import PUBLISHED_TOTALS, TARGETS35, read_truths
 from csp.crystallography.symmetry import space_groups
-from csp.errors import InputError, MissingError
-from tests.places import needs
+from csp.errors import InputError, MissingError, ProviderError
+from csp.library.library import Library
+from csp.library.providers import Provider
+from csp.matching.matcher import Matcher
+from tests.optimade_server import Served, serving
+from tests.places import SHARED, needs
+
+THIRTY_FIVE = SHARED / "data" / "benchmark35"
+ENTRIES = SHARED / "data" / "mp_benchmark35.parquet"
 
 Write = Callable[[str, Structure], Path]
 
@@ -54,7 +61,7 @@ def test_bad_files_are_named_and_the_rest_go_on(tmp_path: Path, write: Write) ->
     why = {problem.name: problem.why for problem in truths.problems}
     assert why.keys() == {"mixed.cif", "empty.cif", "prose.cif", "first.cif and second.cif"}
     assert "partial" in why["mixed.cif"]
-    assert why["empty.cif"] == why["prose.cif"] == "it holds no crystal structure"
+    assert (why["empty.cif"], why["prose.cif"]) == ("it holds no crystal structure", "it lists no atoms")
     assert "RbCl" in why["first.cif and second.cif"]
 
 
@@ -97,14 +104,61 @@ def test_choosing(tmp_path: Path, write: Write) -> None:
         truths.choose(["Cs"])
 
 
-@needs(DEFAULT_FOLDER)
+@needs(THIRTY_FIVE)
 def test_the_thirty_five() -> None:
-    truths = read_truths(DEFAULT_FOLDER)
+    truths = read_truths(THIRTY_FIVE)
     assert not truths.problems
-    with (DEFAULT_FOLDER / "table1.csv").open() as lines:
+    with (THIRTY_FIVE / "table1.csv").open() as lines:
         rows = list(csv.DictReader(lines))
     assert [f"{truth.name}.cif" for truth in truths.truths] == [row["cif"] for row in rows]
     sums = {m: sum(truth.published[m] for truth in truths.truths) for m in PUBLISHED_TOTALS}
     assert sums == {"space_group_aware": 17, "metric_learning": 20, "template": 33, "uspex": 14}
     size = {truth.name: int(truth.crystal.n_atoms) for truth in truths.truths}
     assert (size["Cd3As2"], size["C"], size["SrTiO3"]) == (80, 4, 10)
+
+
+@needs(THIRTY_FIVE)
+@needs(ENTRIES)
+def test_the_thirty_five_by_their_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider has them all, and nearly all are the crystals that were published."""
+    with pytest.raises(ProviderError, match="CSP_OFFLINE"):
+        read_truths(TARGETS35, cache=tmp_path)
+    monkeypatch.delenv("CSP_OFFLINE")  # the loopback interface alone is asked
+    served = Served(Library.open(ENTRIES))
+    with serving(served) as url:
+        asked = read_truths(TARGETS35, Provider("mp", url, "Materials Project"), tmp_path)
+        count = len(served.requests)
+        read_truths(TARGETS35, Provider("mp", url, "Materials Project"), tmp_path)
+        assert len(served.requests) == count
+    assert not asked.problems
+    known = read_truths(THIRTY_FIVE).truths
+    published = {truth.name: truth.crystal for truth in known}
+    assert [(t.name, t.formula, t.published) for t in asked.truths] == [
+        (t.name, t.formula, t.published) for t in known
+    ]
+    other = [
+        truth.name
+        for truth in asked.truths
+        if not Matcher.DEFAULT.rms(published[truth.name], truth.crystal).isfinite().all()
+    ]
+    assert other == []
+
+
+def test_tables_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CSP_OFFLINE")
+    table = tmp_path / "some.csv"
+    table.write_text("name,formula\nsalt,NaCl\n")
+    with pytest.raises(InputError, match="needs the columns name, formula, material_id, spacegroup"):
+        read_truths(table)
+    salt = "aflow:AB_cF8_225_a_b-001"
+    table.write_text(
+        "name,formula,material_id,spacegroup\n"
+        f"salt,NaCl,{salt},225\nwrong,NaCl,aflow:AB_hP4_186_b_b-001,225\ngone,NaCl,none-1,225\n"
+    )
+    with serving(Served(Library.open())) as url:
+        truths = read_truths(table, Provider("here", url, "This machine"), tmp_path)
+    assert [truth.formula for truth in truths.truths] == ["NaCl"]
+    assert [str(problem) for problem in truths.problems] == [
+        "wrong: aflow:AB_hP4_186_b_b-001 is in space group 186 now",
+        "gone: This machine has no none-1",
+    ]

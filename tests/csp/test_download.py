@@ -133,6 +133,15 @@ def test_auto_is_chgnet_where_nothing_may_be_asked(no_models: Path) -> None:
     assert not no_models.exists()
 
 
+def test_a_search_that_is_to_be_offline_fetches_no_potential(
+    server: str, no_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CSP_MODELS_URL", f"{server}/models")
+    assert not offline()
+    assert zoo.choose_relaxer(may_fetch=False)[0] == "chgnet"
+    assert not no_models.exists()
+
+
 @needs(NEQUIX)
 def test_auto_takes_what_csp_models_has(no_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CSP_MODELS", f"/nowhere:{NEQUIX.parent}")

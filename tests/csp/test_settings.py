@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,32 @@ from csp.settings import SearchSettings
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"candidates": 0}, "candidates: input should be greater than or equal to 1 (got 0)."),
-        ({"top": 2.5},
-         "top: input should be a valid integer, got a number with a fractional part (got 2.5)."),
-        ({"space_groups": (0,)}, "space_groups: input should be greater than or equal to 1 (got 0)."),
-        ({"surrogate": Path("a/b")}, "surrogate: input should be a valid string (got a/b)."),
+        ({"candidates": 0}, "candidates: must be at least 1 (got 0)."),
+        ({"candidates": "x"}, "candidates: must be a whole number (got x)."),
+        ({"top": 2.5}, "top: must be a whole number (got 2.5)."),
+        ({"space_groups": (0,)}, "space_groups: must be at least 1 (got 0)."),
+        ({"space_groups": 5}, "space_groups: must be a list (got 5)."),
+        ({"surrogate": Path("a/b")}, "surrogate: must be a text (got a/b)."),
+        ({"surrogate": ""}, "surrogate: must be a text that is not empty (got nothing)."),
+        ({"generators": []}, "generators: must be a list of at least 1 (got nothing)."),
+        ({"pressure": "x"}, "pressure: must be a number (got x)."),
+        ({"pressure": 1e4}, "pressure: must be at most 1000 (got 10000.0)."),
+        ({"pressure": math.nan}, "pressure: must be a finite number (got nan)."),
+        ({"max_force": 0}, "max_force: must be more than 0 (got 0)."),
+        ({"order": "x"}, "order: must be 'probability' or 'energy' (got x)."),
+        ({"hull": 3}, "hull: must be true or false (got 3)."),
+        ({"cell": 5}, "cell: must be a path (got 5)."),
+        ({"formula": 5}, "formula: must be a text (got 5)."),
         ({"generators": ["magic"]}, "generators: there is no generator 'magic'; choose from template, "
          "metric_learning, space_group, random."),
         ({"labeller": "gpaw", "surrogate": "none"},
          "labeller: labels are learned by a surrogate; name a `surrogate`."),
-        ({"nonsense": 1}, "nonsense: extra inputs are not permitted (got 1)."),
+        ({"nonsense": 1}, "nonsense: there is no such setting (got 1)."),
     ],
 )  # fmt: skip
 def test_one_plain_sentence(wrong: dict[str, Any], says: str) -> None:
     with pytest.raises(InputError) as caught:
-        SearchSettings.read(formula="Si", **wrong)
+        SearchSettings.read(**{"formula": "Si", **wrong})
     assert str(caught.value) == says
     assert caught.value.setting == next(iter(wrong))
 

@@ -26,10 +26,11 @@ def ranked(folder: Path, formula: str) -> Path:
         "above_lowest_ev_per_atom": 0.0,
         "spacegroup": "Fm-3m",
         "n_atoms": 2,
-        "template_id": None,
+        "template_id": "",
+        "file": "structures/001.cif",
         "generator": "random",
     }
-    written = {"schema": SCHEMA, "formula": formula, "results": [row], "funnel": {}}
+    written = {"schema": SCHEMA, "formula": formula, "label": "PBE", "results": [row], "funnel": {}}
     (folder / "ranked.json").write_text(json.dumps(written))
     (folder / "ranked.csv").write_text("rank\n1\n")
     return folder
@@ -39,6 +40,13 @@ def ranked(folder: Path, formula: str) -> Path:
 def test_without_a_server(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert csp(*words) == 3
     assert capsys.readouterr().err.startswith("csp: No server is running; start one with `csp up`")
+
+
+@pytest.mark.parametrize("words", [["status"], ["submit", "NaCl"], ["results", "NaCl"]], ids=" ".join)
+def test_to_look_makes_nothing(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CSP_HOME", str(tmp_path / "home"))
+    assert csp(*words) == 3
+    assert not (tmp_path / "home").exists()
 
 
 def test_what_is_wrong_is_said_before_a_server_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:

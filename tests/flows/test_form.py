@@ -7,7 +7,7 @@ import pytest
 from prefect.utilities.callables import parameter_schema
 
 from csp.errors import InputError
-from csp.settings import DEFAULT_GENERATORS, GENERATOR_NAMES, SearchSettings
+from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, GENERATOR_NAMES, SearchSettings
 from flows.form import DEFAULTS, FIRST, Advanced, settings_of
 from flows.many import predict_many
 from flows.predict import predict
@@ -46,9 +46,9 @@ def test_choices_ranges_and_defaults_are_those_of_the_settings() -> None:
     for name, field in SearchSettings.model_fields.items():
         if name not in FIRST:
             assert getattr(DEFAULTS, name) == field.default
-    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, "none", None, DEFAULTS)[0] == SearchSettings.read(
-        formula="GaAs"
-    )
+    assert settings_of("GaAs", 500, DEFAULT_GENERATORS, "none", AUTO_LIBRARY, DEFAULTS)[
+        0
+    ] == SearchSettings.read(formula="GaAs")
 
 
 @pytest.mark.parametrize("formula", ["SrTiO3", "Ba(FeAs)2", " Na Cl ", "[Ba(FeAs)2]3", "Li0.5CoO2"])

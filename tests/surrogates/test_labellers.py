@@ -39,7 +39,9 @@ def test_a_potential_labels_as_itself(tmp_path: Path) -> None:
 
 
 def test_wrong_names_and_missing_codes_are_told() -> None:
-    with pytest.raises(InputError, match="no labeller 'vasq'"):
+    with pytest.raises(
+        InputError, match=r"no labeller 'vasq'; did you mean vasp\? Known are gpaw, vasp, espresso, xs"
+    ):
         load_labeller("vasq")
     with pytest.raises(MissingError, match="GPAW is not installed"):
         Gpaw(program="gpaw-that-is-not-there")

@@ -35,7 +35,7 @@ def test_a_pool_of_one_structure_holds_it_and_no_other(library: Library) -> None
     volume = VolumePrior.load()
     target = Target.parse("NaCl", z=1, space_groups=frozenset({225}))  # rock salt is all that there is
     generator, per_atom = RandomGenerator(library, volume), volume.predict((11, 17), (1, 1)) / 2
-    salt = named(library, "aflow:AB_cF8_225_a_b")
+    salt = named(library, "aflow:AB_cF8_225_a_b-001")
     found = pooled(Known(target, salt), generator, LennardJones(), 20, per_atom, seed=0)
     assert (found.built, found.proposed, found.rank) == (20, 20, 1)
     assert found.exact == Exact(composition=20, free=0, same=0, above=20)

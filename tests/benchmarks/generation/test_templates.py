@@ -53,7 +53,7 @@ def test_answers_are_written_as_targets_that_can_be_read_again(library: Library,
 
 
 def test_alike_are_those_that_pymatgen_takes_for_one_structure(library: Library, tmp_path: Path) -> None:
-    (row,) = np.flatnonzero(library.material_id == "aflow:AB3C_cP5_221_a_c_b")
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB3C_cP5_221_a_c_b-001")
     perovskite = primitive(library.crystals([int(row)])).structures()[0]
     rows = library.rows((1, 1, 3))
     matcher = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10.0)
@@ -81,7 +81,7 @@ def test_the_answer_has_the_lowest_energy(library: Library) -> None:
 def test_every_arm_finds_rock_salt_and_what_is_nowhere_is_unreachable(library: Library) -> None:
     volume = VolumePrior.load()
     arms = {name: make(library, volume) for name, make in ARMS.items()}
-    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b")
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b-001")
     salt = primitive(library.crystals([int(row)]))
     bromide = replace(salt, numbers=salt.numbers.where(salt.numbers != 17, 35))
     found = place(Known(Target.parse("NaBr"), bromide), library, arms)
@@ -110,7 +110,7 @@ class Stretched:
 
 
 def test_a_proposal_that_relaxes_to_the_answer_counts_once_relaxed(library: Library) -> None:
-    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b")
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b-001")
     salt = primitive(library.crystals([int(row)]))
     model = load_model("xs", torch.device("cpu"))
     found = place(Known(Target.parse("NaCl"), salt), library, {"stretched": Stretched(salt)}, model)

@@ -126,6 +126,11 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
         Recovery.begin(settings(targets, seed=1), undisturbed, resume=True)
 
 
+def test_no_library_can_be_said_in_a_word(targets: Path) -> None:
+    assert settings(targets, library="none").library_file is None
+    assert settings(targets, library="mine.parquet").library_file == Path("mine.parquet")
+
+
 def test_wrong_settings_are_told_before_any_work(targets: Path, tmp_path: Path) -> None:
     for wrong, sentence in (
         ({"budget": "huge"}, "budget: "),

@@ -13,7 +13,7 @@ from benchmarks.surrogate.ablations import VARIANTS, Ablations
 from benchmarks.surrogate.benchmark import TEACHER
 from csp.errors import InputError
 from csp.protocols import EnergyModel
-from surrogates.training.labelled import Labelled, read_formation_energies, write_shard
+from surrogates.training.labelled import Labelled, read_formation_energies, write_shard, write_teacher
 from surrogates.training.train import SurrogateRecipe
 from surrogates.transformer.network import CrystalTransformer
 from surrogates.zoo import load_model
@@ -51,6 +51,7 @@ def test_networks_are_trained_once_and_told_apart(
         known, [""] * len(known), found.energy, found.forces.to(torch.float32), found.stress.to(torch.float32)
     )
     write_shard(tmp_path / "virtual" / "train-00000.npz", shard)
+    write_teacher(tmp_path / "virtual", "chgnet")
 
     def begun(steps: int = 2) -> Ablations:
         return Ablations.begin(

@@ -29,7 +29,8 @@ from csp.crystallography.neighbours import plausible
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
-from csp.library.library import Library, library_schema
+from csp.library.library import Library
+from csp.library.schema import library_schema
 from csp.library.volume import VolumePrior
 from csp.matching.fingerprints import unique
 from csp.protocols import Evaluation

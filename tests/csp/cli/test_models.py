@@ -23,7 +23,7 @@ def models(*arguments: str) -> int:
 
 @pytest.fixture(autouse=True)
 def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The library is one untrained model, matgl's cache is empty."""
+    """The library is one untrained model; of the potentials, CHGNet alone is here."""
     folder = tmp_path / "weights"
     zoo.model_from_checkpoint(
         checkpoint(tmp_path / "run"),
@@ -37,7 +37,9 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.setattr(zoo, "_shipped", lambda: folder)
     monkeypatch.setattr(published, "MATGL_CACHE", tmp_path / "cache")
-    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("CSP_MODELS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
     return folder
 
 
@@ -58,15 +60,15 @@ def downloaded(cache: Path, content: bytes, named_after: bytes) -> None:
 
 def test_list(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert models("list") == 0
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.split()}
-    assert lines["tiny"][1] == "PBE+U/MP2018"
-    assert (lines["tiny"][-3], lines["tiny"][-1]) == ("89", "yes")
-    assert lines["chgnet"][1:] == ["PBE+U/MP2020", "89", "4.9", "yes"]
-    assert lines[NAME][1:] == ["PBE/none", "89", "–", "no"]
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    k = next(k for k, line in enumerate(told) if line.startswith("tiny PBE+U/MP2018 formation energy 0."))
+    assert told[k + 1 : k + 3] == ["PBE+U/MP2018-anchored Δ(chgnet)", "89 elements, Apache-2.0"]
+    for line in ("chgnet PBE+U/MP2020 4.9 MB", "89 elements, BSD-3-Clause", f"{NAME} PBE/none no"):
+        assert line in told
     downloaded(tmp_path / "cache", b"0" * 1_000_000, b"")
     assert models("list") == 0
     (line,) = [line.split() for line in capsys.readouterr().out.splitlines() if NAME in line]
-    assert line[-2:] == ["3.0", "yes"]
+    assert line[-2:] == ["3.0", "MB"]
 
 
 def test_no_model_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,14 +80,17 @@ def test_no_model_of_ours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 def test_card(capsys: pytest.CaptureFixture[str]) -> None:
     assert models("card", "tiny") == 0
     told = capsys.readouterr().out
-    for words in ("Δ(CHGNet)", "mae_test_mev", "41.5", "three made up crystals", "Apache-2.0", "89: H He Li"):
+    for words in ("Δ(chgnet)", "mae_test_mev", "41.5", "three made up crystals", "Apache-2.0", "89: H He Li"):
         assert words in told
     assert models("card", "chgnet") == 0
     assert "PBE+U/MP2020/chgnet-0.3.0-d14ab7c0f093" in capsys.readouterr().out
     assert models("card", NAME) == 0
     assert f"no; csp models pull {NAME}" in capsys.readouterr().out
     assert models("card", "tiny2") == 2
-    assert "There is no potential 'tiny2'" in capsys.readouterr().err
+    assert "There is no model 'tiny2'; did you mean tiny? Known are tiny, chgnet" in capsys.readouterr().err
+    for command in ("verify", "pull"):
+        assert models(command, "tiny2") == 2
+        assert "did you mean tiny?" in capsys.readouterr().err
 
 
 def test_verify(shipped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

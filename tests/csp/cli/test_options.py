@@ -25,7 +25,9 @@ def test_each_field_is_an_option_with_its_help_and_its_default(name: str) -> Non
         assert parameters[field].help == about.description
         if field != "formula":
             assert parameters[field].opts == [f"--{field.replace('_', '-')}"]
-            assert not parameters[field].secondary_opts
+            # what is on without being asked for can be switched off
+            off = [f"--no-{field.replace('_', '-')}"] if about.default is True else []
+            assert parameters[field].secondary_opts == off
             default = parameters[field].default
             assert SearchSettings.read(formula="Si", **{field: default}) == SearchSettings(formula="Si")
 
@@ -46,11 +48,12 @@ def read(*words: str) -> tuple[SearchSettings, dict[str, Any]]:
 
 def test_what_is_written_is_what_is_read() -> None:
     assert read("Si") == (SearchSettings(formula="Si"), {"out": None})
-    words = "Si --hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2 --out b"
+    words = "Si --no-hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2"
+    words += " --out b"
     settings, own = read(*words.split())
     assert settings == SearchSettings(
         formula="Si",
-        hull=True,
+        hull=False,
         space_groups=(216, 186),
         generators=("random",),
         cell=Path("a.cif"),
@@ -69,5 +72,5 @@ def test_the_former_name_of_a_setting_still_works(capsys: pytest.CaptureFixture[
 
 def test_a_wrong_value_is_said_with_its_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("predict", "Si", "--candidates", "0") == 2
-    expected = "csp: --candidates: input should be greater than or equal to 1 (got 0).\n"
+    expected = "csp: --candidates: must be at least 1 (got 0).\n"
     assert capsys.readouterr().err == expected

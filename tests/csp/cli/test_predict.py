@@ -11,7 +11,10 @@ import pytest
 from tests.places import ROOT
 from tests.program import csp
 
-SMALL = "--candidates=24 --screened=6 --relaxed=3 --rattled=1 --max-steps=3 --max-atoms=6".split()  # noqa: SIM905
+SMALL = [
+    "--relaxer=chgnet", "--candidates=24", "--screened=6", "--relaxed=3", "--rattled=1", "--max-steps=3",
+    "--max-atoms=6",
+]  # fmt: skip
 
 TELLING = """
 from csp.__main__ import main
@@ -54,14 +57,19 @@ def test_the_files(run: Path) -> None:
     assert {"settings", "versions", "checkpoints", "library", "timings"} <= set(record)
 
 
-def test_same_seed_same_files(run: Path, tmp_path: Path) -> None:
-    assert csp("predict", "NaCl", *SMALL, "--out", str(tmp_path / "again")) == 0
-    assert files(tmp_path / "again") == files(run)
+def test_same_seed_same_files(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also with --resume where there is nothing yet, which is said: the folder may be mistyped."""
+    again = tmp_path / "again"
+    assert csp("predict", "NaCl", *SMALL, "--out", str(again), "--resume") == 0
+    assert f"note: Nothing to resume in {again}: a new run begins.\n" in capsys.readouterr().err
+    assert files(again) == files(run)
 
 
 def test_json_is_all_of_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("predict", "NaCl", *SMALL, "--out", str(run), "--resume", "--json") == 0
-    assert capsys.readouterr().out == (run / "ranked.json").read_text()
+    told = capsys.readouterr()
+    assert told.out == (run / "ranked.json").read_text()
+    assert "Nothing to resume" not in told.err
 
 
 def test_an_out_folder_holds_one_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +84,9 @@ def test_an_out_folder_holds_one_run(run: Path, capsys: pytest.CaptureFixture[st
 def test_match(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = json.loads((run / "ranked.json").read_text())["results"][0]
     assert csp("match", str(run / best["file"]), str(run)) == 0
-    assert "Rank 1 of" in capsys.readouterr().out
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    group = [best["spacegroup"], f"({best['spacegroup_number']})"]
+    assert ["1", *group, "0.0000", "1.000", best["file"]] in rows
 
 
 @pytest.mark.parametrize(
@@ -110,15 +120,36 @@ def test_bad_input_gets_one_sentence(
 @pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_what_is_done_when_it_is_stopped_is_ranked(stop: signal.Signals, code: int, tmp_path: Path) -> None:
     """By Ctrl-C or by a scheduler: the ranking of what was relaxed is written, and the run can be resumed."""
-    words = [*SMALL, "--relaxed=6", "--max-steps=400", "--max-force=1e-9", "--out", str(tmp_path)]
+    words = [*SMALL, "--relaxer=none", "--max-steps=60", "--max-force=1e-9", "--out", str(tmp_path)]
     command = [sys.executable, "-c", TELLING, "predict", "NaCl", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stderr is not None
-        while not (line := process.stderr.readline()).startswith("refining"):
+        while not (line := process.stderr.readline()).startswith("rattling"):
             assert line, "it ended by itself"
         process.send_signal(stop)
         said = process.communicate(timeout=300)[1].splitlines()[-1]
     assert process.returncode == code
-    assert said == f"csp: Interrupted; what is done is in {tmp_path}, and --resume goes on with it."
+    assert (
+        said == f"csp: Interrupted; what was relaxed is ranked in {tmp_path}, and --resume goes on with it."
+    )
     ranked = json.loads((tmp_path / "ranked.json").read_text())
+    assert ranked["results"]
     assert "Interrupted" in ranked["warnings"][-1]
+
+
+def test_stopped_before_there_is_anything_to_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def propose(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("generators.templates.template.TemplateGenerator.propose", propose)
+    words = ["NaCl", *SMALL, "--generators=template", "--relaxer=none", "--out", str(tmp_path)]
+    assert csp("predict", *words) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        f"csp: Interrupted before anything could be ranked; --resume goes on with what is in {tmp_path}."
+    )
+    assert not (tmp_path / "ranked.json").exists()
+    assert csp("predict", *words, "--resume") == 130
+    assert "Nothing to resume" not in capsys.readouterr().err

@@ -27,7 +27,7 @@ from generators.space_group.dataset import read_table
 from generators.space_group.training import SpaceGroupRecipe
 from generators.templates.composition_encoder import load_encoder
 from generators.templates.training import MetricRecipe
-from surrogates.training.labelled import read_shard
+from surrogates.training.labelled import read_shard, read_teacher
 from surrogates.training.train import SurrogateRecipe
 from surrogates.zoo import load_model
 from tests.places import SHARED, needs
@@ -137,12 +137,17 @@ def test_what_the_surrogate_is_not_trained_with(folder: Path, tmp_path: Path) ->
 
 def test_labels(folder: Path, tmp_path: Path) -> None:
     """By CHGNet, of the test split's few compositions."""
-    run("labels", *tables(folder), "--out", tmp_path, "--shards", 1, "--split", "test", "--max-atoms", 4)
+    few = ("labels", *tables(folder), "--out", tmp_path, "--shards", 1, "--split", "test", "--max-atoms", 4)
+    run(*few, "--teacher", "chgnet")
     shard = read_shard(tmp_path / "test-00000.npz")
     ways = {name.split("(")[0].split(":")[-1] for name in shard.ids}
     assert {"substitute", "random"} <= ways
     assert shard.forces is not None
     assert int(shard.crystals.n_atoms.max()) <= 4
+    assert read_teacher(tmp_path) == "chgnet"
+    refused = refusal(*few, "--teacher", "xs")
+    assert isinstance(refused, InputError)
+    assert "labelled by chgnet" in str(refused)
 
 
 @pytest.mark.parametrize("generator", ["metric_learning", "template"])

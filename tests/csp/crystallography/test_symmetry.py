@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import spglib
+from ase.spacegroup import crystal
+from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from csp.crystallography import symmetry
 from csp.crystals import Crystals
@@ -70,3 +72,45 @@ def test_a_space_group_that_is_not_found_is_reported_as_0():
     overlapping = Crystals.from_arrays([4 * np.eye(3)], [[[0, 0, 0], [0, 0, 1e-4]]], [[11, 11]])
     assert symmetry.reported_space_groups(overlapping, 0.1) == [0]
     assert symmetry.reported_space_groups(Crystals.empty(), 0.1) == []
+
+
+DISTORTED = Crystals.from_arrays(  # SrTiO3 as a search left it: Cc for spglib at 0.1 Å, P1 for moyo
+    [[[-5.6054, 0.0007, -0.0069], [-2.802, -4.8314, 0.0043], [2.8081, 1.603, 4.5509]]],
+    [
+        [
+            [0.9599, 0.963, 0.9105], [0.4597, 0.4626, 0.4103], [0.2071, 0.21, 0.6618],
+            [0.7045, 0.7132, 0.1615], [0.4956, 0.9728, 0.9117], [0.4439, 0.4947, 0.9017],
+            [0.9989, 0.9396, 0.4093], [0.9699, 0.4437, 0.903], [0.4745, 0.9867, 0.4079],
+            [0.9457, 0.4605, 0.3991],
+        ]
+    ],
+    [[38] * 2 + [22] * 2 + [8] * 6],
+)  # fmt: skip
+
+
+def test_a_crystal_is_symmetrised_in_the_group_that_is_reported_of_it() -> None:
+    (number,) = symmetry.reported_space_groups(DISTORTED, 0.1)
+    plain, found = symmetry.symmetrized(DISTORTED, 0.1), symmetry.reported_symmetrized(DISTORTED, 0.1)
+    assert plain is not None
+    assert found is not None
+    assert (number, plain.space_group, found.space_group) == (9, 1, 9)
+    assert symmetry.reported_space_groups(Crystals.cat([found.conventional, found.primitive]), 1e-4) == [9, 9]
+    assert (len(found.conventional.numbers), len(found.primitive.numbers)) == (20, 10)
+    assert 0.001 < found.rms_displacement < 0.1
+    given, made = DISTORTED.structures()[0], found.primitive.structures()[0]
+    rms, _ = StructureMatcher(scale=False, primitive_cell=False).get_rms_dist(given, made)
+    assert rms * (given.volume / len(given)) ** (1 / 3) == pytest.approx(found.rms_displacement, rel=0.3)
+
+
+def test_symmetrising_by_spglib_and_by_moyo_is_the_same() -> None:
+    rng = np.random.default_rng(0)
+    cell = [4.594, 4.594, 2.959, 90, 90, 90]
+    atoms = crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=cell)
+    atoms.positions += rng.normal(scale=0.01, size=atoms.positions.shape)
+    given = Crystals.from_atoms([atoms])
+    ours, theirs = symmetry.symmetrized(given, 0.1), symmetry._symmetrized_by_spglib(given, 0.1)
+    assert ours is not None
+    assert theirs.space_group == ours.space_group == 136
+    assert theirs.rms_displacement == pytest.approx(ours.rms_displacement, rel=0.1)
+    assert float(theirs.conventional.volumes) == pytest.approx(float(ours.conventional.volumes))
+    assert sorted(theirs.wyckoff.split()) == sorted(ours.wyckoff.split())

@@ -136,7 +136,9 @@ def test_parameters_tell_calculators_apart() -> None:
 def test_what_is_no_model() -> None:
     with pytest.raises(InputError, match="of the type int"):
         csp.load_model(3)  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="There is no potential 'mace'"):
+    with pytest.raises(
+        InputError, match=r"There is no model 'mace'; known are xs, chgnet, .*folders of matgl\.$"
+    ):
         csp.load_model("mace")
     with pytest.raises(InputError, match="other models bring their own"):
         csp.load_model("xs", functional="PBE")

@@ -119,10 +119,18 @@ def renamed(thing: Any, name: str) -> Any:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"relaxd": 3}, "There is no setting 'relaxd'; did you mean relaxed?"),
+        (
+            {"relaxd": 3},
+            r"^csp.predict knows no 'relaxd'; did you mean relaxed\? See help\(csp.predict\)\.$",
+        ),
         ({"crystal_system": "cubic"}, "did you mean crystal_systems?"),
-        ({"qqq": 3}, r"There is no setting 'qqq'; help\(csp.predict\) lists them."),
-        ({"relaxed": 0}, "relaxed: input should be greater than or equal to 1"),
+        ({"qqq": 3}, r"^csp.predict knows no 'qqq'; see help\(csp.predict\)\.$"),
+        ({"resume": True}, "A search is resumed from its folder: name it as out."),
+        ({"relaxed": 0}, "relaxed: must be at least 1"),
+        ({"candidates": "x"}, r"^candidates: must be a whole number \(got x\)\.$"),
+        ({"pressure": float("nan")}, r"^pressure: must be a finite number \(got nan\)\.$"),
+        ({"out": 3}, r"^out: must be a path \(got 3\)\.$"),
+        ({"library": 3}, r"^library: must be a path \(got 3\)\.$"),
         ({"generators": ["swarm"]}, "there is no generator 'swarm'; choose from template"),
         ({"generators": [Nameless()]}, "The type Nameless is no generator"),
         ({"generators": [renamed(Rocksalt(), "template")]}, "A generator of the engine is named 'template'"),
@@ -138,6 +146,19 @@ def test_what_is_wrong_is_said_in_a_sentence(wrong: dict[str, Any], sentence: st
     with pytest.raises(InputError, match=sentence) as caught:
         predict(**wrong)
     assert str(caught.value).endswith((".", "?", ")"))
+
+
+@pytest.mark.parametrize(
+    ("formula", "sentence"),
+    [
+        (5, r"^formula: must be a text \(got 5\)\.$"),
+        ("5", r"^'5' is not a chemical formula: .*write one such as SrTiO3 or Ba\(FeAs\)2\.$"),
+        ("Si()", r"^'Si\(\)' is not a chemical formula: nothing is in a bracket"),
+    ],
+)
+def test_what_is_no_formula(formula: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        csp.predict(formula)
 
 
 def test_a_library_that_is_not_there() -> None:

@@ -128,11 +128,20 @@ def test_what_cannot_be_relaxed(given: object, sentence: str) -> None:
 
 
 def test_limits_are_those_of_a_search() -> None:
-    with pytest.raises(InputError, match=r"max.force: input should be greater than 0"):
+    with pytest.raises(InputError, match=r"max.force: must be more than 0 \(got 0\)"):
         csp.relax(salt(), LennardJones(), max_force=0)
+
+
+def test_keywords_that_are_not_known() -> None:
+    with pytest.raises(
+        InputError, match=r"no 'steps'; did you mean max_steps\? It knows structures, model, pre"
+    ):
+        csp.relax(salt(), steps=1)  # type: ignore[call-overload]
+    with pytest.raises(InputError, match=r"csp.load_model knows no 'kind'; it knows source, device, name, "):
+        csp.load_model("xs", kind="anchored")  # type: ignore[call-arg]
 
 
 def test_the_default_model_is_that_of_a_search() -> None:
     found = csp.relax(salt(5.7))
-    assert str(found.label).startswith("PBE+U/MP2020/chgnet")
+    assert found.label == csp.load_model("auto").label
     assert found.converged

@@ -11,7 +11,8 @@ import pytest
 
 from csp.crystallography.symmetry import primitive, space_groups
 from csp.errors import InputError, MissingError
-from csp.library.library import Library, library_schema
+from csp.library.library import Library
+from csp.library.schema import library_schema
 from csp.target import Target
 from tests.places import SHARED, needs
 
@@ -53,17 +54,25 @@ def write(path: Path, **changes: object) -> Path:
 
 
 def test_embedded_prototypes(aflow: Library) -> None:
-    assert len(aflow) == 288
-    assert len(set(aflow.material_id)) == 288
-    assert "aflow:AB_hP6_154_a_b" in aflow.material_id
-    assert aflow.info().provenance.keys() == {(aflow.origin[0][0], "MIT")}
+    assert len(aflow) == 1948
+    assert len(set(aflow.material_id)) == 1948
+    assert "aflow:AB_hP6_154_a_b-001" in aflow.material_id
+    assert aflow.info().provenance.keys() == {(aflow.origin[0][0], "Apache-2.0")}
+    names = dict(zip(aflow.material_id, aflow.about["name"], strict=True))
+    assert names["aflow:AB3C2_cI96_206_c_e_ad-001"] == "AlLi3N2 (E9d)"
 
 
 def test_labels_of_the_prototypes_are_their_space_groups(aflow: Library) -> None:
-    found = np.array(space_groups(aflow.crystals(aflow.all_rows()), 0.05))
-    assert (
-        found == aflow.space_group
-    ).mean() > 0.95  # a few labels are of the ideal, not of the given crystal
+    found = np.array(space_groups(aflow.crystals(aflow.all_rows()), 1e-3))
+    assert (found == aflow.space_group).all()
+
+
+def test_own_entries_are_no_stand_ins(aflow: Library) -> None:
+    own = aflow.own_rows(Target.parse("NaCl"))
+    assert set(aflow.space_group[own]) == {225}
+    ammonium_nitrate = Target.parse("HeNe")  # whose ions are written so
+    assert len(aflow) > len(aflow.excluding(ammonium_nitrate))
+    assert not len(aflow.own_rows(ammonium_nitrate))
 
 
 def test_rows_are_those_of_a_plain_loop(aflow: Library) -> None:
@@ -84,7 +93,7 @@ def test_excluding_hides_every_formula_unit_multiple(aflow: Library) -> None:
     assert len(silica) > 2
     assert len(view) == len(aflow) - len(silica)
     assert set(aflow.rows((1, 2))) - set(view.rows((1, 2))) == set(silica)
-    assert set(view.all_rows()) == set(range(288)) - set(silica)
+    assert set(view.all_rows()) == set(range(1948)) - set(silica)
     assert view.fingerprint != aflow.fingerprint
     again = view.excluding(Target.parse("NaCl"))
     assert not set(again.all_rows()) & set(silica)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from ase.build import bulk
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
-from csp.matching.duplicates import group_duplicates, prefer_smallest_cell
+from csp.matching.duplicates import group_duplicates, prefer_smallest_cell, representatives
 from csp.matching.fingerprints import unique
 
 
@@ -96,3 +97,31 @@ def test_one_structure_is_one_crystal_however_well_it_is_relaxed() -> None:
     crystal = zinc_sulphide("ABC")
     crystals = Crystals.cat([crystal.scaled_to(1.01 * crystal.volumes), crystal])
     assert group_duplicates(crystals, torch.tensor([0.005, 0.0], dtype=torch.float64)).tolist() == [1, 1]
+
+
+def titanates(*shifts: float) -> Crystals:
+    """SrTiO3, Ti off the centre of its octahedron by so much, Å, along c."""
+    cells = [np.eye(3) * 3.9] * len(shifts)
+    fracs = [
+        [[0.5, 0.5, 0.5], [0, 0, shift / 3.9], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]] for shift in shifts
+    ]
+    return Crystals.from_arrays(cells, fracs, [[38, 22, 8, 8, 8]] * len(shifts))
+
+
+def test_a_ranking_has_no_two_crystals_that_structurematcher_takes_for_one() -> None:
+    """Whatever their energies; polytypes, which it tells apart, stay apart."""
+    crystals = Crystals.cat([titanates(0.0, 0.15, 0.3), zinc_sulphide("ABC", "AB", "ABAC")])
+    energy = torch.tensor([0.0008, 0.03, 0.0, 0.0, 0.002, 0.004], dtype=torch.float64)
+    assert len(set(group_duplicates(crystals, energy).tolist())) > 4
+    stands = representatives(crystals, energy).tolist()
+    assert stands[3:] == [3, 4, 5]
+    assert stands[:3] == [0, 0, 0]  # the lowest is distorted; the cubic one is less than 1 meV/atom above it
+    structures = crystals.structures()
+    groups = StructureMatcher().group_structures([structures[k] for k in sorted(set(stands))])
+    assert len(groups) == len(set(stands))
+
+
+def test_the_lowest_stands_for_a_simpler_one_that_is_higher_by_more_than_a_relaxation_errs() -> None:
+    energy = torch.tensor([0.004, 0.0], dtype=torch.float64)
+    assert representatives(titanates(0.0, 0.3), energy).tolist() == [1, 1]
+    assert representatives(titanates(), energy[:0]).tolist() == []

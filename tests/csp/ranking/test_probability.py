@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from csp.protocols import Label, Provenance
-from csp.ranking.probability import FEATURES, LEAST, SOFT, AnswerProbability, best_first, features, scores
+from csp.ranking.probability import (
+    FEATURES,
+    LEAST,
+    SCORED,
+    SOFT,
+    AnswerProbability,
+    best_first,
+    features,
+    scores,
+)
 
 LABEL = Label("PBE", "none", "1")
 
@@ -81,10 +90,17 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
         for entries, none in ((1000, -3.0), (40, -2.0))
     ]
     file.write_text(json.dumps(fits))
-    assert AnswerProbability.load(LABEL, 500, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 499, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
-    assert AnswerProbability.load(LABEL, 19, file) is None
-    assert AnswerProbability.load(Label("PBE", "none", "2"), 500, file) is None
+    assert AnswerProbability.load(LABEL, 500, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 80, SCORED, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 81, SCORED, file) is None
+    assert AnswerProbability.load(LABEL, 499, SCORED, file) is None
+    assert AnswerProbability.load(LABEL, 19, SCORED, file) is None
+    assert AnswerProbability.load(LABEL, 500, (*SCORED, "random"), file) is not None
+    for left_out in SCORED:  # it would look as if it had held nothing for probable
+        others = [name for name in SCORED if name != left_out]
+        assert AnswerProbability.load(LABEL, 500, others, file) is None
+    assert AnswerProbability.load(Label("PBE", "none", "2"), 500, SCORED, file) is None
 
 
 def test_equal_probabilities_stay_in_the_order_of_energy() -> None:

@@ -6,14 +6,11 @@ import json
 import re
 import warnings
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
-from xml.etree import ElementTree
 
 import ase.io
 import numpy as np
 import pytest
-from ase.build import bulk
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from rich.console import Console
@@ -21,15 +18,14 @@ from rich.console import Console
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import ContractError
-from csp.protocols import Label
-from csp.report.files import write_report
-from csp.report.page import energy_volume_svg, render_page
-from csp.report.record import RunRecord, versions
+from csp.report import files
+from csp.report.files import known_text, variants_text, write_report
+from csp.report.record import RunRecord
 from csp.report.terminal import ranking_table
-from csp.search.prediction import Prediction, Result, Unranked, cif_path
+from csp.search.prediction import Prediction, Variant
 from csp.target import Target
+from tests.csp.report.example import RECORD, SYMPREC, gaas, prediction
 
-SYMPREC = 0.05
 SCHEMA_KEYS = re.findall(
     r"\w+",
     """rank id file n_atoms spacegroup spacegroup_number energy_ev_per_atom enthalpy_ev_per_atom
@@ -37,76 +33,6 @@ SCHEMA_KEYS = re.findall(
     above_lowest_ev_per_atom""",
 )
 FILES = {"ranked.csv", "ranked.json", "report.html", "run.json", "structures", "structures.extxyz"}
-
-
-def gaas() -> Crystals:
-    """Zincblende, wurtzite and rocksalt, the second a little out of symmetry, and one with no symmetry."""
-    rng = np.random.default_rng(0)
-    phases = [
-        bulk("GaAs", "zincblende", a=5.75),
-        bulk("GaAs", "wurtzite", a=4.05, c=6.68),
-        bulk("GaAs", "rocksalt", a=5.30),
-        bulk("GaAs", "zincblende", a=5.75, cubic=True),
-    ]
-    phases[1].positions += rng.normal(scale=0.004, size=(4, 3))
-    phases[3].positions += rng.normal(scale=0.2, size=(8, 3))
-    return Crystals.from_atoms(phases)
-
-
-def prediction(*, pressure: float = 0.0, sigma: float | None = None) -> Prediction:
-    crystals = gaas()
-    ids, numbers = crystals.ids(), space_groups(crystals, SYMPREC)
-    volumes = (crystals.volumes / crystals.n_atoms).tolist()
-    results = [
-        Result(
-            rank=k + 1,
-            id=ids[k],
-            file=cif_path(k + 1),
-            n_atoms=int(crystals.n_atoms[k]),
-            spacegroup=("F-43m", "P6_3mc", "Fm-3m", "P1")[k],
-            spacegroup_number=numbers[k],
-            energy_ev_per_atom=-4.1 + k / 30,
-            enthalpy_ev_per_atom=-4.1 + k / 30 + 0.0062 * pressure * volumes[k],
-            sigma_ev_per_atom=sigma,
-            density=5.1 + k / 7,
-            volume_per_atom=volumes[k],
-            status="converged" if k else "max_steps",
-            generator=("template", "random")[k % 2],
-            template_id="" if k % 2 else f"mp-{k}",
-            wyckoff="Ga:a As:c",
-            n_duplicates=k,
-            above_lowest_ev_per_atom=k / 30 + 0.0062 * pressure * (volumes[k] - min(volumes)),
-            lowered_ev_per_atom=0.0123 if k == 2 else None,
-        )
-        for k in range(4)
-    ]
-    return Prediction(
-        Target.parse("GaAs", pressure=pressure),
-        Label("PBE", "MP2020", "CHGNet-0.3.0:93b1"),
-        results,
-        crystals,
-        {
-            "proposed": 900,
-            "built": 800,
-            "plausible": 500,
-            "unique": 90,
-            "relaxed": 9,
-            "converged": 7,
-            "ranked": 4,
-        },
-        [Unranked("ab", "exploded", "template"), Unranked("cd", "exploded", "template")],
-        ["Energies within 5 meV/atom are <not> told apart."],
-    )
-
-
-RECORD = RunRecord(
-    settings={"formula": "GaAs", "seed": 3, "generators": ["template", "random"], "z": None},
-    versions=versions(),
-    checkpoints={"chgnet": "PBE/MP2020/CHGNet-0.3.0:93b1"},
-    library={"name": "aflow", "fingerprint": "0f1e", "entries": 288},
-    timings={"relax": 12.5},
-    citations=("B. Deng et al., Nat. Mach. Intell. 5, 1031 (2023).",),
-)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +44,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_folder_holds_the_files_and_no_leftovers(folder: Path) -> None:
     assert {p.name for p in folder.iterdir()} == FILES
-    assert sorted(p.name for p in (folder / "structures").iterdir()) == [f"00{k}.cif" for k in range(1, 5)]
+    ends = (".cif", ".extxyz", "_POSCAR.vasp")
+    names = {f"00{k}{end}" for k in range(1, 5) for end in ends}
+    assert {p.name for p in (folder / "structures").iterdir()} == names
 
 
 def test_ranked_json_has_the_schema_and_the_values(folder: Path) -> None:
@@ -131,7 +59,10 @@ def test_ranked_json_has_the_schema_and_the_values(folder: Path) -> None:
     assert content["unranked"] == {"exploded": 2}
     for row, result in zip(content["results"], expected.results, strict=True):
         assert list(row)[: len(SCHEMA_KEYS)] == SCHEMA_KEYS
+        assert row.pop("variants") == []
         for key, value in result.as_dict().items():
+            if key == "variants":
+                continue
             assert row[key] == (pytest.approx(value, abs=6e-7) if isinstance(value, float) else value), key
         assert (folder / row["file"]).is_file()
 
@@ -142,7 +73,8 @@ def test_the_csv_says_the_same_as_the_json(folder: Path) -> None:
     results = json.loads((folder / "ranked.json").read_text())["results"]
     assert [list(row) for row in rows] == [list(row) for row in results]
     for row, result in zip(rows, results, strict=True):
-        assert row == {key: "" if value is None else str(value) for key, value in result.items()}
+        plain = {**result, "known_as": known_text(result), "variants": variants_text(result)}
+        assert row == {key: "" if value is None else str(value) for key, value in plain.items()}
 
 
 def test_cifs_hold_the_symmetrised_conventional_cells(folder: Path) -> None:
@@ -209,7 +141,8 @@ def test_a_second_report_leaves_no_file_of_the_first(tmp_path: Path) -> None:
     fewer = Prediction(whole.target, whole.label, whole.results[:2], whole.crystals[:2], whole.funnel)
     write_report(fewer, tmp_path, RECORD, symprec=SYMPREC)
     assert {p.name for p in tmp_path.iterdir()} == FILES
-    assert sorted(p.name for p in (tmp_path / "structures").iterdir()) == ["001.cif", "002.cif"]
+    assert sorted(p.name for p in (tmp_path / "structures").glob("*.cif")) == ["001.cif", "002.cif"]
+    assert len(list((tmp_path / "structures").iterdir())) == 6
 
 
 def test_a_prediction_of_nothing_is_reported(tmp_path: Path) -> None:
@@ -232,92 +165,51 @@ def test_a_crystal_that_cannot_be_analysed_is_written_as_relaxed(tmp_path: Path)
     assert "_symmetry_Int_Tables_number   1\n" in (tmp_path / row["file"]).read_text()
 
 
-# -- the page -----------------------------------------------------------------------------------------
+def test_each_crystal_has_its_files_with_name_rank_energy_and_origin(folder: Path) -> None:
+    given = prediction()
+    for k, result in enumerate(given.results):
+        cif = (folder / "structures" / f"00{k + 1}.cif").read_text(encoding="ascii")
+        head, body = cif.split(f"data_GaAs_rank_{k + 1}\n")
+        assert all(line.startswith("# ") for line in head.splitlines())
+        assert f"{result.energy_ev_per_atom:.6f} eV/atom (PBE/MP2020/CHGNet-0.3.0:93b1)" in head
+        assert "A predicted crystal structure, not a measured one" in head
+        assert f"Please cite {RECORD.citations[0]}" in head
+        assert "_cell_length_a" in body
+        poscar = folder / "structures" / f"00{k + 1}_POSCAR.vasp"
+        assert poscar.read_text().startswith(
+            f"GaAs rank {k + 1} {result.spacegroup} {result.energy_ev_per_atom:.6f}"
+        )
+        (relaxed,) = gaas()[k].structures()
+        assert StructureMatcher(scale=False).fit(Structure.from_file(poscar), relaxed)
+        assert len(ase.io.read(poscar)) == len(relaxed.get_primitive_structure(tolerance=0.1))
+        frame = ase.io.read(folder / "structures" / f"00{k + 1}.extxyz")
+        assert frame.info["id"] == result.id
+        assert frame.get_potential_energy() == pytest.approx(
+            result.energy_ev_per_atom * len(relaxed), abs=1e-6
+        )
 
 
-class Page(HTMLParser):
-    """Collects text and attributes, and fails on tags that do not nest."""
-
-    VOID = frozenset({"meta", "br", "img", "link", "input", "hr"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.cells: list[list[str]] = []
-        self.feed(text)
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self.cells.append([])
-        if tag in ("td", "th"):
-            self.cells[-1].append("")
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "td" in self.open or "th" in self.open:
-            self.cells[-1][-1] += data
+def test_variants_are_written_in_full_and_in_words(tmp_path: Path) -> None:
+    whole = prediction()
+    lower = Variant("R3m", 160, -0.0004)
+    given = replace(whole, results=[replace(whole.results[0], variants=(lower,)), *whole.results[1:]])
+    write_report(given, tmp_path, RECORD, symprec=SYMPREC)
+    row = json.loads((tmp_path / "ranked.json").read_text())["results"][0]
+    assert [Variant(**one) for one in row["variants"]] == [lower]
+    with (tmp_path / "ranked.csv").open(newline="") as file:
+        assert next(csv.DictReader(file))["variants"] == "R3m -0.4 meV/atom"
+    assert "The same within 1 meV/atom: R3m -0.4 meV/atom" in (tmp_path / "report.html").read_text()
 
 
-def test_the_page_is_well_formed_and_loads_nothing() -> None:
-    text = render_page(prediction(), RECORD)
-    page = Page(text)
-    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
-    links = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href")]
-    assert links
-    assert all(value and value.startswith(("structures/", "#")) for value in links)
-    assert "@import" not in text
-    assert re.findall(r"url\((?!#)", text) == []
-
-
-def test_the_page_shows_the_ranking_and_the_funnel() -> None:
-    expected = prediction()
-    text = render_page(expected, RECORD)
-    rows = [row for row in Page(text).cells if row[0].isdigit()]
-    assert [row[0] for row in rows] == ["1", "2", "3", "4"]
-    assert [row[1] for row in rows] == ["F43m (216)", "P63mc (186)", "Fm3m (225)", "P1 (1)"]
-    assert [row[2] for row in rows] == ["0.0", "33.3", "66.7", "100.0"]
-    assert "P6<sub>3</sub>mc" in text
-    assert "<h1>GaAs</h1>" in text
-    assert "SrTiO<sub>3</sub>" in render_page(
-        Prediction(Target.parse("SrTiO3"), None, [], Crystals.empty(), {}), RECORD
-    )
-    for count in expected.funnel.values():
-        assert f'<span class="count">{count}</span>' in text
-    assert "&lt;not&gt; told apart" in text  # warnings are text, not markup
-
-
-def test_the_page_shows_enthalpies_and_uncertainties_where_there_are_any() -> None:
-    header = next(row for row in Page(render_page(prediction(), RECORD)).cells if row[0] == "Rank")
-    assert not {"ΔHmeV/atom", "HeV/atom", "σmeV/atom"} & set(header)
-    given = prediction(pressure=20.0, sigma=0.031)
-    pressed = Page(render_page(given, RECORD)).cells
-    header, first = next(row for row in pressed if row[0] == "Rank"), next(r for r in pressed if r[0] == "1")
-    found = dict(zip(header, first, strict=True))
-    assert found["σmeV/atom"] == "31"
-    assert found["ΔHmeV/atom"] == f"{given.results[0].above_lowest:.1f}"
-    assert float(found["HeV/atom"]) > float(found["EeV/atom"])
-
-
-def test_the_figure_has_a_mark_for_each_crystal() -> None:
-    expected = prediction()
-    svg = ElementTree.fromstring(energy_volume_svg(expected))
-    space = "{http://www.w3.org/2000/svg}"
-    groups = {g.get("id", ""): g for g in svg.iter(f"{space}g")}
-    marks = [len(list(g.iter(f"{space}use"))) for name, g in groups.items() if name.startswith("Path")]
-    in_legend = len(list(groups["legend_1"].iter(f"{space}use")))
-    assert sum(marks) - in_legend == len(expected.results)
-    texts = {t.text for t in svg.iter(f"{space}text")}
-    assert {"volume (Å³/atom)", "energy above the lowest (meV/atom)", "template", "random"} <= texts
+def test_a_long_ranking_has_cards_of_the_best_and_rows_of_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CARDS", 2)
+    write_report(prediction(), tmp_path, RECORD, symprec=SYMPREC)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('<article class="card"') == 2
+    assert page.count('href="#crystal-') >= 2
+    assert "Fm3\u0305m" in page
 
 
 def test_the_terminal_table_shows_the_top() -> None:
@@ -337,18 +229,3 @@ def test_a_prediction_keeps_its_own_contract() -> None:
         Prediction(whole.target, whole.label, whole.results[1:], whole.crystals[1:], {})
     with pytest.raises(ContractError):
         Prediction(whole.target, None, whole.results, whole.crystals, {})
-
-
-def test_energies_above_the_hull_are_shown_where_they_are_asked_for() -> None:
-    whole = prediction()
-    assert "bove hull" not in render_page(whole, RECORD)
-    results = [replace(r, e_above_hull_ev_per_atom=0.0123 + k / 40) for k, r in enumerate(whole.results)]
-    with_hull = replace(whole, results=results)
-    rows = Page(render_page(with_hull, RECORD)).cells
-    header, second = next(row for row in rows if row[0] == "Rank"), next(r for r in rows if r[0] == "2")
-    assert dict(zip(header, second, strict=True))["Above hullmeV/atom"] == "37.3"
-    console = Console(width=100, record=True, file=io.StringIO())
-    console.print(ranking_table(with_hull, top=3))
-    text = console.export_text()
-    assert "hull" in text
-    assert "62.3" in text

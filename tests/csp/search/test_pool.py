@@ -9,8 +9,8 @@ from csp.protocols import Provenance
 from csp.search.pool import Pool, merge_provenance, order_by_score, round_robin, select_round_robin
 
 
-def of(generator: str, index: int, score: float = 0.0) -> Provenance:
-    return Provenance(generator, index, 0, 1, score=score)
+def of(generator: str, index: int, score: float = 0.0, *, own: bool = False) -> Provenance:
+    return Provenance(generator, index, 0, 1, score=score, own=own)
 
 
 def pool(*provenance: tuple[Provenance, ...]) -> Pool:
@@ -24,6 +24,12 @@ def test_the_best_score_of_each_generator_is_kept_and_the_own_comes_first() -> N
     found = merge_provenance([1, 1, 1, 3, 1], [(p,) for p in proposed])
     assert found == {1: (proposed[2], proposed[0]), 3: (proposed[3],)}
     assert list(found) == [1, 3]
+
+
+def test_an_entry_of_the_target_itself_is_best_whatever_its_score() -> None:
+    proposed = [of("a", 0, -1.0), of("a", 1, -9.0, own=True)]
+    assert merge_provenance([1, 1], [(p,) for p in proposed]) == {1: (proposed[1],)}
+    assert order_by_score(pool(*((p,) for p in proposed))) == {"a": [1, 0]}
 
 
 def test_those_that_stand_for_others_come_in_their_order() -> None:

@@ -16,7 +16,8 @@ from csp.report.terminal import ranking_table
 from csp.search.prediction import Prediction
 from csp.search.result import Result
 from csp.target import Target
-from tests.csp.report.test_files import Page, prediction
+from tests.csp.report.example import prediction
+from tests.csp.report.test_page import Page
 
 
 def test_it_is_a_sequence() -> None:

@@ -130,7 +130,7 @@ def test_crystals_have_the_cell_and_their_group(make, formula, cell):
     target = Target.parse(formula, max_atoms=12, cell=turned(cell))
     check_cell(target, volume)
     proposals = make(Library.open(), volume).propose(target, 40, seed=0)
-    assert len(proposals.crystals) > 10
+    assert len(proposals.crystals) > 5
     assert proposals.failed.total() + len(proposals.crystals) == 40
     expected = volume.predict(target.numbers, target.counts)
     for (own, frac, numbers), row in zip(proposals.crystals.arrays(), proposals.provenance, strict=True):

@@ -36,7 +36,7 @@ def generator(library: Library) -> RandomGenerator:
 
 
 def test_what_is_kept_is_new_low_and_distinct(library: Library, generator: RandomGenerator) -> None:
-    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b")
+    (row,) = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b-001")
     salt, counts = primitive(library.crystals([int(row)])), Counter[str]()
     found = good(salt, generator, LennardJones(), VolumePrior.load(), EXPERT, counts)
     assert 1 < len(found) == counts["new"] <= counts["low"] <= counts["relaxed"] <= 10

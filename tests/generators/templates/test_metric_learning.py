@@ -39,7 +39,7 @@ def generator(library: Library) -> MetricLearningGenerator:
 @pytest.fixture(scope="module")
 def binaries(library: Library) -> Ratio:
     index = PrototypeIndex(library)
-    (found,) = ratios(library, index, {"aflow:AB_cF8_225_a_b": -2.0}, [(1, 1)], VolumePrior.load())
+    (found,) = ratios(library, index, {"aflow:AB_cF8_225_a_b-001": -2.0}, [(1, 1)], VolumePrior.load())
     return found
 
 
@@ -195,6 +195,6 @@ def test_unknown_elements_take_the_tabulated_scale_and_say_so(generator: MetricL
 
 def test_salts_are_salts(generator: MetricLearningGenerator) -> None:
     first = generator.propose(Target.parse("RbBr"), 3, seed=0).provenance
-    assert "aflow:AB_cF8_225_a_b" in {p.template_id for p in first}
+    assert "aflow:AB_cF8_225_a_b-001" in {p.template_id for p in first}
     assert "with" in first[0].why
     assert anonymous_compositions(Library.open())[0] in {(1, 1), (1, 2)}

@@ -46,7 +46,7 @@ def test_shells_of_caesium_chloride() -> None:
 
 def test_shells_do_not_depend_on_cell_size_or_choice() -> None:
     library = Library.open()
-    rutile = library.crystals(np.flatnonzero(library.material_id == "aflow:A2B_tP6_136_f_a"))
+    rutile = library.crystals(np.flatnonzero(library.material_id == "aflow:A2B_tP6_136_f_a-001"))
     elements = sorted(set(rutile.numbers.tolist()))
     structure = rutile.structures()[0]
     structure.translate_sites(range(len(structure)), [0.1, 0.2, 0.3])
@@ -91,7 +91,7 @@ def test_places_of_unequal_surroundings_are_aligned() -> None:
     """In nickel arsenide the two kinds have different shells: an entry whose metal has the higher atomic
     number lies on the same places as one whose metal has the lower."""
     library = Library.open()
-    nias = library.crystals(np.flatnonzero(library.material_id == "aflow:AB_hP4_194_c_a"))
+    nias = library.crystals(np.flatnonzero(library.material_id == "aflow:AB_hP4_194_c_a-001"))
     arsenic, nickel = 33, 28
     swap = {nickel: 81, arsenic: 16}  # thallium in the place of nickel, sulphur in that of arsenic
     other = replace(nias, numbers=torch.tensor([swap[z] for z in nias.numbers.tolist()]))

@@ -33,7 +33,7 @@ def test_contract(generator: TemplateGenerator, formula: str) -> None:
 
 @pytest.mark.parametrize(
     ("formula", "template"),
-    [("KBr", "AB_cF8_225_a_b"), ("ZnO", "AB_hP4_186_b_b"), ("MgAl2O4", "A2BC4_cF56_227_d_a_e")],
+    [("KBr", "AB_cF8_225_a_b-001"), ("ZnO", "AB_hP4_186_b_b-001"), ("MgAl2O4", "A2BC4_cF56_227_c_b_e-001")],
 )
 def test_known_prototypes_are_proposed(generator: TemplateGenerator, formula: str, template: str) -> None:
     proposals = generator.propose(Target.parse(formula), 200, seed=0)
@@ -43,10 +43,10 @@ def test_known_prototypes_are_proposed(generator: TemplateGenerator, formula: st
 def test_both_ways_to_put_two_elements(generator: TemplateGenerator) -> None:
     """Nickel arsenide has two different sites; its partner with the elements exchanged is another crystal."""
     proposals = generator.propose(Target.parse("NiAs"), 500, seed=0)
-    wyckoff = {p.wyckoff for p in proposals.provenance if p.template_id == "aflow:AB_hP4_194_c_a"}
+    wyckoff = {p.wyckoff for p in proposals.provenance if p.template_id == "aflow:AB_hP4_194_c_a-001"}
     assert wyckoff == {"Ni:a As:c", "As:a Ni:c"}
     # rock salt has not: exchanging its elements gives the same crystal
-    assert sum(p.template_id == "aflow:AB_cF8_225_a_b" for p in proposals.provenance) == 1
+    assert sum(p.template_id == "aflow:AB_cF8_225_a_b-001" for p in proposals.provenance) == 1
 
 
 def test_order_diversity_and_end(generator: TemplateGenerator) -> None:
@@ -85,8 +85,8 @@ def test_constraints(generator: TemplateGenerator) -> None:
 def test_volume_is_the_templates_times_the_ratio_of_priors(generator: TemplateGenerator) -> None:
     library, prior = Library.open(), VolumePrior.load()
     proposals = generator.propose(Target.parse("KBr"), 300, seed=0)
-    [b] = [i for i, p in enumerate(proposals.provenance) if p.template_id == "aflow:AB_cF8_225_a_b"]
-    salt = library.crystals(np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b"))
+    [b] = [i for i, p in enumerate(proposals.provenance) if p.template_id == "aflow:AB_cF8_225_a_b-001"]
+    salt = library.crystals(np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b-001"))
     per_unit = float(salt.volumes[0] / salt.n_atoms[0]) * 2
     expected = per_unit * prior.predict([19, 35], [1, 1]) / prior.predict([11, 17], [1, 1])
     assert float(proposals.crystals[b].volumes[0]) == pytest.approx(expected, rel=1e-4)

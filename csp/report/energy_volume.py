@@ -1,0 +1,71 @@
+"""Energy, or enthalpy, against volume: a mark for each ranked crystal."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from csp.search.prediction import Prediction
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["STYLE", "draw_energy_volume", "energy_volume_svg"]
+
+COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
+ANNOTATED = 5  # best crystals whose rank is written beside their mark
+
+STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "csp",  # equal figures, equal ids
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a8f98",
+    "axes.labelcolor": "#3d434d",
+    "xtick.color": "#5c636e",
+    "ytick.color": "#5c636e",
+}
+
+
+def energy_volume_svg(prediction: Prediction) -> str:
+    """The figure as SVG; each mark is a link to the crystal's card."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 3.5), layout="constrained")
+        draw_energy_volume(figure.add_subplot(), prediction, linked=True)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    return svg[svg.index("<svg") :]  # HTML has no place for an XML declaration
+
+
+def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = False) -> None:
+    """The marks and words of that figure, in `STYLE`."""
+    results = prediction.results
+    for k, generator in enumerate(sorted({r.generator for r in results})):
+        mine = [r for r in results if r.generator == generator]
+        marks = axes.scatter(
+            [r.volume_per_atom for r in mine],
+            [r.above_lowest for r in mine],
+            s=42,
+            color=COLOURS[k % len(COLOURS)],
+            alpha=0.85,
+            linewidths=0.8,
+            edgecolors="white",
+            label=generator.replace("_", " "),
+            zorder=3,
+        )
+        if linked:
+            marks.set_urls([f"#crystal-{r.rank}" for r in mine])
+    for r in results[:ANNOTATED]:
+        point = (r.volume_per_atom, r.above_lowest)
+        axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
+    axes.set_xlabel("volume (Å³/atom)")
+    axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
+    axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
+    axes.margins(0.08)
+    axes.legend(frameon=False, loc="best")

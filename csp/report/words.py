@@ -1,0 +1,150 @@
+"""Words of a report: formulas and symbols as printed, terms explained once, the answer in two sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from csp.crystallography.symmetry import crystal_system
+from csp.report.description import Shell
+from csp.search.prediction import Prediction, Result
+
+__all__ = [
+    "TERMS",
+    "answer",
+    "crystal_words",
+    "decomposition",
+    "distances",
+    "neighbours",
+    "printed_formula",
+    "printed_space_group",
+    "wyckoff_summary",
+]
+
+BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+OVERLINE = "\u0305"
+
+TERMS = {
+    "rank": "The place in this list, from 1. What the list is ordered by stands above it.",
+    "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its "
+    "energy and by what proposed it.",
+    "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
+    "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
+    "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
+    "model errs and how far other models disagree with it, meV/atom.",
+    "above hull": "Energy above the convex hull: above the best mixture of known crystals that it could "
+    "decompose into, meV/atom. Zero or less is stable against them.",
+    "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
+    "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
+    "found again": "How many other candidates are this crystal, or relaxed to it.",
+    "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in "
+    "the conventional cell, and their letter.",
+    "CN": "Coordination number: bonded neighbours, by pymatgen's CrystalNN.",
+    "oxidation state": "By bond valences, where they balance.",
+    "potential": "A model that computes energies and forces of crystals, learned from calculations.",
+}
+"""Each in one sentence or two, as `docs/glossary.md` has them at more length."""
+
+
+def printed_formula(formula: str) -> str:
+    """SrTiO3 as SrTiO₃."""
+    return formula.translate(BELOW)
+
+
+def printed_space_group(symbol: str) -> str:
+    """A Hermann-Mauguin symbol as printed: P6_3/mmc with a subscript, R-3c with a bar over the 3."""
+    barred = re.sub(r"-(\d)", rf"\1{OVERLINE}", symbol or "unknown")
+    return re.sub(r"_(\d)", lambda found: found[1].translate(BELOW), barred)
+
+
+def crystal_words(result: Result) -> str:
+    """Such as "cubic Pm3̅m (no. 221)"."""
+    if not result.spacegroup_number:
+        return "a crystal whose symmetry could not be determined"
+    symbol = printed_space_group(result.spacegroup)
+    return f"{crystal_system(result.spacegroup_number)} {symbol} (no. {result.spacegroup_number})"
+
+
+def answer(prediction: Prediction) -> tuple[str, str]:
+    """What was found, in two sentences; of a prediction that has results."""
+    first, *others = prediction.results
+    formula, pressure = printed_formula(prediction.target.formula), prediction.target.pressure
+    value, at = ("enthalpy", f" at {pressure:g} GPa") if pressure else ("energy", "")
+    number = prediction.funnel.get("ranked", len(prediction.results))
+    if prediction.order == "probability":
+        sentence = (
+            f"{formula} is most probably {_named(first)}: {_p(first)} to be its lowest-energy crystal known."
+        )
+        lowest = next((r for r in others if r.rank_energy == 1), None)
+        if lowest is not None:
+            below = first.above_lowest - lowest.above_lowest
+            where = f"at rank {lowest.rank} and {below:.1f} meV/atom below it, {_p(lowest)}"
+            return sentence, f"The lowest in {value} is {_named(lowest)}, {where}."
+    elif number > 1:
+        start = f"Of {number} distinct crystals of {formula}{at}"
+        sentence = f"{start} the one lowest in {value} is {_named(first)}."
+    else:
+        sentence = f"The only crystal of {formula} that was found{at} is {_named(first)}."
+    return sentence, _next(prediction, first, others)
+
+
+def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> str:
+    if not others:
+        return "There is no other to compare it with."
+    above = others[0].above_lowest - first.above_lowest
+    p = f", {_p(others[0])}" if prediction.order == "probability" else ""
+    return f"Next is {_named(others[0])}, {above:.1f} meV/atom above it{p}."
+
+
+def _named(result: Result) -> str:
+    """A crystal with the name of its type, and what it is known as, where there are any."""
+    kind = result.prototype.partition(" (")[2].removesuffix(")")
+    entry = result.known_as[0].id if result.known_as else ""
+    parts = [
+        crystal_words(result),
+        *([f"{kind} type"] if kind else []),
+        *([f"known as {entry}"] if entry else []),
+    ]
+    return ", ".join(parts)
+
+
+def _p(result: Result) -> str:
+    return "p = ?" if result.probability is None else f"p = {100 * result.probability:.0f} %"
+
+
+def decomposition(prediction: Prediction) -> str:
+    """What the convex hull stands for; empty where there is none."""
+    phases = list(prediction.decomposition)
+    if not phases:
+        return ""
+    if phases == [prediction.target.formula]:
+        return f"the lowest crystal of {printed_formula(phases[0])} in the library"
+    return " + ".join(printed_formula(phase) for phase in phases)
+
+
+def neighbours(shells: Sequence[Shell]) -> str:
+    """Such as "6 O 1.95" or "12 O 2.60–2.99": number, element and distances, Å, one entry an element."""
+    parts = []
+    for element in dict.fromkeys(shell.element for shell in shells):
+        own = [shell for shell in shells if shell.element == element]
+        near, far = min(s.shortest for s in own), max(s.longest for s in own)
+        parts.append(f"{sum(s.count for s in own)} {element} {distances(near, far)}")
+    return ", ".join(parts)
+
+
+def distances(near: float, far: float) -> str:
+    """Such as "1.95" or "2.60–2.99"."""
+    low, high = f"{near:.2f}", f"{far:.2f}"
+    return low if low == high else f"{low}–{high}"
+
+
+def wyckoff_summary(wyckoff: str) -> str:
+    """ "Si:a O:i O:i O:i" as "Si in a, 3 O in i"."""
+    counted: dict[str, int] = {}
+    for one in wyckoff.split():
+        counted[one] = counted.get(one, 0) + 1
+    parts = []
+    for one, count in counted.items():
+        element, _, letter = one.partition(":")
+        parts.append(f"{f'{count} ' if count > 1 else ''}{element}{f' in {letter}' if letter else ''}")
+    return ", ".join(parts)
