@@ -303,6 +303,42 @@ def pairs(
 
 
 @app.command()
+def xrd(
+    out: Out,
+    library: Known,
+    energies: KnownEnergies,
+    scans: Annotated[
+        Path | None, typer.Option(help="Folder of real scans named by their phases: A_0p40-B_0p60.xrdml")
+    ] = None,
+    known: Annotated[
+        list[Path] | None,
+        typer.Option(help="Parquet file of more known crystals, for the scans' phases; repeatable"),
+    ] = None,
+    entries: Annotated[
+        int, typer.Option(min=1, help="Only compositions of which the library has so many crystals")
+    ] = 1,
+    limit: Limit = None,
+    seed: Seed = 0,
+) -> None:
+    """Does a powder pattern, simulated and spoilt or real, tell the right crystal among others?"""
+    from benchmarks.xrd.benchmark import measure
+
+    found = measure(
+        library,
+        energies,
+        out,
+        scans=scans,
+        known=known or [],
+        entries=entries,
+        limit=limit,
+        seed=seed,
+        say=console.print,
+    )
+    for name, value in found.items():
+        console.print(f"{name:32} {value}")
+
+
+@app.command()
 def surrogate(
     out: Out,
     structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],

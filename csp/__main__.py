@@ -17,6 +17,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
+    "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),

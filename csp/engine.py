@@ -10,8 +10,11 @@ from tempfile import TemporaryDirectory
 
 from csp import plugins
 from csp.device import give_back_freed_memory, resolve_device
+from csp.diffraction.read import read_pattern
+from csp.diffraction.sample import Sample
 from csp.errors import ContractError, InputError
 from csp.library.compression import compression
+from csp.library.given import named_phase
 from csp.library.library import Library
 from csp.library.on_demand import Found, library_for, reopened
 from csp.library.volume import VolumePrior
@@ -69,7 +72,11 @@ NOTHING_GIVEN = Given()
 RELAXER_WHY, LIBRARY_PLACE, LIBRARY_NOTE = "relaxer_why", "library_place", "library_note"
 BEGAN_WITH_IT = "this search began with it"
 # settings that a search which is done can still be asked for; the other numbers of a quick one tell it apart
-AFTERWARDS = ("hull", "offline", "order", "second_opinion", "top", "effort", "minutes", "until", "max_rounds")
+AFTERWARDS = (
+    *("hull", "offline", "order", "second_opinion", "top"),
+    *("xrd", "wavelength", "impurities"),
+    *("effort", "minutes", "until", "max_rounds"),
+)
 
 
 def build(
@@ -103,6 +110,7 @@ def build(
     known = KnownCrystals(target, library, found.note, left_out=settings.exclude_composition)
     if settings.exclude_composition:
         library = library.excluding(target)
+    sample = _sample(settings, library)
     models = [
         given.models[name] if name in given.models else load_model(name, resolve_device(device))
         for name in settings.models
@@ -184,9 +192,25 @@ def build(
         second=second,
         difference_errors=None if uncalibrated else DifferenceErrors.load(models[-1].label, others),
         known=known,
+        sample=sample,
         heard=heard,
     )
     return search, record
+
+
+def _sample(settings: SearchSettings, library: Library) -> Sample | None:
+    """What the powder pattern is of, read before anything is searched; None: there is none.
+
+    Raises:
+        InputError, MissingError: For a file or a wavelength that is wrong, and impurities nobody knows.
+    """
+    if settings.xrd is None:
+        return None
+    pattern = read_pattern(settings.xrd, settings.wavelength)
+    ask = not settings.offline
+    return Sample(
+        pattern, [(name, named_phase(name, library.whole, ask=ask)) for name in settings.impurities]
+    )
 
 
 def _library(

@@ -78,6 +78,7 @@ class _Names:
 
 GeneratorName = Annotated[str, _Names()]
 Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
+Phases = Annotated[tuple[str, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
@@ -258,6 +259,24 @@ class SearchSettings(BaseModel):
         description="Energies above the convex hull of what the library has of the elements, relaxed by "
         "the model that ranks; none where an element is missing",
     )
+    xrd: Path | None = Field(
+        None,
+        title="Powder pattern",
+        description="Measured powder pattern (xy, xye, csv, xrdml, ras …), which orders the crystals "
+        "together with their energies; none: there is none",
+    )
+    wavelength: str | None = Field(
+        None,
+        min_length=1,
+        title="Wavelength",
+        description="Of the powder pattern: CuKa (both lines), CuKa1, CoKa … or Å; none: what its file says",
+    )
+    impurities: Phases = Field(
+        (),
+        title="Impurities",
+        description="Other phases in the powder pattern's sample, formulas of the library's crystals or "
+        "files, a,b; what is not named is tolerated",
+    )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
 
@@ -320,6 +339,13 @@ class SearchSettings(BaseModel):
     def library_file(self) -> Path | None:
         """The library if it is a file that was named."""
         return None if self.library == AUTO_LIBRARY else self.library
+
+    @field_validator("wavelength", "impurities")
+    @classmethod
+    def _of_a_pattern(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and info.data.get("xrd") is None:
+            raise ValueError("this describes a powder pattern; name its file with `xrd`")
+        return value
 
     @property
     def models(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from csp.diffraction.sample import Identified
 from csp.files import alone_with, replacing_folder, write_text
 from csp.ranking.hull import Hull
 from csp.ranking.known import KnownAs
@@ -18,6 +19,7 @@ from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
 from csp.report.description import describe
 from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
+from csp.report.pattern import write_patterns
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result, Variant
 
@@ -50,6 +52,8 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         rows = [
             _rounded({**card.result.as_dict(), "symmetrise_rms_ang": card.crystal.moved}) for card in cards
         ]
+        if prediction.pattern is not None:
+            _write_pattern(prediction, prediction.pattern, folder / "pattern")
         _write_structures(folder, cards, texts)
         write_text(folder / "structures.extxyz", extxyz(prediction, list(range(len(cards)))))
         write_text(folder / "ranked.csv", _csv(rows))
@@ -60,6 +64,15 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+
+
+def _write_pattern(prediction: Prediction, found: Identified, folder: Path) -> None:
+    shown = ("rank", "id", "file", "spacegroup", "above_lowest_ev_per_atom", "probability_pattern", "r_wp")
+    rows = [
+        {"name": f"{result.rank}  {result.spacegroup}", **{name: getattr(result, name) for name in shown}}
+        for result in prediction.results
+    ]
+    write_patterns(folder, found, prediction.crystals, rows)
 
 
 def _cards(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
+from csp.diffraction.sample import Identified, Sample
 from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
@@ -82,6 +83,7 @@ class Conclusion:
         answer_probability: Gives probabilities; None: only energies rank.
         relaxer_why: Why the last model is that one, a clause for people.
         second: Gives a second opinion on the energies; None: there is none.
+        sample: What a powder pattern was measured of; None: there is none.
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
         known: Says which of the ranked crystals are known; None: that is not asked.
         rounds: Those of a deep search; None: there are none.
@@ -94,6 +96,7 @@ class Conclusion:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    sample: Sample | None = None
     known: KnownCrystals | None = None
     rounds: Rounds | None = None
 
@@ -101,8 +104,7 @@ class Conclusion:
         """The ranked crystals, as many as the settings ask for."""
         funnel, ranked = self.funnel, self._ranking.chosen
         probability = self._probability
-        by = probability if funnel.settings.order == "probability" else None
-        places = torch.arange(len(ranked)) if by is None else best_first(by)
+        order, places = self._ordered(probability)
         places = _with_the_lowest(places, funnel.settings.top)
         top = [self._good[k] for k in ranked[places].tolist()]
         hull, of_hull = self._hull()
@@ -110,12 +112,13 @@ class Conclusion:
             target=self.target,
             label=funnel.ranking_model.label if top else None,
             results=self._results(top, places, probability, hull),
+            pattern=self._identified.take(places.tolist()) if self._identified else None,
             crystals=self._relaxed.result.crystals[top],
             funnel=self._counts(),
             models=tuple(
                 dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))
             ),
-            order="energy" if by is None else "probability",
+            order=order,
             known_before=self.known.sentence if self.known else "",
             decomposition={} if hull is None else hull.decomposition,
             hull=hull,
@@ -129,9 +132,19 @@ class Conclusion:
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *not_built(funnel.store.tally()),
                 *of_hull,
+                *([] if self._identified is None else self._identified.remarks()),
                 *self._disagreements(places),
             ],
         )
+
+    def _ordered(self, probability: Tensor | None) -> tuple[str, Tensor]:
+        """What the order is by, and the places int64 [R] of the ranked crystals in it."""
+        by_energy = torch.arange(len(self._ranking.chosen))
+        if self.funnel.settings.order == "energy":
+            return "energy", by_energy
+        if self._identified is not None:
+            return "pattern", torch.tensor(self._identified.order)
+        return ("energy", by_energy) if probability is None else ("probability", best_first(probability))
 
     @cached_property
     def others(self) -> list[EnergyModel]:
@@ -221,6 +234,17 @@ class Conclusion:
         if self.answer_probability is None:
             return None
         return self.answer_probability.probabilities(features(self._per_atom, scores(self._proposed)))
+
+    @cached_property
+    def _identified(self) -> Identified | None:
+        """How the ranked crystals, lowest first, compare with the powder pattern; None: there is none."""
+        if self.sample is None or not len(self._ranking.chosen):
+            return None
+        above = (self._per_atom - self._per_atom[0]).numpy()
+        progress = self.funnel.progress
+        return self.sample.identify(
+            self.ranked_crystals, above, lambda done, total: progress("pattern", done, total)
+        )
 
     @cached_property
     def _proposed(self) -> list[tuple[Provenance, ...]]:
@@ -393,6 +417,7 @@ class Conclusion:
                 same_type_as=told[k].same_type_as,
                 novelty=told[k].novelty if self.known else "",
                 variants=self._variants(row, numbers[k]),
+                **({} if self._identified is None else self._identified.fields(place)),
             )
             for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, overload
 
 from csp.crystals import Crystals
+from csp.diffraction.sample import Identified
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
 from csp.ranking.hull import Hull
@@ -41,7 +42,7 @@ class Prediction(Sequence[RankedCrystal]):
         failed: Stage → status → relaxations that ended without an energy.
         relaxer_why: Why the last model is that one, a clause for people.
         warnings: Sentences for people.
-        order: What the ranks are by, "probability" or "energy".
+        order: What the ranks are by, "pattern", "probability" or "energy".
         decomposition: What the convex hull at this composition is made of: formula → share of the atoms;
             empty where there is no hull.
         hull: The convex hull of the library's crystals; None where there is none.
@@ -50,6 +51,7 @@ class Prediction(Sequence[RankedCrystal]):
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
             last, if another, refined; its energies rank.
         history: How the rounds of a deep search went, and why it ended.
+        pattern: How the results compare with a powder pattern, in their order; None: there is none.
     """
 
     target: Target
@@ -65,6 +67,7 @@ class Prediction(Sequence[RankedCrystal]):
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
     history: History | None = None
+    pattern: Identified | None = None
     decomposition: dict[str, float] = field(default_factory=dict)
     hull: Hull | None = None
     card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)

@@ -14,6 +14,7 @@ from csp.search.result import Result
 
 __all__ = ["RankingTable", "ranking_table"]
 
+_ORDERS = {"pattern": "xrd"}  # by the column's name
 STYLE = "border-collapse: collapse; font-variant-numeric: tabular-nums"
 
 
@@ -95,19 +96,26 @@ def ranking_table(
     sure = any(result.above_lowest_sigma_ev_per_atom is not None for result in shown)
     unconverged = any(result.status != Status.CONVERGED for result in shown)
     hull = any(result.e_above_hull_ev_per_atom is not None for result in results)
-    probable = any(result.probability is not None for result in results)
+    patterned = any(result.probability_pattern is not None for result in results)
+    # beside a pattern there is no room for all, which the files have
+    probable = not patterned and any(result.probability is not None for result in results)
+    uncertain = uncertain and not patterned
     none = 1.0 - sum(result.probability or 0.0 for result in results)
     told = any(result.novelty for result in shown)
     columns = {
         "": [str(r.rank) for r in shown],
+        "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
+        "Rwp": [_percent(r.r_wp) for r in shown] if patterned else None,
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
         "hull": [_to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
-        f"{symbol} eV/at": None if hull or probable else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
+        f"{symbol} eV/at": None
+        if hull or probable or patterned
+        else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
-        "atoms": [str(r.n_atoms) for r in shown],
+        "atoms": None if patterned else [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
         "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
         "known as": [_shortened(_known(r)) for r in shown] if told else None,
@@ -115,12 +123,13 @@ def ranking_table(
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
     explained = [
+        *(["xrd: of being what was measured, by pattern and energy; Rwp in %"] if patterned else []),
         *(
             [f"p: of being the lowest-energy one known, {_percent(none)} % that none of these is"]
             if probable
             else []
         ),
-        *([f"ordered by {order}"] if shown else []),
+        *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),

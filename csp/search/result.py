@@ -67,6 +67,13 @@ class Result:
         probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
         above_lowest_sigma_ev_per_atom: Half the width of the interval that holds the true difference to the
             lowest with a probability of 68 % (`csp.ranking.differences`), None if not calibrated.
+        probability_pattern: Of being what the powder pattern was measured of, by pattern and energy
+            (`csp.diffraction.probability`), None without a pattern.
+        rank_pattern: The rank by it.
+        r_wp: Weighted profile R factor of its fit to the pattern, 0 to 1; background and other phases count;
+            None where it was not fitted.
+        pattern_explained: Share of the intensity above the background that it accounts for, 0 to 1.
+        pattern_missing: Share of its calculated intensity that was not measured, 0 to 1.
         known_as: Entries of the library of this composition that it is, by StructureMatcher.
         prototype: AFLOW label of its structure type, with the common name where there is one.
         same_type_as: An entry of another composition with its structure; "" where there is none, and where it
@@ -102,6 +109,11 @@ class Result:
     probability: float | None = None
     proposed_by: str = ""
     above_lowest_sigma_ev_per_atom: float | None = None
+    probability_pattern: float | None = None
+    rank_pattern: int | None = None
+    r_wp: float | None = None
+    pattern_explained: float | None = None
+    pattern_missing: float | None = None
     known_as: tuple[KnownAs, ...] = ()
     prototype: str = ""
     same_type_as: str = ""

@@ -32,6 +32,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from csp.crystallography.neighbours import CLOSEST
+from csp.diffraction.sample import Sample
 from csp.errors import InputError
 from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
 from csp.ranking.differences import DifferenceErrors
@@ -76,6 +77,7 @@ class Search:
             generators know.
         second: Gives a second opinion on the energies of what is ranked; None: there is none.
         difference_errors: How sure energy differences are; None: it is not known.
+        sample: What a powder pattern was measured of; None: there is none.
         learner: Labels candidates and adapts the first model to the labels; None: it stays as it is.
         references: What energies above the hull are counted from; None: there are none.
         answer_probability: Gives probabilities from energies and provenance; None: only energies rank.
@@ -96,6 +98,7 @@ class Search:
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
+    sample: Sample | None = None
     known: KnownCrystals | None = None
     heard: Heard = lambda now, before: None
     since: float = field(default_factory=time.monotonic)
@@ -128,6 +131,7 @@ class Search:
             second=self.second,
             difference_errors=self.difference_errors,
             known=self.known,
+            sample=self.sample,
             rounds=self.deep,
         )
 

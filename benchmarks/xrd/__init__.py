@@ -1,0 +1,1 @@
+"""Does a powder pattern tell the right crystal?"""
