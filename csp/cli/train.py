@@ -394,6 +394,45 @@ def transfer(
     typer.echo(f"Use it with --surrogate {name if out is None else folder / f'{name}.safetensors'}")
 
 
+@app.command()
+def properties(
+    structures: Structures,
+    tables: Annotated[
+        list[Path], typer.Option(help="Parquet table of published properties; may be repeated")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the models; those there are kept")],
+    cache: Annotated[Path, typer.Option(help="Folder where the crystals' features are kept")],
+    model: Annotated[str, typer.Option("--from", help="Surrogate whose features they read")] = "xs",
+    limit: Annotated[
+        int | None, typer.Option(min=1000, help="Crystals of each property at most; default all")
+    ] = None,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Leave larger cells out")] = 60,
+    exclude: Exclude = None,
+    seed: Seed = 0,
+) -> None:
+    """The models of all properties that come with the engine, on published values."""
+    import torch
+
+    from surrogates.properties.fitting import PropertyRecipe
+    from surrogates.properties.tables import read_values
+    from surrogates.properties.training import train_all
+    from surrogates.zoo import load_surrogate
+
+    torch.set_flush_denormal(True)
+    surrogate = load_surrogate(model)
+    values = read_values(
+        structures,
+        tables,
+        surrogate,
+        cache,
+        limit=limit,
+        max_atoms=max_atoms,
+        exclude=frozenset(_lines(exclude)),
+        log=typer.echo,
+    )
+    train_all(values, out, surrogate, recipe=PropertyRecipe(seed=seed), log=typer.echo)
+
+
 # -- what they share --------------------------------------------------------------------------------
 
 

@@ -1,0 +1,201 @@
+"""Property models in files: rows of the model library, beside the energy models.
+
+A model is two files in the folder `properties` of the library: NAME.safetensors with all that is learned, in
+half precision, and the hashed compositions that it has seen; and NAME.json, its card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from csp.errors import InputError, MissingError, did_you_mean
+from csp.training import cards
+from csp.training.cards import ModelCard
+from surrogates import zoo
+from surrogates.properties.model import LastLayer, PropertyModel
+from surrogates.properties.network import CompositionEncoder, CrystalEncoder
+from surrogates.transformer.surrogate import Surrogate
+
+__all__ = [
+    "COMPOSITION",
+    "PropertyCard",
+    "find",
+    "list_models",
+    "load",
+    "names",
+    "read_card",
+    "seen_compositions",
+    "user_folder",
+    "verify",
+    "write",
+]
+
+FOLDER = "properties"
+COMPOSITION = "-composition"  # what the names of models of compositions end with
+ENCODER, LAST = "encoder.", "last."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PropertyCard(ModelCard):
+    """What a property model is and where it comes from.
+
+    Attributes:
+        unit: Of the values.
+        title: Of the property, for people.
+        scale: What is learned: the value ("identity") or its decimal logarithm ("log10").
+        lowest: No value is below it; None: any may be.
+        n: Values that it was trained on.
+        span: The smallest and the largest of them.
+        surrogate: Name of the surrogate whose features it reads; None: it reads the composition alone.
+        surrogate_sha256: The first digits of that of its weights: with others the features are others.
+        parents: Models that its training began with.
+    """
+
+    unit: str
+    title: str
+    scale: str
+    lowest: float | None
+    n: int
+    span: list[float]
+    surrogate: str | None
+    surrogate_sha256: str | None
+    parents: list[str]
+
+    @property
+    def reads(self) -> str:
+        """"crystal" or "composition"."""
+        return "composition" if self.surrogate is None else "crystal"
+
+
+def _folders() -> tuple[Path, Path]:
+    return Path(str(resources.files("surrogates") / "weights")) / FOLDER, user_folder()
+
+
+def user_folder() -> Path:
+    """Where property models that are known by their name can be put."""
+    return zoo.user_folder() / FOLDER
+
+
+def list_models() -> list[PropertyCard]:
+    """The cards of the models that come with the package, by name, and then of the user's."""
+    return [read_card(path.with_suffix(".safetensors")) for f in _folders() for path in sorted(f.glob("*.json"))]
+
+
+def names() -> list[str]:
+    """Of all models here, those that come with the package first."""
+    return [path.stem for folder in _folders() for path in sorted(folder.glob("*.safetensors"))]
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The weights of a model by name or path.
+
+    Raises:
+        MissingError: There is no such file.
+        InputError: No model has that name; which was probably meant.
+    """
+    name = str(name_or_path)
+    if name.endswith(".safetensors"):
+        if not Path(name).is_file():
+            raise MissingError(f"There is no property model at {name}.")
+        return Path(name)
+    paths = (folder / f"{name}.safetensors" for folder in _folders())
+    if found := next((path for path in paths if path.is_file()), None):
+        return found
+    known = names()
+    raise InputError(
+        f"There is no model of a property {name!r}"
+        + did_you_mean(name, known, f"there are {', '.join(known) or 'none'}")
+    )
+
+
+def read_card(name_or_path: str | Path) -> PropertyCard:
+    """The card of a model by name or path."""
+    return cards.read_card(find(name_or_path), PropertyCard)
+
+
+def verify(name_or_path: str | Path) -> PropertyCard:
+    """The card, once the weights are found to be its.
+
+    Raises:
+        InputError: They do not have the hash that it names.
+    """
+    path = find(name_or_path)
+    card = read_card(path)
+    cards.check_weights(path, card)
+    return card
+
+
+def seen_compositions(name_or_path: str | Path) -> frozenset[int]:
+    """Hashes of all compositions that a model, or a model it began with, was trained on."""
+    return cards.seen_compositions(find(name_or_path))
+
+
+@cache
+def _surrogate(name: str, sha256: str) -> Surrogate:
+    surrogate = zoo.load_surrogate(name)
+    found = zoo.read_card(name).sha256
+    if not found.startswith(sha256):
+        raise InputError(
+            f"It reads the features of the surrogate {name} with weights {sha256[:12]}…, but here are "
+            f"{found[:12]}…; train it again on these (csp train properties)."
+        )
+    return surrogate
+
+
+def load(name_or_path: str | Path) -> PropertyModel:
+    """A model by name or path.
+
+    Raises:
+        InputError: The name means nothing, a file is damaged, or the surrogate here is another one than it
+            was trained on.
+        MissingError: It is not here.
+    """
+    from safetensors.torch import load_file
+
+    path = find(name_or_path)
+    card = verify(path)
+    weights = load_file(path)
+    weights.pop(cards.SEEN)
+    parts = {k.removeprefix(ENCODER): w.float() for k, w in weights.items() if k.startswith(ENCODER)}
+    sizes = {key: value for key, value in card.architecture.items() if key != "input"}
+    encoder: Any = CompositionEncoder(**sizes) if card.surrogate is None else CrystalEncoder.empty(**sizes)
+    encoder.load_state_dict(parts)
+    encoder.eval().requires_grad_(False)
+    noise, q68, q95, leverage = weights[f"{LAST}numbers"].double().tolist()
+    last = LastLayer(
+        weights[f"{LAST}weight"].double(), weights[f"{LAST}factor"].double(), noise, q68, q95, leverage
+    )
+    surrogate = None
+    if card.surrogate is not None and card.surrogate_sha256 is not None:
+        try:
+            surrogate = _surrogate(card.surrogate, card.surrogate_sha256)
+        except InputError as error:
+            raise InputError(f"The model {card.name} cannot be used. {error.message}") from error
+    return PropertyModel(card, encoder, last, surrogate)
+
+
+def write(
+    path: Path, encoder: Any, last: LastLayer, *, seen: Iterable[int], **about: Any
+) -> PropertyCard:
+    """Write a model's two files, each whole or not at all.
+
+    Args:
+        path: Of the weights, NAME.safetensors.
+        seen: Hashed compositions that it was trained on.
+        about: All other fields of the card but the name, the architecture and the hash.
+    """
+    weights: dict[str, Tensor] = {f"{ENCODER}{k}": w.half() for k, w in encoder.state_dict().items()}
+    weights[f"{LAST}weight"] = last.weight.float()
+    weights[f"{LAST}factor"] = last.factor.float()
+    weights[f"{LAST}numbers"] = torch.tensor([last.noise, last.q68, last.q95, last.leverage])
+    return cards.write_model(
+        path, PropertyCard, weights, seen=seen, architecture=encoder.architecture, **about
+    )
