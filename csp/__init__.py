@@ -5,6 +5,7 @@
     found[0].structure
     csp.relax(structures, model="chgnet", pressure=10)
     csp.load_model("xs").as_ase()
+    csp.predict_properties(structures)
 
 These names are all there is to know for work in Python; what they do is in `csp.face`. They are imported
 when they are first used, so that `import csp` is quick and brings no PyTorch. Their types are in
@@ -23,10 +24,21 @@ _PLACES = {
     "Prediction": "csp.search.prediction",
     "load_model": "csp.face.models",
     "predict": "csp.face.predict",
+    "predict_properties": "csp.face.properties",
     "relax": "csp.face.relax",
 }
 
-__all__ = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
+__all__ = [
+    "Crystals",
+    "Library",
+    "Prediction",
+    "__version__",
+    "errors",
+    "load_model",
+    "predict",
+    "predict_properties",
+    "relax",
+]
 
 have_a_home()
 wait_asleep()

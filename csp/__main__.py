@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
+    "properties": ("csp.cli.properties:properties", "What crystals, or formulas, are good for."),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -34,7 +35,7 @@ COMMANDS = {
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
     ),
     "train": ("csp.cli.train:app", "Make training data and train the models."),
-    "models": ("csp.cli.models:app", "The library of energy models."),
+    "models": ("csp.cli.models:app", "The library of models, of energies and of properties."),
     "labellers": ("csp.cli.labellers:app", "DFT codes and potentials that label crystals."),
 }
 """By name, and by the names of group and command: where each is, and its line in the help."""

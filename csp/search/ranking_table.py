@@ -102,7 +102,7 @@ def ranking_table(
     uncertain = uncertain and not patterned
     none = 1.0 - sum(result.probability or 0.0 for result in results)
     told = any(result.novelty for result in shown)
-    columns = {
+    columns: dict[str, list[str] | None] = {
         "": [str(r.rank) for r in shown],
         "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
         "Rwp": [_percent(r.r_wp) for r in shown] if patterned else None,
@@ -119,6 +119,7 @@ def ranking_table(
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
         "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
         "known as": [_shortened(_known(r)) for r in shown] if told else None,
+        **_foretold(shown),
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
@@ -132,6 +133,7 @@ def ranking_table(
         *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),
+        *_units(shown),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(
@@ -142,6 +144,25 @@ def ranking_table(
         notes=(*notes, *explained),
         more=len(results) - len(shown),
     )
+
+
+def _foretold(shown: Sequence[Result]) -> dict[str, list[str] | None]:
+    """Columns of what models foretell; a ? where the crystal lies outside their data."""
+    names = dict.fromkeys(value.name for result in shown for value in result.properties)
+    return {
+        name.replace("_", " "): [
+            next((f"{v.short}{' ?' if v.outside else ''}" for v in r.properties if v.name == name), "–")
+            for r in shown
+        ]
+        for name in names
+    }
+
+
+def _units(shown: Sequence[Result]) -> list[str]:
+    units = {v.name.replace("_", " "): v.unit for r in shown for v in r.properties}
+    named = [f"{name} in {unit}" for name, unit in units.items() if unit != "1"]
+    outside = any(v.outside for r in shown for v in r.properties)
+    return [*named, *(["? outside the data of the model"] if outside else [])]
 
 
 def _millis(value: float | None, decimals: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from csp.property_value import PropertyValue
 from csp.ranking.known import KnownAs
 
 __all__ = ["Result", "Unranked", "Variant", "cif_path"]
@@ -83,6 +84,7 @@ class Result:
             (`csp.ranking.hull.Hull.words`): "on the hull …", "12 meV/atom above …" or "12 meV/atom below the
             hull of what the library holds …"; "" where there is no hull.
         variants: What of the duplicates has another space group, the lowest of each, lowest first.
+        properties: What models foretell of it, of those that were asked for.
     """
 
     rank: int
@@ -120,6 +122,7 @@ class Result:
     novelty: str = ""
     stability: str = ""
     variants: tuple[Variant, ...] = ()
+    properties: tuple[PropertyValue, ...] = ()
 
     @property
     def above_lowest(self) -> float:
@@ -133,6 +136,7 @@ class Result:
             **values,
             "known_as": [entry.as_dict() for entry in self.known_as],
             "variants": [asdict(variant) for variant in self.variants],
+            "properties": [value.as_dict() for value in self.properties],
         }
 
 

@@ -6,8 +6,8 @@ half precision, and the hashed compositions that it has seen; and NAME.json, its
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,11 +21,12 @@ from csp.training import cards
 from csp.training.cards import ModelCard
 from surrogates import zoo
 from surrogates.properties.model import LastLayer, PropertyModel
-from surrogates.properties.network import CompositionEncoder, CrystalEncoder
+from surrogates.properties.network import CompositionEncoder, CrystalEncoder, joined
 from surrogates.transformer.surrogate import Surrogate
 
 __all__ = [
     "COMPOSITION",
+    "TOGETHER",
     "PropertyCard",
     "find",
     "list_models",
@@ -33,6 +34,7 @@ __all__ = [
     "names",
     "read_card",
     "seen_compositions",
+    "together",
     "user_folder",
     "verify",
     "write",
@@ -40,6 +42,7 @@ __all__ = [
 
 FOLDER = "properties"
 COMPOSITION = "-composition"  # what the names of models of compositions end with
+TOGETHER = "together"  # in the place of a name: all models of crystals as one source
 ENCODER, LAST = "encoder.", "last."
 
 
@@ -71,7 +74,7 @@ class PropertyCard(ModelCard):
 
     @property
     def reads(self) -> str:
-        """"crystal" or "composition"."""
+        """ "crystal" or "composition"."""
         return "composition" if self.surrogate is None else "crystal"
 
 
@@ -86,7 +89,9 @@ def user_folder() -> Path:
 
 def list_models() -> list[PropertyCard]:
     """The cards of the models that come with the package, by name, and then of the user's."""
-    return [read_card(path.with_suffix(".safetensors")) for f in _folders() for path in sorted(f.glob("*.json"))]
+    return [
+        read_card(path.with_suffix(".safetensors")) for f in _folders() for path in sorted(f.glob("*.json"))
+    ]
 
 
 def names() -> list[str]:
@@ -182,9 +187,34 @@ def load(name_or_path: str | Path) -> PropertyModel:
     return PropertyModel(card, encoder, last, surrogate)
 
 
-def write(
-    path: Path, encoder: Any, last: LastLayer, *, seen: Iterable[int], **about: Any
-) -> PropertyCard:
+def together(models: Sequence[PropertyModel]) -> PropertyModel:
+    """All models of crystals as one source: the first member of each, and the values of them all.
+
+    Raises:
+        InputError: They read features of different surrogates, or there is none.
+    """
+    shas = {model.card.surrogate_sha256 for model in models}
+    if len(shas) != 1 or None in shas:
+        raise InputError("Only models of crystals on one surrogate can be taken together.")
+    encoder = joined([model.encoder for model in models])
+    width = encoder.width
+    values = torch.zeros(len(models) * width + 1, len(models), dtype=torch.float64)
+    for k, model in enumerate(models):
+        # a member alone gives the value that all give in the mean
+        values[k * width : (k + 1) * width, k] = model.last.weight[:width] * model.encoder.members
+        values[-1, k] = model.last.weight[-1]
+    first = models[0]
+    card = replace(
+        first.card,
+        name=TOGETHER,
+        elements=sorted(frozenset[int].intersection(*(model.elements for model in models))),
+        parents=[f"{model.card.name} {model.card.sha256[:12]}" for model in models],
+    )
+    last = LastLayer(values.mean(1), values[:, :1] * 0.0, 1.0, 1.0, 1.0, 1.0)
+    return PropertyModel(card, encoder, last, first.surrogate, values)
+
+
+def write(path: Path, encoder: Any, last: LastLayer, *, seen: Iterable[int], **about: Any) -> PropertyCard:
     """Write a model's two files, each whole or not at all.
 
     Args:

@@ -87,10 +87,20 @@ class PropertyModel:
     Attributes:
         card: See `surrogates.properties.library.PropertyCard`.
         surrogate: Whose features it reads; None: it reads the composition alone.
+        values: float64 [H + 1, S], last layers whose values a model that is learned from this one may use:
+            its own, or those of all models that it was joined from.
     """
 
-    def __init__(self, card: Any, encoder: Any, last: LastLayer, surrogate: Surrogate | None) -> None:
+    def __init__(
+        self,
+        card: Any,
+        encoder: Any,
+        last: LastLayer,
+        surrogate: Surrogate | None,
+        values: Tensor | None = None,
+    ) -> None:
         self.card, self.encoder, self.last, self.surrogate = card, encoder, last, surrogate
+        self.values = last.weight[:, None] if values is None else values
         self.elements = frozenset(card.elements)
 
     @property
@@ -151,7 +161,9 @@ def last_layer_input(encoder: Any, x: Tensor) -> Tensor:
 
 def composition_input(crystals: Crystals) -> Tensor:
     """float32 [B, L, 2]: atomic numbers and shares of each crystal's elements, see `CompositionEncoder`."""
-    return shares(torch.bincount(n, minlength=MAX_Z + 1) for n in crystals.numbers.split(crystals.n_atoms.tolist()))
+    return shares(
+        torch.bincount(n, minlength=MAX_Z + 1) for n in crystals.numbers.split(crystals.n_atoms.tolist())
+    )
 
 
 def shares(amounts: Iterable[Tensor]) -> Tensor:

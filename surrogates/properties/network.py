@@ -55,7 +55,12 @@ class CrystalEncoder(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        return {"input": "crystal", "features": len(self.centre), "members": self.members, "width": self.width}
+        return {
+            "input": "crystal",
+            "features": len(self.centre),
+            "members": self.members,
+            "width": self.width,
+        }
 
     @classmethod
     def empty(cls, *, features: int, members: int, width: int) -> CrystalEncoder:
@@ -87,7 +92,9 @@ class CompositionEncoder(nn.Module):
         self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(layers))
         self.attend = nn.ModuleList(nn.Linear(width, 3 * width) for _ in range(layers))
         self.feed = nn.ModuleList(
-            nn.Sequential(nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width))
+            nn.Sequential(
+                nn.RMSNorm(width), nn.Linear(width, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+            )
             for _ in range(layers)
         )
         self.pool = nn.Linear(width, heads)
@@ -105,8 +112,7 @@ class CompositionEncoder(nn.Module):
         weight = torch.where(numbers > 0, share, 0.0).clamp(min=1e-12).log()  # an absent one counts nothing
         for norm, attend, feed in zip(self.norms, self.attend, self.feed, strict=True):
             q, k, v = (
-                part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-                for part in attend(norm(h)).chunk(3, -1)
+                part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in attend(norm(h)).chunk(3, -1)
             )
             score = q @ k.mT / math.sqrt(q.shape[-1]) + weight[:, None, None, :]
             h = h + (torch.softmax(score, -1) @ v).transpose(1, 2).flatten(2)

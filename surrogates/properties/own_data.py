@@ -94,7 +94,9 @@ def read_own_data(path: Path, *, unit: str | None = None) -> OwnData:
     sigma = [_sigma(row, line) for row, line in zip(rows, lines, strict=True)] if SIGMA in columns else None
     named = _unit(rows, lines, unit) if UNIT in columns else unit
     if not named:
-        raise InputError(f"{path.name} does not say the unit of its values; add a column unit or name the `unit`.")
+        raise InputError(
+            f"{path.name} does not say the unit of its values; add a column unit or name the `unit`."
+        )
     crystals, names, amounts = None, [], []
     if STRUCTURE in columns:
         crystals = Crystals.cat(
@@ -152,7 +154,9 @@ def _unit(rows: Sequence[dict[str, str | None]], lines: Sequence[int], given: st
         if not unit:
             raise InputError(f"Line {line} has no unit.")
         if unit != first:
-            raise InputError(f"Line {line} has the unit {unit}, the first line {first}: give all values in one.")
+            raise InputError(
+                f"Line {line} has the unit {unit}, the first line {first}: give all values in one."
+            )
     assert first is not None
     if given and first != given:
         raise InputError(f"The table has the unit {first}, but {given} was named.")

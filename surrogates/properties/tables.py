@@ -119,9 +119,7 @@ def _column(tables: Iterable[Path], one: Property) -> dict[str, float]:
     raise InputError(f"None of {', '.join(map(str, tables))} has the column {one.column} of {one.title}.")
 
 
-def _features(
-    crystals: Crystals, surrogate: Surrogate, cache: Path, log: Callable[[str], None]
-) -> Tensor:
+def _features(crystals: Crystals, surrogate: Surrogate, cache: Path, log: Callable[[str], None]) -> Tensor:
     """float32 [N, F]; parts that are on disk for the same crystals and surrogate are read."""
     identity = f"{surrogate.label.checkpoint} {len(crystals)} {hashed(' '.join(crystals.ids()))}"
     parts: list[Tensor] = []
@@ -131,7 +129,9 @@ def _features(
             with np.load(path, allow_pickle=False) as kept:
                 part: Any = kept["features"]
         else:
-            part = pooled(surrogate, crystals[range(first, min(first + AT_ONCE, len(crystals)))]).half().numpy()
+            part = (
+                pooled(surrogate, crystals[range(first, min(first + AT_ONCE, len(crystals)))]).half().numpy()
+            )
             write_arrays(path, features=part)
             log(f"features of {min(first + AT_ONCE, len(crystals)):,} of {len(crystals):,} crystals")
         parts.append(torch.from_numpy(part).float())

@@ -52,7 +52,12 @@ def calibrated(fitted: Fitted, x: Tensor, other: Tensor, y: Tensor) -> LastLayer
     errors = (with_constant(held) @ weight - y).double()
     rigidity = Rigidity.fit(h, held, errors)
     last = LastLayer(
-        weight, rigidity.factor, 0.0, 1.0, 1.0, float(((with_constant(h) @ rigidity.factor) ** 2).sum(1).mean())
+        weight,
+        rigidity.factor,
+        0.0,
+        1.0,
+        1.0,
+        float(((with_constant(h) @ rigidity.factor) ** 2).sum(1).mean()),
     )
     # what the weights leave open is small inside the data: a floor, the rest by quantiles of the errors
     noise = float(errors.abs().median())

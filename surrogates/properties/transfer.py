@@ -1,7 +1,7 @@
 """Transfer of a property model to few values of another property.
 
     bayesian       a new last layer on the source's features, its widths and noise by the evidence
-    affine_model   the source's own value, scaled and shifted, and a new last layer on top of it (affine model
+    affine_model   the source's own values, scaled and shifted, and a new last layer on top of it (affine model
                    transfer, Minami, Fukumizu, Hayashi and Yoshida, NeurIPS 2023, its linear form)
     full           all weights of the source's encoder and last layer go on learning
 
@@ -25,7 +25,7 @@ from surrogates.properties.catalogue import IDENTITY, LOG10, backward, forward
 from surrogates.properties.fitting import PropertyRecipe, fit
 from surrogates.properties.model import LastLayer, PropertyModel, last_layer_input
 from surrogates.properties.own_data import OwnData
-from surrogates.transfer.regression import Block, Floats, Linear, fit_linear, folds
+from surrogates.transfer.regression import Block, Linear, fit_linear, folds
 from surrogates.transformer.uncertainty import Rigidity, widening, with_constant
 
 __all__ = ["FULL", "LAST_LAYERS", "STRATEGIES", "Transferred", "learning_curve", "source_input", "transfer"]
@@ -35,9 +35,10 @@ FULL = "full"
 STRATEGIES = (*LAST_LAYERS, FULL)
 DECADE = 10.0  # positive values that span so much are learned as logarithms
 FULL_FROM = 20  # values from which on the default tries all weights
+DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
 PARTS = 5  # in which values are left out from new weights
 GENTLE = PropertyRecipe(epochs=100, least=150, most=600, batch=32, lr=5e-4, weight_decay=0.05)
-START = 0.1  # where the widths of the last layer's weights are sought from, in standard deviations of y
+START = 1.0  # where the width of the last layer's weights is sought from, in standard deviations of y
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,19 +124,20 @@ def transfer(
 
 
 def learning_curve(source: PropertyModel, data: OwnData, x: Tensor, seed: int = 0) -> dict[int, float]:
-    """Number of values → mean absolute error on the others, in the values' unit, of a last layer (the mean of
-    four draws by composition)."""
+    """Number of values → mean absolute error on the others, in the values' unit, of a last layer that learned
+    so many; the mean of draws by composition."""
     scale = chosen_scale(data.value)
     y, h, groups = forward(data.value, scale), source.hidden(x), data.groups
     curve: dict[int, float] = {}
-    for parts, name in ((4, "a quarter"), (2, "a half"), (4, "three quarters")):
+    for quarters in (1, 2, 3):
         found, sizes = [], []
-        for repeat in range(2):
-            for part in folds(groups, parts, seed + repeat)[:2]:
-                rest = np.setdiff1d(np.arange(len(y)), part)
-                learned, others = (part, rest) if name != "three quarters" else (rest, part)
-                if len(learned) < 4 or len(others) < 2:
-                    continue
+        for repeat in range(DRAWS):
+            parts = folds(groups, 4, seed + repeat)
+            if len(parts) < 4:
+                continue
+            learned = np.concatenate(parts[:quarters])
+            others = np.setdiff1d(np.arange(len(y)), learned)
+            if len(learned) >= FEWEST_LEARNED:
                 fitted = _regression(source, h[learned], y[learned], groups[learned], LAST_LAYERS[0])[0]
                 predicted = with_constant(h[others]) @ fitted.weight
                 found.append(_error(y[others], predicted - y[others], scale))
@@ -176,10 +178,12 @@ def _regression(
     middle, size = float(y.mean()), max(float(y.std(correction=0)), 1e-9)
     target = ((y - middle) / size).numpy()
     ones = np.ones((len(y), 1))
-    blocks = [Block(ones, None), Block(phi, START * 10)]
-    before = (source.last.mean(h) - source.last.mean(centre[None])) if name == "affine_model" else None
-    if before is not None:
-        blocks.insert(1, Block((before / max(float(before.std(correction=0)), 1e-9)).numpy()[:, None], 1.0))
+    blocks = [Block(ones, None), Block(phi, START)]
+    linear, size_of = source.values[:-1], torch.ones(0, dtype=torch.float64)
+    if name == "affine_model":
+        before = (h - centre) @ linear
+        size_of = before.std(0, correction=0).clamp(min=1e-9)
+        blocks.insert(1, Block((before / size_of).numpy(), 1.0))
     w = np.ones(len(y)) if weight is None else weight.numpy()
     blocks = [Block(block.columns * w[:, None], block.width) for block in blocks]
     fitted = fit_linear(blocks, target * w, groups)
@@ -190,10 +194,9 @@ def _regression(
     by_feature = torch.diag(1.0 / (spread * np.sqrt(width)))
     back[:-1, n - width :] = by_feature
     back[-1, n - width :] = -centre @ by_feature
-    if before is not None:
-        scale = max(float(before.std(correction=0)), 1e-9)
-        back[:-1, 1] = source.last.weight[:-1] / scale
-        back[-1, 1] = -float(centre @ source.last.weight[:-1]) / scale
+    for column, scale in enumerate(size_of, start=1):
+        back[:-1, column] = linear[:, column - 1] / scale
+        back[-1, column] = -(centre @ linear[:, column - 1]) / scale
     new = back @ torch.from_numpy(fitted.weights) * size
     new[-1] += middle
     root = np.linalg.cholesky(fitted.covariance + 1e-12 * np.eye(n))
@@ -217,9 +220,7 @@ def _widened(last: LastLayer, h: Tensor, left_out: Tensor, freedom: int) -> Last
 
     sigma2 = last.open(h) + last.noise**2
     scale = float((left_out**2 / sigma2).mean().sqrt())
-    return replace(
-        last, q68=scale * widening(freedom), q95=scale * float(t.ppf(0.97725, max(freedom, 1)))
-    )
+    return replace(last, q68=scale * widening(freedom), q95=scale * float(t.ppf(0.97725, max(freedom, 1))))
 
 
 def _all_weights(
