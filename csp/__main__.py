@@ -30,6 +30,10 @@ COMMANDS = {
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
     ),
+    "benchmark properties": (
+        "benchmarks.properties.command:properties",
+        "How well property models foretell, and what few values are worth with them.",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",

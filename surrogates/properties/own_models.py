@@ -1,4 +1,4 @@
-"""A model of one's own property, learned from few values by transfer: from a table to a row of the library."""
+"""A model of one's own property, learned by transfer: from a table to a row of the library."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _best(name: str, composition: bool) -> str:
 
 
 def of_crystals(models: Sequence[PropertyModel], crystals: Crystals) -> list[list[PropertyValue | None]]:
-    """[B][models]: the properties of each crystal; None where it has elements that the model does not know."""
+    """[B][models]: the properties of each crystal; None where a model does not know its elements."""
     found: list[list[PropertyValue | None]] = [[None] * len(models) for _ in range(len(crystals))]
     features = dict[int, tuple[Tensor, Tensor]]()
     for m, model in enumerate(models):

@@ -50,19 +50,28 @@ def sources(*, crystals: bool) -> list[PropertyModel]:
     return [*models, *([library.together(shipped)] if len(shipped) > 1 else [])]
 
 
-def recommend(data: OwnData, tried: list[PropertyModel] | None = None) -> list[Recommended]:
-    """The sources, the one with the smallest left-out error first, those that cannot be used last."""
-    features = dict[int, Tensor]()
+def recommend(
+    data: OwnData, tried: list[PropertyModel] | None = None, *, features: Tensor | None = None
+) -> list[Recommended]:
+    """The sources, the one with the smallest left-out error first, those that cannot be used last.
+
+    Args:
+        tried: None: all that the library has for the data.
+        features: Of the data's crystals, by the one surrogate of these sources, where they are known already.
+    """
+    by_surrogate = dict[int, Tensor]()
     found = []
     for source in sources(crystals=data.crystals is not None) if tried is None else tried:
         card = source.card
         try:
             data.check_elements(source.elements, card.name)
-            if source.surrogate is not None and data.crystals is not None:
+            own = features
+            if own is None and source.surrogate is not None and data.crystals is not None:
                 key = id(source.surrogate)
-                if key not in features:
-                    features[key] = pooled(source.surrogate, data.crystals)
-            x = source_input(source, data, features.get(id(source.surrogate)))
+                if key not in by_surrogate:
+                    by_surrogate[key] = pooled(source.surrogate, data.crystals)
+                own = by_surrogate[key]
+            x = source_input(source, data, own)
         except InputError as error:
             found.append(Recommended(None, card.name, card.reads, None, error.message))
             continue

@@ -1,7 +1,7 @@
 """Transfer of a property model to few values of another property.
 
     bayesian       a new last layer on the source's features, its widths and noise by the evidence
-    affine_model   the source's own values, scaled and shifted, and a new last layer on top of it (affine model
+    affine_model   the source's own values, scaled and shifted, and a new last layer on top (affine model
                    transfer, Minami, Fukumizu, Hayashi and Yoshida, NeurIPS 2023, its linear form)
     full           all weights of the source's encoder and last layer go on learning
 
@@ -78,12 +78,14 @@ def source_input(source: PropertyModel, data: OwnData, features: Tensor | None =
     data.check_elements(source.elements, source.card.name)
     if source.by_composition:
         return data.composition
+    if features is not None:
+        return features
     if data.crystals is None:
         raise InputError(
             f"{source.card.name} reads crystals, and the table has formulas alone; name a model of "
             "compositions as the source, or give structure files."
         )
-    return source.inputs(data.crystals, features)
+    return source.inputs(data.crystals)
 
 
 def transfer(
