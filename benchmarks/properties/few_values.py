@@ -46,7 +46,12 @@ def few_values(values: Values, out: Path, *, draws: int, log: Callable[[str], No
             done = [
                 kept(
                     out / "parts" / f"few-{name}-{size}-{draw}.json",
-                    lambda size=size, draw=draw: _draw(values, name, sources, size, draw),  # type: ignore[misc]
+                    _draw,
+                    values,
+                    name,
+                    sources,
+                    size,
+                    draw,
                 )
                 for draw in range(draws)
             ]
@@ -58,7 +63,11 @@ def few_values(values: Values, out: Path, *, draws: int, log: Callable[[str], No
         far = [
             kept(
                 out / "parts" / f"far-{name}-{draw}.json",
-                lambda draw=draw: _extrapolation(values, name, sources, draw),  # type: ignore[misc]
+                _extrapolation,
+                values,
+                name,
+                sources,
+                draw,
             )
             for draw in range(draws)
         ]

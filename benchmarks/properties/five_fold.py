@@ -49,7 +49,7 @@ def five_fold(
         for k in range(min(folds, FOLDS)):
             learned, test = (rows[torch.from_numpy(part)] for part in parts[k])
             path = out / "parts" / f"{name}-{k}.json"
-            done.append(kept(path, lambda a=learned, b=test: _one(values, name, a, b)))  # type: ignore[misc]
+            done.append(kept(path, _one, values, name, learned, test))
             log(f"{name}, fold {k + 1}: {done[-1]['mae']:.4g}")
         for key in done[0]:
             figures[f"{name}.{key}"] = float(f"{np.mean([one[key] for one in done]):.4g}")
@@ -58,7 +58,7 @@ def five_fold(
         for k in range(min(forests, FOLDS)):
             learned, test = (rows[torch.from_numpy(part)] for part in parts[k])
             path = out / "parts" / f"{name}-forest-{k}.json"
-            grown.append(kept(path, lambda a=learned, b=test: _forest(values, name, a, b)))  # type: ignore[misc]
+            grown.append(kept(path, _forest, values, name, learned, test))
             log(f"{name}, forest, fold {k + 1}: {grown[-1]['mae']:.4g}")
         if grown:
             figures[f"{name}.forest_mae"] = float(f"{np.mean([one['mae'] for one in grown]):.4g}")

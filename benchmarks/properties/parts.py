@@ -19,13 +19,13 @@ __all__ = ["Forest", "composition_descriptors", "kept"]
 TREES = 200
 
 
-def kept(path: Path, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What a file holds, or what `make` gives, which the file holds from then on, with its CPU seconds."""
+def kept(path: Path, make: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
+    """What a file holds, or what `make` gives of the arguments, which the file holds from then on, with its CPU seconds."""
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
     started = time.process_time()
-    made = make()
+    made = make(*arguments)
     made = {**made, "cpu_seconds": round(time.process_time() - started, 2)}
     write_json(path, made)
     return made

@@ -431,7 +431,7 @@ def property_(
     tried = ", ".join(f"{one} {error:.4g}" for one, error in learned.errors.items())
     typer.echo(f"From {found.source}, {found.card.reads}s, by {learned.strategy} on {len(values)} values.")
     typer.echo(
-        f"Mean error on values left out by composition: {tried}{u}; the median of all: {learned.guess:.4g}{u}."
+        f"Mean error on values left out by composition: {tried}{u}; of the median: {learned.guess:.4g}{u}."
     )
     for n, error in found.curve.items():
         typer.echo(f"  from {n:>4} values: {error:.4g}{u}")

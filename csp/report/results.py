@@ -194,6 +194,6 @@ def _database(run: RankedRun, file: Path) -> None:
         for atoms, row in zip(crystals, rows, strict=True):
             # ASE keeps `id` for itself and allows no None
             told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
-        told["properties"] = properties_text(row)
+            told["properties"] = properties_text(row)
             known = {name: value for name, value in told.items() if name != "id" and value not in (None, "")}
             database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})
