@@ -20,7 +20,7 @@ TREES = 200
 
 
 def kept(path: Path, make: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
-    """What a file holds, or what `make` gives of the arguments, which the file holds from then on, with its CPU seconds."""
+    """What a file holds, or else what `make` gives, which it holds from then on with the CPU seconds."""
     if path.is_file():
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return found
@@ -41,7 +41,7 @@ def composition_descriptors(names: list[str]) -> NDArray[np.float64]:
     for row, elements in enumerate(pairs):
         for column, (z, n) in enumerate(elements):
             numbers[row, column], counts[row, column] = z, n
-    return descriptors(numbers, counts / counts.sum(1, keepdims=True))  # type: ignore[arg-type]
+    return descriptors(numbers, counts / counts.sum(1, keepdims=True))
 
 
 class Forest:

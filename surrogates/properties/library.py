@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +77,8 @@ class PropertyCard(ModelCard):
         return "composition" if self.surrogate is None else "crystal"
 
 
-def _folders() -> tuple[Path, Path]:
-    return Path(str(resources.files("surrogates") / "weights")) / FOLDER, user_folder()
+def _folders() -> list[Path]:
+    return [folder / FOLDER for folder in zoo.folders()]
 
 
 def user_folder() -> Path:
