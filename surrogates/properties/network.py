@@ -131,7 +131,7 @@ def joined(encoders: Sequence[CrystalEncoder]) -> CrystalEncoder:
         both.first_bias.copy_(torch.cat([one.first_bias[:w] + _shift(one, first) for one in encoders]))
         both.second.copy_(torch.stack([one.second[0] for one in encoders]))
         both.second_bias.copy_(torch.stack([one.second_bias[0] for one in encoders]))
-    return both
+    return both.eval().requires_grad_(False)
 
 
 def _rescale(one: CrystalEncoder, first: CrystalEncoder) -> Tensor:

@@ -27,7 +27,7 @@ def test_logarithms_there_and_back() -> None:
 def test_intervals_hold_the_value_and_widen_with_leverage() -> None:
     one = model()
     h = one.hidden(one.inputs(crystals()))
-    near, far = one.from_hidden(h), one.from_hidden(10.0 * h)
+    near, far = one.from_hidden(h), one.from_hidden(30.0 * h)
     assert bool((near.low < near.value).all())
     assert bool((near.value < near.high).all())
     assert bool((far.sigma > near.sigma).all())

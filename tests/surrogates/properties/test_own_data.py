@@ -60,7 +60,7 @@ def test_too_few_and_all_equal(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has 9 different rows; 10 are needed"):
         read_own_data(path, unit="eV")
     path.write_text("formula,value\n" + "\n".join(f"{f},7" for f in FORMULAS))
-    with pytest.raises(InputError, match="All values in mine.csv are 7"):
+    with pytest.raises(InputError, match=r"All values in mine\.csv are 7"):
         read_own_data(path, unit="eV")
 
 
