@@ -6,7 +6,7 @@ import csv
 import io
 import json as json_format
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,9 +16,14 @@ from csp.files import write_text
 from csp.property_value import PropertyValue
 from csp.report.terminal import plain_table
 
+if TYPE_CHECKING:
+    from csp.crystals import Crystals
+    from csp.relaxation.elasticity import Elasticity
+
 __all__ = ["properties"]
 
 Row = list[PropertyValue | None]
+FORCE, STEPS = 0.005, 300  # eV/Å: elastic constants are of relaxed crystals
 
 
 def properties(
@@ -34,6 +39,13 @@ def properties(
         str | None,
         typer.Option("--properties", help="Of these alone: bulk_modulus,band_gap; default: all there are"),
     ] = None,
+    elastic: Annotated[
+        str | None,
+        typer.Option(
+            help="Potential by which crystals are relaxed and their elastic constants computed as well: auto "
+            "for the best that is here"
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write a table as well: NAME.csv or NAME.json")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout")] = False,
 ) -> None:
@@ -43,16 +55,21 @@ def properties(
     wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
     places = [Path(one) for one in files if Path(one).exists() or "." in one or "/" in one]
     formulas = [one for one in files if Path(one) not in places]
-    labels, rows = list[str](), list[Row]()
+    labels, rows, stiffness = list[str](), list[Row](), dict[int, Elasticity]()
     if places:
-        there, found = _of_files(places, wanted)
-        labels, rows = labels + there, rows + found
+        labels, crystals = _of_files(places)
+        rows = _foretold(crystals, wanted)
+        stiffness = {} if elastic is None else _stiffness(crystals, elastic)
     if formulas:
         labels, rows = labels + formulas, rows + _of_formulas(formulas, wanted)
         note("of formulas: the composition alone was read, polymorphs have one value", word="note:")
     told = [
-        {"name": label, **{value.name: value.as_dict() for value in row if value is not None}}
-        for label, row in zip(labels, rows, strict=True)
+        {
+            "name": label,
+            **{value.name: value.as_dict() for value in row if value is not None},
+            **({"elastic": _elastic(stiffness[k])} if k in stiffness else {}),
+        }
+        for k, (label, row) in enumerate(zip(labels, rows, strict=True))
     ]
     text = json_format.dumps(told, indent=1, ensure_ascii=False) + "\n"
     if out is not None:
@@ -61,15 +78,20 @@ def properties(
         typer.echo(text.encode(), nl=False)
     else:
         _show(labels, rows)
+        for k, one in stiffness.items():
+            stable = "" if one.stable else "; it is not stable against some strain"
+            output.print(
+                f"{labels[k]} by {elastic}: bulk modulus {one.bulk:.0f} GPa, shear modulus {one.shear:.0f} GPa{stable}"
+            )
 
 
-def _of_files(places: list[Path], wanted: list[str]) -> tuple[list[str], list[Row]]:
+def _of_files(places: list[Path]) -> tuple[list[str], Crystals]:
+    """The crystals in files and of predictions, and their names."""
+    from csp.crystals import Crystals
     from csp.library.given import read_crystals
     from csp.report.results import RankedRun
-    from surrogates.properties.predicting import chosen, of_crystals
 
-    models = chosen(wanted)
-    labels, rows = list[str](), list[Row]()
+    labels, parts = list[str](), list[Crystals]()
     for place in places:
         if (place / "ranked.json").is_file():
             run = RankedRun.read(place)
@@ -81,8 +103,44 @@ def _of_files(places: list[Path], wanted: list[str]) -> tuple[list[str], list[Ro
                 note(f"{name}: {why}", word="left out:")
             crystals, there = given.crystals, given.names
         labels += there
-        rows += of_crystals(models, crystals)
-    return labels, rows
+        parts.append(crystals)
+    return labels, Crystals.cat(parts)
+
+
+def _foretold(crystals: Crystals, wanted: list[str]) -> list[Row]:
+    from surrogates.properties.predicting import chosen, of_crystals
+
+    return of_crystals(chosen(wanted), crystals)
+
+
+def _stiffness(crystals: Crystals, potential: str) -> dict[int, Elasticity]:
+    """Of each crystal that the potential could relax, by its place."""
+    from csp.crystallography.operations import operations
+    from csp.relaxation.elasticity import elasticity
+    from csp.relaxation.relax import Status, relax
+    from surrogates.zoo import load_model
+
+    model = load_model(potential)
+    ends = relax(crystals, model, max_force=FORCE, max_steps=STEPS, symmetry=operations(crystals))
+    found = {}
+    for k, status in enumerate(ends.status):
+        if status is Status.CONVERGED:
+            found[k] = elasticity(ends.crystals[[k]], model)
+        else:
+            note(
+                f"crystal {k + 1}: {status.replace('_', ' ')} when relaxed by {model.name}", word="left out:"
+            )
+    return found
+
+
+def _elastic(one: Elasticity) -> dict[str, Any]:
+    stiffness = [[round(value, 3) for value in row] for row in one.stiffness.tolist()]
+    return {
+        "stiffness_gpa": stiffness,
+        "bulk_modulus": one.bulk,
+        "shear_modulus": one.shear,
+        "stable": one.stable,
+    }
 
 
 def _of_formulas(formulas: list[str], wanted: list[str]) -> list[Row]:
