@@ -79,10 +79,9 @@ def properties(
     else:
         _show(labels, rows)
         for k, one in stiffness.items():
-            stable = "" if one.stable else "; it is not stable against some strain"
-            output.print(
-                f"{labels[k]} by {elastic}: bulk modulus {one.bulk:.0f} GPa, shear modulus {one.shear:.0f} GPa{stable}"
-            )
+            stable = "" if one.stable else "; not stable against some strain"
+            moduli = f"bulk modulus {one.bulk:.0f} GPa, shear modulus {one.shear:.0f} GPa"
+            output.print(f"{labels[k]} by {elastic}: {moduli}{stable}")
 
 
 def _of_files(places: list[Path]) -> tuple[list[str], Crystals]:
