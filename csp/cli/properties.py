@@ -55,7 +55,8 @@ def properties(
     wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
     places = [Path(one) for one in files if Path(one).exists() or "." in one or "/" in one]
     formulas = [one for one in files if Path(one) not in places]
-    labels, rows, stiffness = list[str](), list[Row](), dict[int, Elasticity]()
+    labels, rows = list[str](), list[Row]()
+    stiffness: dict[int, Elasticity] = {}
     if places:
         labels, crystals = _of_files(places)
         rows = _foretold(crystals, wanted)
