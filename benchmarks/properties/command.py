@@ -12,6 +12,8 @@ from csp.cli.options import Out
 
 __all__ = ["properties"]
 
+FIRST = "bulk_modulus"  # a model whose surrogate is that of all
+
 
 def properties(
     out: Out,
@@ -20,7 +22,9 @@ def properties(
         list[Path], typer.Option(help="Parquet table of published properties; may be repeated")
     ],
     cache: Annotated[Path, typer.Option(help="Folder where the crystals' features are kept")],
-    model: Annotated[str, typer.Option(help="Surrogate whose features are read")] = "xs",
+    model: Annotated[
+        str | None, typer.Option(help="Surrogate whose features are read; default: that of the models here")
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Crystals of each property at most; default all")] = None,
     max_atoms: Annotated[int, typer.Option(help="Leave larger cells out")] = 60,
     folds: Annotated[int, typer.Option(min=1, max=5, help="How many of the five folds are done")] = 5,
@@ -33,14 +37,17 @@ def properties(
     from benchmarks.properties.few_values import few_values
     from benchmarks.properties.five_fold import five_fold
     from csp.files import write_json
+    from surrogates.properties import library
     from surrogates.properties.tables import read_values
     from surrogates.zoo import load_surrogate
 
     torch.set_flush_denormal(True)
+    surrogate = load_surrogate(model) if model else library.load(FIRST).surrogate
+    assert surrogate is not None
     values = read_values(
-        structures, tables, load_surrogate(model), cache, limit=limit, max_atoms=max_atoms, log=console.print
+        structures, tables, surrogate, cache, limit=limit, max_atoms=max_atoms, log=console.print
     )
-    figures = few_values(values, out, draws=draws, log=console.print) if draws else {}
+    figures = few_values(values, surrogate, out, draws=draws, log=console.print) if draws else {}
     write_json(out / "summary.json", figures)
     figures |= five_fold(values, out, folds=folds, forests=forests, log=console.print)
     write_json(out / "summary.json", figures)

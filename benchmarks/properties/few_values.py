@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.properties.parts import Forest, composition_descriptors, kept
+from csp.errors import MissingError
 from surrogates.properties import library
 from surrogates.properties.catalogue import PROPERTIES, backward
 from surrogates.properties.fitting import PropertyRecipe, fit
@@ -20,6 +21,7 @@ from surrogates.properties.own_data import OwnData
 from surrogates.properties.recommending import recommend
 from surrogates.properties.tables import Values
 from surrogates.properties.training import encoder_for
+from surrogates.transformer.surrogate import Surrogate
 
 __all__ = ["SIZES", "TARGETS", "few_values"]
 
@@ -30,14 +32,19 @@ LOWER = 0.8  # share of the values that extrapolation learns from
 SCRATCH = PropertyRecipe(epochs=200, least=200, most=400, batch=64, lr=1e-3)
 
 
-def few_values(values: Values, out: Path, *, draws: int, log: Callable[[str], None]) -> dict[str, Any]:
+def few_values(
+    values: Values, surrogate: Surrogate, out: Path, *, draws: int, log: Callable[[str], None]
+) -> dict[str, Any]:
     """Errors with so many values, of each property held out of the library in its turn.
 
     Args:
         draws: Of the values, at each size.
     """
     models = [library.load(name) for name in library.names()]
-    models = [model for model in models if model.card.property in PROPERTIES and not model.by_composition]
+    sha256 = surrogate.label.checkpoint.rpartition("-")[2]
+    models = [m for m in models if m.card.property in PROPERTIES and m.card.surrogate_sha256 == sha256]
+    if len(models) < 2:
+        raise MissingError(f"There are no models of properties on the features of {surrogate.name} {sha256}.")
     figures: dict[str, Any] = {}
     for name in TARGETS:
         others = [model for model in models if model.card.property != name]

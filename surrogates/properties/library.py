@@ -6,6 +6,7 @@ half precision, and the hashed compositions that it has seen; and NAME.json, its
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from csp.errors import InputError, MissingError, did_you_mean
+from csp.files import replacing
 from csp.training import cards
 from csp.training.cards import ModelCard
 from surrogates import zoo
@@ -28,6 +30,7 @@ __all__ = [
     "TOGETHER",
     "PropertyCard",
     "find",
+    "keep_surrogate",
     "list_models",
     "load",
     "names",
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 FOLDER = "properties"
+FEATURES = "features"  # beside it: surrogates of before, for the models that read them
 COMPOSITION = "-composition"  # what the names of models of compositions end with
 TOGETHER = "together"  # in the place of a name: all models of crystals as one source
 ENCODER, LAST = "encoder.", "last."
@@ -144,14 +148,29 @@ def seen_compositions(name_or_path: str | Path) -> frozenset[int]:
 
 @cache
 def _surrogate(name: str, sha256: str) -> Surrogate:
-    surrogate = zoo.load_surrogate(name)
-    found = zoo.read_card(name).sha256
-    if not found.startswith(sha256):
-        raise InputError(
-            f"It reads the features of the surrogate {name} with weights {sha256[:12]}…, but here are "
-            f"{found[:12]}…; train it again on these (csp train properties)."
-        )
-    return surrogate
+    """The surrogate of a name if its weights are these, or those that were kept for models that read them.
+
+    Raises:
+        InputError: Neither is here.
+    """
+    kept = [folder / FEATURES / f"{name}-{sha256}.safetensors" for folder in zoo.folders()]
+    for place in (name, *(path for path in kept if path.is_file())):
+        if zoo.is_ours(place) and zoo.read_card(place).sha256.startswith(sha256):
+            return zoo.load_surrogate(place)
+    raise InputError(
+        f"It reads the features of the surrogate {name} with weights {sha256}…, which are not here; train it "
+        "again on those that are."
+    )
+
+
+def keep_surrogate(name: str, sha256: str) -> None:
+    """Put a copy of a surrogate where models that read it find it when another takes its name."""
+    folder = user_folder().parent / FEATURES
+    for path in (source := zoo.weights_file(name), source.with_suffix(".json")):
+        target = folder / f"{name}-{sha256}{path.suffix}"
+        if not target.is_file() and zoo.read_card(name).sha256.startswith(sha256):
+            with replacing(target) as partial:
+                shutil.copyfile(path, partial)
 
 
 def load(name_or_path: str | Path) -> PropertyModel:

@@ -107,4 +107,6 @@ def train_own(
         code_version=code_version(),
         metrics={key: float(f"{value:.4g}") for key, value in metrics.items()},
     )
+    if card.surrogate is not None and card.surrogate_sha256 is not None:
+        library.keep_surrogate(card.surrogate, card.surrogate_sha256)
     return OwnModel(card, source.card.name, found, curve)

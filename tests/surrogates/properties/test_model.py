@@ -79,7 +79,7 @@ def test_features_of_another_surrogate_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "hardness.safetensors"
     other = about(surrogate="xs", surrogate_sha256="f" * 12)
     library.write(path, one.encoder, one.last, seen=set(), **other)
-    with pytest.raises(InputError, match="csp train properties"):
+    with pytest.raises(InputError, match="which are not here; train it again"):
         library.load(path)
 
 
