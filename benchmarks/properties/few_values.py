@@ -21,6 +21,7 @@ from surrogates.properties.own_data import OwnData
 from surrogates.properties.recommending import recommend
 from surrogates.properties.tables import Values
 from surrogates.properties.training import encoder_for
+from surrogates.properties.transfer import transfer
 from surrogates.transformer.surrogate import Surrogate
 
 __all__ = ["SIZES", "TARGETS", "few_values"]
@@ -135,15 +136,15 @@ def _all_ways(
     tried = recommend(data, sources, features=values.features[learned])
     best = tried[0]
     assert best.source is not None
-    assert best.transferred is not None
-    h = last_layer_input(best.transferred.encoder, values.features[test])
-    last = best.transferred.last
+    found = transfer(best.source, data, x=values.features[learned], seed=draw)
+    h = last_layer_input(found.encoder, values.features[test])
+    last = found.last
     middle = last.mean(h)
     sigma = (last.open(h) + last.noise**2).sqrt()
-    scale = best.transferred.scale
+    scale = found.scale
     zero = torch.zeros_like(middle)
     true = _value(y[test], name)
-    extra: dict[str, Any] = {"source": best.name, "strategy": best.transferred.strategy}
+    extra: dict[str, Any] = {"source": best.name, "strategy": found.strategy}
     for level, factor in (("68", last.q68), ("95", last.q95)):
         low, high = (backward(middle + sign * factor * sigma, zero, scale)[0] for sign in (-1, 1))
         extra[f"within_{level}"] = float(((true >= low) & (true <= high)).double().mean())
@@ -155,12 +156,12 @@ def _all_ways(
     scratch = last_layer_input(fitted.encoder, values.features[test]) @ fitted.weight + fitted.bias
     x = composition_descriptors([values.names[k] for k in [*learned.tolist(), *test.tolist()]])
     grown = Forest(draw)(x[: len(learned)], y[learned].numpy(), x[len(learned) :])
-    found = {
+    values_by = {
         "transfer": transferred,
         "scratch": _value(scratch, name),
         "forest": _value(torch.from_numpy(grown), name),
     }
-    return {key: one if floor is None else one.clamp(min=floor) for key, one in found.items()}, extra
+    return {key: one if floor is None else one.clamp(min=floor) for key, one in values_by.items()}, extra
 
 
 def _value(y: Tensor, name: str) -> Tensor:

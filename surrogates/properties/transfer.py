@@ -34,7 +34,7 @@ LAST_LAYERS = ("bayesian", "affine_model")
 FULL = "full"
 STRATEGIES = (*LAST_LAYERS, FULL)
 DECADE = 10.0  # positive values that span so much are learned as logarithms
-FULL_FROM = 20  # values from which on the default tries all weights
+FULL_FROM = 100  # values from which on the default tries all weights
 DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
 PARTS = 5  # in which values are left out from new weights
 GENTLE = PropertyRecipe(epochs=100, least=150, most=600, batch=32, lr=5e-4, weight_decay=0.05)
@@ -180,7 +180,9 @@ def _regression(
     middle, size = float(y.mean()), max(float(y.std(correction=0)), 1e-9)
     target = ((y - middle) / size).numpy()
     ones = np.ones((len(y), 1))
-    blocks = [Block(ones, None), Block(phi, START)]
+    # of models taken together each has a width of its own: the evidence finds which of them matter
+    parts = np.split(phi, source.values.shape[1], axis=1)
+    blocks = [Block(ones, None), *(Block(part, START) for part in parts)]
     linear, size_of = source.values[:-1], torch.ones(0, dtype=torch.float64)
     if name == "affine_model":
         before = (h - centre) @ linear
