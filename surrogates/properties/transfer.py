@@ -36,6 +36,8 @@ STRATEGIES = (*LAST_LAYERS, FULL)
 DECADE = 10.0  # positive values that span so much are learned as logarithms
 FULL_FROM = 100  # values from which on the default tries all weights
 DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
+COUNTED_FROM = 40  # values from which on the width of σ is by quantiles of the left-out errors
+MOST_OWN = 0.98  # share of its own prediction that a value may have for its left-out σ
 PARTS = 5  # in which values are left out from new weights
 GENTLE = PropertyRecipe(epochs=100, least=150, most=600, batch=32, lr=5e-4, weight_decay=0.05)
 START = 1.0  # where the width of the last layer's weights is sought from, in standard deviations of y
@@ -215,15 +217,21 @@ def _last_layer(
 ) -> tuple[LastLayer, Tensor]:
     last, fitted = _regression(source, h, y, data.groups, name, weight)
     left_out = torch.from_numpy(fitted.left_out)
-    return _widened(last, h, left_out, fitted.freedom), left_out
+    # σ² of a value that was left out, from σ² with it: its share of its own prediction is h (Sherman-Morrison)
+    share = (last.open(h) / last.noise**2).clamp(max=MOST_OWN)
+    return _widened(last, left_out * (1.0 - share).sqrt() / last.noise, fitted.freedom), left_out
 
 
-def _widened(last: LastLayer, h: Tensor, left_out: Tensor, freedom: int) -> LastLayer:
-    """As wide as the left-out errors are, and as Student's distribution is of so few of them."""
+def _widened(last: LastLayer, ratio: Tensor, freedom: int) -> LastLayer:
+    """As wide as the left-out errors are by their σ, `ratio` [N]: by their quantiles where there are enough of
+    them, else by their mean square and as Student's distribution is."""
     from scipy.stats import t
 
-    sigma2 = last.open(h) + last.noise**2
-    scale = float((left_out**2 / sigma2).mean().sqrt())
+    if len(ratio) >= COUNTED_FROM:
+        rank = (len(ratio) + 1) / len(ratio)  # of one more value among these (conformal prediction)
+        q68, q95 = (float(torch.quantile(ratio.abs(), min(rank * q, 1.0))) for q in (0.6827, 0.9545))
+        return replace(last, q68=q68, q95=q95)
+    scale = float((ratio**2).mean().sqrt())
     return replace(last, q68=scale * widening(freedom), q95=scale * float(t.ppf(0.97725, max(freedom, 1))))
 
 
@@ -251,4 +259,5 @@ def _all_weights(
     noise = float(left_out.abs().median())
     leverage = float(((with_constant(h) @ factor) ** 2).sum(1).mean())
     last = LastLayer(whole, factor, noise, 1.0, 1.0, leverage)
-    return fitted.encoder, _widened(last, h, left_out, len(y) - 1), left_out
+    ratio = left_out / (last.open(h) + noise**2).sqrt()
+    return fitted.encoder, _widened(last, ratio, len(y) - 1), left_out
