@@ -217,14 +217,14 @@ def _last_layer(
 ) -> tuple[LastLayer, Tensor]:
     last, fitted = _regression(source, h, y, data.groups, name, weight)
     left_out = torch.from_numpy(fitted.left_out)
-    # σ² of a value that was left out, from σ² with it: its share of its own prediction is h (Sherman-Morrison)
+    # σ² of a value left out, from σ² with it and its share of its own prediction (Sherman-Morrison)
     share = (last.open(h) / last.noise**2).clamp(max=MOST_OWN)
     return _widened(last, left_out * (1.0 - share).sqrt() / last.noise, fitted.freedom), left_out
 
 
 def _widened(last: LastLayer, ratio: Tensor, freedom: int) -> LastLayer:
-    """As wide as the left-out errors are by their σ, `ratio` [N]: by their quantiles where there are enough of
-    them, else by their mean square and as Student's distribution is."""
+    """As wide as the left-out errors are by their σ, `ratio` [N]: by their quantiles where there are many,
+    else by their mean square and as Student's distribution is."""
     from scipy.stats import t
 
     if len(ratio) >= COUNTED_FROM:
