@@ -18,7 +18,10 @@ COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
-    "properties": ("csp.cli.properties:properties", "What crystals, or formulas, are good for."),
+    "properties": (
+        "csp.cli.properties:properties",
+        "What crystals, or formulas, are good for, by models of properties.",
+    ),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -32,7 +35,7 @@ COMMANDS = {
     ),
     "benchmark properties": (
         "benchmarks.properties.command:properties",
-        "How well property models foretell, and what few values are worth with them.",
+        "How well property models foretell, and what few values are worth with them. Goes on where it was.",
     ),
     "benchmark flows": (
         "flows.cli:measure",

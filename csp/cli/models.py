@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The library of energy models.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="The library of models, of energies and of properties.", no_args_is_help=True, add_completion=False
+)
 
 ERRORS = ("test_mae_", "left_out_mae.")  # what the names of a card's errors begin with
 

@@ -49,7 +49,7 @@ def properties(
     out: Annotated[Path | None, typer.Option(help="Write a table as well: NAME.csv or NAME.json")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout")] = False,
 ) -> None:
-    """What crystals, or formulas, are good for, by models that learned from calculated properties."""
+    """What crystals, or formulas, are good for, by models of properties."""
     if out is not None and out.suffix not in (".csv", ".json"):
         raise InputError(f"{out.name}: tables can be written as .csv, .json.")
     wanted = [name.strip() for name in (names or "").split(",") if name.strip()]
