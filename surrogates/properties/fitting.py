@@ -58,7 +58,8 @@ def fit(
     weight: Tensor | None = None,
     decay: float = 0.5,
 ) -> Fitted:
-    """Train with AdamW on the mean absolute error of each member; they differ by their starts and dropout.
+    """Train with AdamW on the mean absolute error of each member, which differ by their starts and dropout;
+    with a last layer to begin with on that of their mean.
 
     Args:
         x: float [N, …] as the encoder reads it.
@@ -90,6 +91,8 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, steps=steps, peak=recipe.lr, warmup=50, decay=decay)
         predicted = torch.einsum("kbh,kh->kb", encoder(x[rows]), head) + bias
+        if last is not None:  # which is of all members at once
+            predicted = predicted.mean(0, keepdim=True)
         error = (predicted - target[rows]).abs()
         if weight is not None:
             error = error * weight[rows]

@@ -34,6 +34,7 @@ __all__ = [
     "list_models",
     "load",
     "names",
+    "of_one_surrogate",
     "read_card",
     "seen_compositions",
     "together",
@@ -203,6 +204,12 @@ def load(name_or_path: str | Path) -> PropertyModel:
         except InputError as error:
             raise InputError(f"The model {card.name} cannot be used. {error.message}") from error
     return PropertyModel(card, encoder, last, surrogate)
+
+
+def of_one_surrogate(models: Sequence[PropertyModel]) -> list[PropertyModel]:
+    """Those that can be taken together: trained from the start, not by transfer, on the first one's surrogate."""
+    whole = [model for model in models if "strategy" not in model.card.recipe and not model.by_composition]
+    return [one for one in whole if one.card.surrogate_sha256 == whole[0].card.surrogate_sha256]
 
 
 def together(models: Sequence[PropertyModel]) -> PropertyModel:

@@ -89,6 +89,7 @@ class PropertyModel:
         surrogate: Whose features it reads; None: it reads the composition alone.
         values: float64 [H + 1, S], last layers whose values a model that is learned from this one may use:
             its own, or those of all models that it was joined from.
+        blocks: Numbers of features of one origin, H in all; each has a width of its own in transfer.
     """
 
     def __init__(
@@ -101,11 +102,26 @@ class PropertyModel:
     ) -> None:
         self.card, self.encoder, self.last, self.surrogate = card, encoder, last, surrogate
         self.values = last.weight[:, None] if values is None else values
+        n = self.values.shape[1]
+        self.blocks = [(len(self.values) - 1) // n] * n
         self.elements = frozenset(card.elements)
 
     @property
     def by_composition(self) -> bool:
         return self.surrogate is None
+
+    def with_plain(self, x: Tensor) -> PropertyModel:
+        """With the principal components of inputs x [N, F] beside the features, of crystals."""
+        if self.by_composition:
+            return self
+        encoder = self.encoder.with_plain(x)
+        begun = len(self.values) - 1 - (encoder.width if self.encoder.plain is not None else 0)
+        zeros = torch.zeros(encoder.width, self.values.shape[1], dtype=torch.float64)
+        values = torch.cat([self.values[:begun], zeros, self.values[-1:]])
+        other = PropertyModel(self.card, encoder, self.last, self.surrogate, values)
+        n = self.values.shape[1]
+        other.blocks = [*[begun // n] * n, encoder.width]
+        return other
 
     def inputs(self, crystals: Crystals, features: Tensor | None = None) -> Tensor:
         """What the encoder reads of crystals.

@@ -6,6 +6,7 @@ one σ and one way of transfer serve both.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -36,14 +37,27 @@ class CrystalEncoder(nn.Module):
     Args:
         centre: float [F], mean of each feature over the training crystals.
         spread: float [F], its standard deviation.
+        plain: float [F, h]: combinations of the scaled features that stand beside the members as they are,
+            as one more of them; None: there are none.
     """
 
     centre: Tensor
     spread: Tensor
+    plain: Tensor | None
 
-    def __init__(self, centre: Tensor, spread: Tensor, *, members: int = 3, width: int = 64) -> None:
+    def __init__(
+        self,
+        centre: Tensor,
+        spread: Tensor,
+        *,
+        members: int = 3,
+        width: int = 64,
+        plain: Tensor | None = None,
+    ) -> None:
         super().__init__()
-        self.members, self.width = members, width
+        self.learned, self.width = members, width
+        self.members = members + (plain is not None)
+        self.register_buffer("plain", plain)
         self.register_buffer("centre", centre.float())
         self.register_buffer("spread", spread.float())
         n = len(centre)
@@ -58,20 +72,43 @@ class CrystalEncoder(nn.Module):
         return {
             "input": "crystal",
             "features": len(self.centre),
-            "members": self.members,
+            "members": self.learned,
             "width": self.width,
+            "plain": self.plain is not None,
         }
 
     @classmethod
-    def empty(cls, *, features: int, members: int, width: int) -> CrystalEncoder:
-        return cls(torch.zeros(features), torch.ones(features), members=members, width=width)
+    def empty(cls, *, features: int, members: int, width: int, plain: bool = False) -> CrystalEncoder:
+        """One to load weights into."""
+        return cls(
+            torch.zeros(features),
+            torch.ones(features),
+            members=members,
+            width=width,
+            plain=torch.zeros(features, width) if plain else None,
+        )
+
+    def with_plain(self, x: Tensor) -> CrystalEncoder:
+        """A copy that hands on the principal components of inputs x [N, F] as well, beside its members."""
+        scaled = self.scaled(x)
+        direction = torch.linalg.svd(scaled - scaled.mean(0), full_matrices=False)[2][: self.width]
+        plain = torch.zeros(x.shape[1], self.width)
+        plain[:, : len(direction)] = direction.T / math.sqrt(x.shape[1])
+        other = copy.deepcopy(self)
+        other.plain, other.members = plain, self.learned + 1
+        return other
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Inputs as the members read them."""
+        return ((x - self.centre) / self.spread).clamp(-FAR, FAR)
 
     def forward(self, x: Tensor) -> Tensor:
         """float [K, B, h]."""
-        x = ((x - self.centre) / self.spread).clamp(-FAR, FAR)
+        x = self.scaled(x)
         a = functional.silu(x @ self.first + self.first_bias)
-        a = self.dropout(a.unflatten(1, (self.members, self.width)).transpose(0, 1))
-        return self.dropout(a + functional.silu(a @ self.second + self.second_bias))
+        a = self.dropout(a.unflatten(1, (self.learned, self.width)).transpose(0, 1))
+        a = self.dropout(a + functional.silu(a @ self.second + self.second_bias))
+        return a if self.plain is None else torch.cat([a, (x @ self.plain)[None]])
 
 
 class CompositionEncoder(nn.Module):

@@ -50,7 +50,7 @@ def find_source(name: str, data: OwnData) -> PropertyModel:
     """
     if name == library.TOGETHER:
         reading = [one for one in library.names() if library.read_card(one).reads == "crystal"]
-        return library.together([library.load(one) for one in reading])
+        return library.together(library.of_one_surrogate([library.load(one) for one in reading]))
     if name != AUTO:
         return library.load(name)
     tried = recommend(data)
@@ -71,7 +71,7 @@ def train_own(
     check_name(name)
     x = source_input(source, data)
     found = transfer(source, data, strategy=strategy, x=x, seed=seed)
-    curve = learning_curve(source, data, x, seed)
+    curve = learning_curve(source, data, x, found.scale, seed)
     parents = (
         source.card.parents
         if source.card.name == library.TOGETHER

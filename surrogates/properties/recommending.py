@@ -46,8 +46,8 @@ def sources(*, crystals: bool) -> list[PropertyModel]:
     reading = [model for model in models if not model.by_composition]
     if not crystals:
         return [model for model in models if model.by_composition]
-    shipped = [m for m in reading if m.card.surrogate_sha256 == reading[0].card.surrogate_sha256]
-    return [*models, *([library.together(shipped)] if len(shipped) > 1 else [])]
+    whole = library.of_one_surrogate(reading)
+    return [*models, *([library.together(whole)] if len(whole) > 1 else [])]
 
 
 def recommend(

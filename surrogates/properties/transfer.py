@@ -1,6 +1,7 @@
 """Transfer of a property model to few values of another property.
 
-    bayesian       a new last layer on the source's features, its widths and noise by the evidence
+    bayesian       a new last layer, its widths and noise by the evidence, on the source's features and, of
+                   crystals, the principal components of the surrogate's features over the data
     affine_model   the source's own values, scaled and shifted, and a new last layer on top (affine model
                    transfer, Minami, Fukumizu, Hayashi and Yoshida, NeurIPS 2023, its linear form)
     full           all weights of the source's encoder and last layer go on learning
@@ -12,7 +13,7 @@ last layers, in parts for new weights.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,12 +29,20 @@ from surrogates.properties.own_data import OwnData
 from surrogates.transfer.regression import Block, Linear, fit_linear, folds
 from surrogates.transformer.uncertainty import Rigidity, widening, with_constant
 
-__all__ = ["FULL", "LAST_LAYERS", "STRATEGIES", "Transferred", "learning_curve", "source_input", "transfer"]
+__all__ = [
+    "FULL",
+    "LAST_LAYERS",
+    "STRATEGIES",
+    "Transferred",
+    "learning_curve",
+    "scales",
+    "source_input",
+    "transfer",
+]
 
 LAST_LAYERS = ("bayesian", "affine_model")
 FULL = "full"
 STRATEGIES = (*LAST_LAYERS, FULL)
-DECADE = 10.0  # positive values that span so much are learned as logarithms
 FULL_FROM = 100  # values from which on the default tries all weights
 DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
 COUNTED_FROM = 40  # values from which on the width of σ is by quantiles of the left-out errors
@@ -65,10 +74,14 @@ class Transferred:
     guess: float
 
 
-def chosen_scale(value: Tensor) -> str:
-    """Logarithms for positive values that span a decade, else the values."""
-    positive = bool((value > 0).all())
-    return LOG10 if positive and float(value.max() / value.min()) >= DECADE else IDENTITY
+def scales(value: Tensor) -> list[str]:
+    """How values may be learned: positive ones as their logarithms, too."""
+    return [IDENTITY, LOG10] if bool((value > 0).all()) else [IDENTITY]
+
+
+def _least(errors: Mapping[tuple[str, str], float]) -> tuple[str, str]:
+    """The strategy and the scale of the smallest error."""
+    return min(errors, key=lambda one: errors[one])
 
 
 def source_input(source: PropertyModel, data: OwnData, features: Tensor | None = None) -> Tensor:
@@ -110,27 +123,31 @@ def transfer(
     if strategy not in (*STRATEGIES, "auto"):
         raise InputError(f"There is no strategy {strategy!r}; choose from auto, {', '.join(STRATEGIES)}.")
     x = source_input(source, data) if x is None else x
-    scale = chosen_scale(data.value)
-    y = forward(data.value, scale)
-    weight = _weights(data, scale)
+    plain = source.with_plain(x)
     tried = [strategy] if strategy != "auto" else [*LAST_LAYERS, *([FULL] if len(data) >= FULL_FROM else [])]
-    found: dict[str, tuple[Any, LastLayer, Tensor]] = {}
+    found: dict[tuple[str, str], tuple[Any, LastLayer, Tensor]] = {}
+    errors: dict[tuple[str, str], float] = {}
     for name in tried:
-        if name == FULL:
-            found[name] = _all_weights(source, x, y, data, weight, seed)
-        else:
-            found[name] = source.encoder, *_last_layer(source, source.hidden(x), y, data, weight, name)
-    errors = {name: _error(y, left_out, scale) for name, (_, _, left_out) in found.items()}
-    taken = min(errors, key=lambda name: errors[name])
-    encoder, last, left_out = found[taken]
+        for scale in scales(data.value) if name != FULL or not errors else [_least(errors)[1]]:
+            y, weight = forward(data.value, scale), _weights(data, scale)
+            if name == FULL:
+                one = _all_weights(plain, x, y, data, weight, seed)
+            else:
+                one = plain.encoder, *_last_layer(plain, plain.hidden(x), y, data, weight, name)
+            found[name, scale], errors[name, scale] = one, _error(y, one[2], scale)
+    taken, scale = _least(errors)
+    encoder, last, left_out = found[taken, scale]
     guess = float((data.value - data.value.median()).abs().mean())
-    return Transferred(encoder, last, scale, taken, errors, left_out, guess)
+    by_name = {name: min(error for (one, _), error in errors.items() if one == name) for name in tried}
+    return Transferred(encoder, last, scale, taken, by_name, left_out, guess)
 
 
-def learning_curve(source: PropertyModel, data: OwnData, x: Tensor, seed: int = 0) -> dict[int, float]:
+def learning_curve(
+    source: PropertyModel, data: OwnData, x: Tensor, scale: str, seed: int = 0
+) -> dict[int, float]:
     """Number of values → mean absolute error on the others, in the values' unit, of a last layer that learned
     so many; the mean of draws by composition."""
-    scale = chosen_scale(data.value)
+    source = source.with_plain(x)
     y, h, groups = forward(data.value, scale), source.hidden(x), data.groups
     curve: dict[int, float] = {}
     for quarters in (1, 2, 3):
@@ -182,8 +199,8 @@ def _regression(
     middle, size = float(y.mean()), max(float(y.std(correction=0)), 1e-9)
     target = ((y - middle) / size).numpy()
     ones = np.ones((len(y), 1))
-    # of models taken together each has a width of its own: the evidence finds which of them matter
-    parts = np.split(phi, source.values.shape[1], axis=1)
+    # each of models taken together has a width of its own: the evidence finds which of them matter
+    parts = np.split(phi, np.cumsum(source.blocks)[:-1], axis=1)
     blocks = [Block(ones, None), *(Block(part, START) for part in parts)]
     linear, size_of = source.values[:-1], torch.ones(0, dtype=torch.float64)
     if name == "affine_model":
