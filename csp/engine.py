@@ -75,6 +75,7 @@ BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = (
     *("hull", "offline", "order", "second_opinion", "top"),
     *("xrd", "wavelength", "impurities"),
+    *("phonons", "phonon_length"),
     *("effort", "minutes", "until", "max_rounds"),
 )
 

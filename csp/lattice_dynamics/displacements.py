@@ -1,8 +1,8 @@
 """Supercells of a crystal with one atom displaced in each: what an energy model is asked for its phonons.
 
 Displacements are those that symmetry leaves (phonopy: Togo, J. Phys. Soc. Jpn. 92, 012001 (2023)). Of a
-lattice vector that is shorter than the length asked for, the supercell holds an even number, so that the modes
-at the boundaries of the zone, along which most crystals distort, are in it.
+lattice vector that is shorter than the length asked for, the supercell holds an even number, so that the
+modes at the boundaries of the zone, along which most crystals distort, are in it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
-__all__ = ["Displaced", "displaced", "multiples", "symmetric_start"]
+__all__ = ["LARGEST", "Displaced", "displaced", "multiples", "symmetric_start"]
 
 DISTANCE = 0.01  # Å; forces of our potentials are exact to 1e-6 eV/Å, which is 1e-4 eV/Å² of a force constant
 EXACT = 1e-3  # Å; of a crystal whose symmetry was kept while it was relaxed
@@ -68,7 +68,8 @@ def multiples(cell: np.ndarray, length: float) -> tuple[int, int, int]:
 
 
 def displaced(crystal: Crystals, length: float) -> Displaced | None:
-    """The supercells of a crystal that is exactly symmetric; None where they would be larger than 1,000 atoms.
+    """The supercells of a crystal that is exactly symmetric; None where they would be larger than 1,000
+    atoms.
 
     Args:
         length: Å, about that of the supercell along each lattice vector of the conventional cell.

@@ -11,47 +11,30 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
-from csp.diffraction.sample import Identified, Sample
-from csp.errors import ContractError
+from csp.lattice_dynamics.evidence import evidence
+from csp.lattice_dynamics.phonons import Phonons
 from csp.protocols import EnergyModel, Provenance, Uncertain
 from csp.ranking.differences import DifferenceErrors, disagreements
 from csp.ranking.hull import Hull
 from csp.ranking.known import KnownCrystals, Told
-from csp.ranking.probability import AnswerProbability, best_first, features, scores
-from csp.ranking.rank import Ranking
+from csp.ranking.probability import best_first, scores
 from csp.ranking.references import References
-from csp.relaxation.rattle import drop_unimproved, gain
-from csp.relaxation.relax import RelaxationResult, Status
-from csp.search.funnel import Funnel
+from csp.relaxation.relax import Status
 from csp.search.losses import lost_in_relaxing, not_built
-from csp.search.pool import Pool, merge_provenance
 from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
-from csp.search.rounds import Rounds
+from csp.search.standing import Standing
 from csp.search.work import Work
-from csp.target import Target
 
 __all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
 
 RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
 
 
-def comparing_stage(model: EnergyModel, rounds: int = 0) -> str:
-    """The name in the store of what another model says of the crystals ranked after so many rounds."""
-    return f"compare {model.name} {rounds}" if rounds else f"compare {model.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Relaxed:
-    """All that the last model relaxed, rattled crystals after the others.
-
-    Attributes:
-        candidate: Of each the id of what was proposed.
-        gained: eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled.
-    """
-
-    result: RelaxationResult
-    candidate: list[str]
-    gained: list[float | None]
+def comparing_stage(model: EnergyModel, rounds: int = 0, followed: int = 0) -> str:
+    """The name in the store of what another model says of the crystals ranked after so many rounds, and
+    rounds of phonons."""
+    after = f" {rounds}" if rounds or followed else ""
+    return f"compare {model.name}{after}{f' phonons {followed}' if followed else ''}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,32 +56,22 @@ class SearchFeatures:
 
 
 @dataclass(frozen=True)
-class Conclusion:
+class Conclusion(Standing):
     """What a search concludes from what its store holds, all of it or the part that is done.
 
     Attributes:
-        target: What was asked for.
-        funnel: Who passes each stage.
         references: What energies above the hull are counted from; None: there are none.
-        answer_probability: Gives probabilities; None: only energies rank.
         relaxer_why: Why the last model is that one, a clause for people.
         second: Gives a second opinion on the energies; None: there is none.
-        sample: What a powder pattern was measured of; None: there is none.
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
         known: Says which of the ranked crystals are known; None: that is not asked.
-        rounds: Those of a deep search; None: there are none.
     """
 
-    target: Target
-    funnel: Funnel
     references: References | None = None
-    answer_probability: AnswerProbability | None = None
     relaxer_why: str = ""
     second: EnergyModel | None = None
     difference_errors: DifferenceErrors | None = None
-    sample: Sample | None = None
     known: KnownCrystals | None = None
-    rounds: Rounds | None = None
 
     def prediction(self) -> Prediction:
         """The ranked crystals, as many as the settings ask for."""
@@ -113,6 +86,7 @@ class Conclusion:
             label=funnel.ranking_model.label if top else None,
             results=self._results(top, places, probability, hull),
             pattern=self._identified.take(places.tolist()) if self._identified else None,
+            phonons=self._phonons(top),
             crystals=self._relaxed.result.crystals[top],
             funnel=self._counts(),
             models=tuple(
@@ -134,17 +108,9 @@ class Conclusion:
                 *of_hull,
                 *([] if self._identified is None else self._identified.remarks()),
                 *self._disagreements(places),
+                *self._without_phonons(top),
             ],
         )
-
-    def _ordered(self, probability: Tensor | None) -> tuple[str, Tensor]:
-        """What the order is by, and the places int64 [R] of the ranked crystals in it."""
-        by_energy = torch.arange(len(self._ranking.chosen))
-        if self.funnel.settings.order == "energy":
-            return "energy", by_energy
-        if self._identified is not None:
-            return "pattern", torch.tensor(self._identified.order)
-        return ("energy", by_energy) if probability is None else ("probability", best_first(probability))
 
     @cached_property
     def others(self) -> list[EnergyModel]:
@@ -152,11 +118,6 @@ class Conclusion:
         funnel = self.funnel
         first = [funnel.screening_model] if len(funnel.models) > 1 else []
         return [*first, *([self.second] if self.second else [])]
-
-    @property
-    def ranked_crystals(self) -> Crystals:
-        """The R distinct crystals, lowest first."""
-        return self._relaxed.result.crystals[[self._good[k] for k in self._ranking.chosen.tolist()]]
 
     def features(self) -> SearchFeatures:
         """The distinct crystals and their features."""
@@ -167,101 +128,6 @@ class Conclusion:
             self._ranking.n_duplicates,
         )
 
-    # -- what is ranked ---------------------------------------------------------------------------
-
-    @cached_property
-    def symmetric(self) -> tuple[list[str], RelaxationResult]:
-        """The ids of what was proposed, and what it relaxed to keeping symmetry."""
-        ids, relaxed = self.funnel.relaxed()
-        if self._of_rounds is None:
-            return ids, relaxed
-        begun, ends = self._of_rounds
-        return ids + begun.ids, relaxed.followed_by(ends)
-
-    @cached_property
-    def _of_rounds(self) -> tuple[Pool, RelaxationResult] | None:
-        return None if self.rounds is None else self.rounds.ends()
-
-    @cached_property
-    def closed(self) -> int:
-        """Rounds that are done."""
-        return 0 if self.rounds is None else self.rounds.closed
-
-    @property
-    def rattling(self) -> str:
-        """The name in the store of the rattling of what is best now."""
-        return f"rattle {self.closed}" if self.closed else "rattle"
-
-    @cached_property
-    def _relaxed(self) -> _Relaxed:
-        ids, relaxed = self.symmetric
-        store, settings, model = self.funnel.store, self.funnel.settings, self.funnel.ranking_model
-        # from the store a part of the rattled ones looks like the whole
-        if not store.finished or not settings.rattled:
-            return _Relaxed(relaxed, ids, [None] * len(ids))
-        starts = self.funnel.rattle_starts(relaxed)
-        if not Work(settings, store).stored("rattle", len(starts.parent), model, self.rattling):
-            return _Relaxed(relaxed, ids, [None] * len(ids))
-        start_ids, freed = store.relaxed(self.rattling, model.label)
-        if starts.crystals.ids() != start_ids:
-            raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
-        parent = [*range(len(ids)), *starts.parent]
-        both = relaxed.followed_by(freed)
-        per_atom = self.funnel.per_atom(both)
-        gained = gain(per_atom, parent, len(ids))
-        kept = drop_unimproved(per_atom, parent, len(ids))
-        return _Relaxed(
-            both.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept]
-        )
-
-    @cached_property
-    def _ranked(self) -> tuple[list[int], Ranking]:
-        return self.funnel.ranked(self._relaxed.result)
-
-    @property
-    def _good(self) -> list[int]:
-        """The places of those that have an energy."""
-        return self._ranked[0]
-
-    @property
-    def _ranking(self) -> Ranking:
-        """Of `_good`."""
-        return self._ranked[1]
-
-    @cached_property
-    def _probability(self) -> Tensor | None:
-        """float64 [R]: of each ranked crystal, lowest first, to be the ground truth; None if not known."""
-        if self.answer_probability is None:
-            return None
-        return self.answer_probability.probabilities(features(self._per_atom, scores(self._proposed)))
-
-    @cached_property
-    def _identified(self) -> Identified | None:
-        """How the ranked crystals, lowest first, compare with the powder pattern; None: there is none."""
-        if self.sample is None or not len(self._ranking.chosen):
-            return None
-        above = (self._per_atom - self._per_atom[0]).numpy()
-        progress = self.funnel.progress
-        return self.sample.identify(
-            self.ranked_crystals, above, lambda done, total: progress("pattern", done, total)
-        )
-
-    @cached_property
-    def _proposed(self) -> list[tuple[Provenance, ...]]:
-        """Where each ranked crystal and its duplicates come from, lowest first."""
-        starts = self.funnel.starts
-        known = dict(zip(starts.ids, starts.provenance, strict=True))
-        if self._of_rounds is not None:
-            known |= dict(zip(self._of_rounds[0].ids, self._of_rounds[0].provenance, strict=True))
-        of_good = [known[self._relaxed.candidate[k]] for k in self._good]
-        proposed = merge_provenance(self._ranking.stands_for.tolist(), of_good)
-        return [proposed[k] for k in self._ranking.chosen.tolist()]
-
-    @cached_property
-    def _per_atom(self) -> Tensor:
-        """float64 [R], eV, of the ranked crystals, lowest first."""
-        return self.funnel.per_atom(self._relaxed.result)[self._good][self._ranking.chosen]
-
     @cached_property
     def _by_others(self) -> Tensor:
         """float64 [R, M], eV/atom above the lowest crystal's, of the ranked crystals, lowest first, by the
@@ -269,7 +135,7 @@ class Conclusion:
         crystals, store = self.ranked_crystals, self.funnel.store
         columns = []
         for model in self.others:
-            ids, found = store.energies(comparing_stage(model, self.closed), model.label)
+            ids, found = store.energies(comparing_stage(model, self.closed, self.followed), model.label)
             per_atom = self.funnel.enthalpies(crystals.ids(), crystals, ids, found.energy)
             columns.append(torch.tensor(per_atom, dtype=torch.float64))
         by = torch.stack(columns, 1) if columns else torch.zeros(len(crystals), 0, dtype=torch.float64)
@@ -380,6 +246,7 @@ class Conclusion:
             self.known.of(crystals[k], numbers[k], provenance[k].template_id) if self.known else Told()
             for k in range(len(top))
         ]
+        vibrations = evidence(self._phonons(top), [float(per_atom[row]) for row in top])
         found = self.funnel.times_found()
         if self.rounds is not None:
             found.update(self.rounds.times_found())
@@ -417,15 +284,30 @@ class Conclusion:
                 same_type_as=told[k].same_type_as,
                 novelty=told[k].novelty if self.known else "",
                 variants=self._variants(row, numbers[k]),
+                led_from=relaxed.led_from[row],
+                **vibrations[k],
                 **({} if self._identified is None else self._identified.fields(place)),
             )
             for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
 
-    def _group(self, row: int) -> list[int]:
-        """The rows of all that a ranked crystal stands for, itself included."""
-        members = (self._ranking.stands_for == self._good.index(row)).nonzero().flatten().tolist()
-        return [self._good[k] for k in members]
+    def _phonons(self, rows: list[int]) -> list[Phonons | None]:
+        """Those of crystals, by their rows; None of one where they are not known, an empty list where they
+        are not asked for."""
+        if self.dynamics is None:
+            return []
+        return [self.dynamics.phonons(self._relaxed.result.crystals[row]) for row in rows]
+
+    def _without_phonons(self, rows: list[int]) -> list[str]:
+        """Of the first that were looked at and have none."""
+        if self.dynamics is None:
+            return []
+        crystals, known = self._relaxed.result.crystals[rows], self._phonons(rows)
+        return [
+            f"Crystal {k + 1} has no phonons: {self.dynamics.why_none(crystals[k])}."
+            for k, i in enumerate(crystals.ids())
+            if i in self._seen and known[k] is None
+        ]
 
     def _variants(self, row: int, number: int) -> tuple[Variant, ...]:
         """Of the duplicates of a ranked crystal the lowest of each other space group."""
