@@ -91,6 +91,7 @@ def _interrupted(folder: Path) -> str:
 
 def _show(prediction: Prediction, said: Collection[str]) -> None:
     """Print a ranking and what people should know of it, but for what was said before."""
+    from csp.report.phonons import order_with_warmth
     from csp.report.terminal import ranking_table
 
     if prediction.results:
@@ -99,6 +100,11 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
         output.print(prediction.known_before)
     if prediction.results and (stability := prediction.results[0].stability):
         output.print(f"Crystal 1 is {stability}.")
+    for result in prediction.results:
+        if result.led_from:
+            output.print(f"Crystal {result.rank} lies below {result.led_from}.")
+    if warmth := order_with_warmth(prediction.results):
+        output.print(warmth)
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     if prediction.history is not None:

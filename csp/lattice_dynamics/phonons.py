@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,6 @@ STEP = 0.03  # 1/Å between wave vectors of the path
 TEMPERATURES = tuple(float(t) for t in range(0, 1501, 50))
 """K, at which the free energy is told."""
 KJ_PER_MOL = 1.602176634e-19 * 6.02214076e23 / 1000  # in an eV, exact in the SI of 2019
-EMPTY = 1e-12
 
 Floats = NDArray[np.float64]
 
@@ -78,6 +77,7 @@ class Phonons:
         dos: (frequencies, density), states per THz and primitive cell.
         free_energy: eV/atom of the harmonic oscillators at `TEMPERATURES`, the volume kept; at 0 K the
             zero-point energy. None where modes are imaginary.
+        phonopy_yaml: Cells, displacements and forces, as phonopy reads them.
     """
 
     space_group: int
@@ -93,6 +93,7 @@ class Phonons:
     bands: Bands
     dos: tuple[list[float], list[float]]
     free_energy: tuple[float, ...] | None
+    phonopy_yaml: str
 
     @property
     def stability(self) -> Stability:
@@ -106,9 +107,9 @@ class Phonons:
         return None if self.free_energy is None else self.free_energy[TEMPERATURES.index(kelvin)]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        told = {**asdict(self), "stability": str(self.stability), "temperatures": list(TEMPERATURES)}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+        """JSON values, without the forces."""
+        told = {**asdict(self), "stability": str(self.stability), "temperatures": TEMPERATURES}
+        return {name: value for name, value in told.items() if name != "phonopy_yaml"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,13 +191,11 @@ class Harmonic:
             bands=bands,
             dos=self._dos(phonopy),
             free_energy=None,
+            phonopy_yaml=str(phonopy.to_phonopy_yaml()),
         )
         if found.stability is Stability.UNSTABLE:
             return found
-        return Phonons(
-            **{name: getattr(found, name) for name in found.__slots__ if name != "free_energy"},
-            free_energy=self._free_energy(phonopy),
-        )
+        return replace(found, free_energy=self._free_energy(phonopy))
 
     @staticmethod
     def _free_energy(phonopy: Phonopy) -> tuple[float, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from csp.crystals import Crystals
-from csp.lattice_dynamics.displacements import Displaced, displaced, symmetric_start
+from csp.lattice_dynamics.displacements import LARGEST, Displaced, displaced, symmetric_start
 from csp.lattice_dynamics.following import descents
 from csp.lattice_dynamics.phonons import Harmonic, Phonons
 from csp.protocols import EnergyModel
