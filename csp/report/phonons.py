@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from csp.crystallography.symmetry import space_group_symbol
 from csp.files import replacing_folder
 from csp.lattice_dynamics.evidence import ROOM, WARM
 from csp.lattice_dynamics.phonons import IMAGINARY, Phonons, Stability
 from csp.report.energy_volume import STYLE
 from csp.search.result import Result
+from csp.search.vibrate import Vibrated
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["order_with_warmth", "phonon_words", "phonons_svg", "write_phonons"]
+__all__ = ["order_with_warmth", "phonon_words", "phonons_svg", "write_phonons", "write_vibrated"]
 
 LINE, BELOW, EDGE = "#2f6db3", "#c8641b", "#c9cdd3"
 MANY = 45  # bands; more are drawn as pixels, which takes less room than lines
 DECIMALS = 6
+EXACT = 1e-3  # Å; of a crystal that was relaxed exactly symmetric
 
 
 def phonons_svg(phonons: Phonons, title: str = "") -> str:
@@ -126,6 +130,50 @@ def write_phonons(folder: Path, rows: Sequence[Mapping[str, Any]], phonons: Sequ
             entries.append({**row, "figure": f"{k:03d}.svg", **_rounded(one.as_dict())})
         text = json.dumps({"results": entries}, ensure_ascii=False, allow_nan=False)
         (fresh / "phonons.json").write_text(text + "\n", encoding="utf-8")
+
+
+def write_vibrated(
+    folder: Path, names: Sequence[str], chains: Sequence[Sequence[Vibrated]], model: str
+) -> list[dict[str, Any]]:
+    """The files of `write_phonons`, and a CIF of each crystal, of chains of crystals: one that was given, and
+    what imaginary modes led to, one after the other. Returns their rows.
+
+    Args:
+        names: Of those that were given.
+        model: Name of the potential.
+    """
+    from pymatgen.io.cif import CifWriter
+
+    rows, phonons, crystals = [], list[Phonons | None](), []
+    for name, chain in zip(names, chains, strict=True):
+        for one in chain:
+            rows.append({"name": name if not one.way else f"{name}, below", **_row(one, chain[0], model)})
+            phonons.append(one.phonons)
+            crystals.append(one.crystal)
+    write_phonons(folder / "phonons", rows, phonons)
+    with replacing_folder(folder / "structures") as fresh:
+        for k, crystal in enumerate(crystals, start=1):
+            with warnings.catch_warnings():  # pymatgen uses what spglib deprecates
+                warnings.simplefilter("ignore", DeprecationWarning)
+                text = str(CifWriter(crystal.structures()[0], symprec=EXACT))
+            (fresh / f"{k:03d}.cif").write_text(text, encoding="utf-8")
+    return rows
+
+
+def _row(one: Vibrated, given: Vibrated, model: str) -> dict[str, Any]:
+    found = one.phonons
+    above = None if one.per_atom is None or given.per_atom is None else one.per_atom - given.per_atom
+    return {
+        "model": model,
+        "spacegroup": "" if found is None else space_group_symbol(found.space_group),
+        "way": one.way,
+        "energy_ev_per_atom": one.per_atom,
+        "above_given_ev_per_atom": above,
+        "dynamic_stability": "" if found is None else str(found.stability),
+        "lowest_frequency_thz": None if found is None else found.lowest,
+        "free_energy_300k_ev_per_atom": None if found is None else found.free_energy_at(ROOM),
+        "free_energy_1000k_ev_per_atom": None if found is None else found.free_energy_at(WARM),
+    }
 
 
 def _rounded(value: Any) -> Any:

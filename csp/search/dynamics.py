@@ -12,18 +12,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from csp.crystals import Crystals
 from csp.lattice_dynamics.displacements import LARGEST, Displaced, displaced, symmetric_start
 from csp.lattice_dynamics.following import descents
 from csp.lattice_dynamics.phonons import Harmonic, Phonons
 from csp.protocols import EnergyModel
 from csp.relaxation.rattle import REAL_GAIN
-from csp.relaxation.relax import RelaxationResult
-from csp.search.funnel import Funnel
+from csp.relaxation.relax import RelaxationResult, enthalpy
 from csp.search.stages import BY_NAME, Share, shards
 from csp.search.work import Told, Work
+from csp.settings import SearchSettings
+from csp.store.store import Store
 
-__all__ = ["MOST_ROUNDS", "SETTLED_MAX_FORCE", "Dynamics", "Lower"]
+__all__ = ["MOST_ROUNDS", "Dynamics", "Lower", "silent"]
 
 MOST_ROUNDS = 4
 SETTLED_MAX_FORCE = 1e-3  # eV/Å; far below what a displacement of 0.01 Å makes
@@ -31,7 +34,7 @@ FOLLOWED_MAX_FORCE = 5e-3  # eV/Å; along a soft mode forces are small
 MOST_STEPS = 200
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     """Tells nobody."""
 
 
@@ -57,39 +60,34 @@ class Dynamics:
     """Of the crystals of one search.
 
     Attributes:
-        funnel: Has the settings, the store and the model that ranks.
+        settings: Of the search: how many crystals, how large supercells, pressure, seed, symprec.
+        store: Holds what is done.
+        model: Gives energies and forces.
         told: Called with (done, total) of a round's crystals.
     """
 
-    funnel: Funnel
-    told: Told = _silent
+    settings: SearchSettings
+    store: Store
+    model: EnergyModel
+    told: Told = silent
     _known: dict[str, Harmonic] = field(default_factory=dict, repr=False)
-
-    @property
-    def _model(self) -> EnergyModel:
-        return self.funnel.ranking_model
-
-    @property
-    def _work(self) -> Work:
-        return Work(self.funnel.settings, self.funnel.store)
 
     # -- rounds -------------------------------------------------------------------------------------
 
     @property
     def _rounds(self) -> str:
-        settings = self.funnel.settings
-        return f"phonons {settings.phonons} {settings.phonon_length:g}"
+        return f"phonons {self.settings.phonons} {self.settings.phonon_length:g}"
 
     @property
     def closed(self) -> int:
         """Rounds that are done, with as many crystals and supercells as large as the settings ask for."""
-        return len(self.funnel.store.done(self._rounds)) if self.funnel.settings.phonons else 0
+        return len(self.store.done(self._rounds)) if self.settings.phonons else 0
 
     def do(self, number: int, step: str, crystals: Crystals, share: Share) -> None:
         """A share of a step of a round, whose crystals these are."""
         if step == "followed":
             if not share[0]:
-                self.funnel.store.close(self._rounds, number)
+                self.store.close(self._rounds, number)
             return
         for k in range(len(crystals)):
             self.told(k, len(crystals))
@@ -100,54 +98,52 @@ class Dynamics:
 
     def _settle(self, crystal: Crystals, share: Share) -> None:
         (i,) = crystal.ids()
-        start = symmetric_start(crystal, self.funnel.settings.symprec)
+        start = symmetric_start(crystal, self.settings.symprec)
         self._relax(f"settle {i}", [i], start, share, SETTLED_MAX_FORCE)
 
     def _displace(self, crystal: Crystals, share: Share) -> None:
-        cells, store, stage = self._displaced(crystal), self.funnel.store, self._stage("displace", crystal)
+        cells, store, stage = self._displaced(crystal), self.store, self._stage("displace", crystal)
         if cells is None:
             return
         written, n = store.done(stage), len(cells.crystals)
-        for shard, part in shards(n, BY_NAME["phonons"].shard_on(self._model.device.type), share):
+        for shard, part in shards(n, BY_NAME["phonons"].shard_on(self.model.device.type), share):
             if shard not in written:
                 some = cells.crystals[part.start : part.stop]
-                found = self._model.evaluate(some.to(self._model.device), forces=True)
+                found = self.model.evaluate(some.to(self.model.device), forces=True)
                 store.write_forces(stage, shard, some, found, part.start)
 
     def _follow(self, crystal: Crystals, share: Share) -> None:
         harmonic = self.harmonic(crystal)
         if harmonic is None:
             return
-        starts = descents(harmonic, self.funnel.settings.seed).crystals
+        starts = descents(harmonic, self.settings.seed).crystals
         self._relax(self._stage("follow", crystal), starts.ids(), starts, share, FOLLOWED_MAX_FORCE)
 
     def _relax(self, name: str, ids: Sequence[str], starts: Crystals, share: Share, force: float) -> None:
-        work, model = self._work, self._model
-        work.relax(
-            "refine", model, ids, starts, share, _silent, name=name, max_steps=MOST_STEPS, max_force=force
-        )
+        work, limits = Work(self.settings, self.store), {"max_steps": MOST_STEPS, "max_force": force}
+        work.relax("refine", self.model, ids, starts, share, silent, name=name, **limits)
 
     def _stage(self, step: str, crystal: Crystals) -> str:
         (i,) = crystal.ids()
-        return f"{step} {self.funnel.settings.phonon_length:g} {i}"
+        return f"{step} {self.settings.phonon_length:g} {i}"
 
     # -- what is known --------------------------------------------------------------------------------
 
     def settled(self, crystal: Crystals) -> RelaxationResult | None:
         """The crystal as its phonons are of; None where it was not relaxed, or in vain."""
         (i,) = crystal.ids()
-        _, relaxed = self.funnel.store.relaxed(f"settle {i}", self._model.label)
+        _, relaxed = self.store.relaxed(f"settle {i}", self.model.label)
         return relaxed if relaxed.with_energy() else None
 
     def _displaced(self, crystal: Crystals) -> Displaced | None:
         settled = self.settled(crystal)
-        return None if settled is None else displaced(settled.crystals, self.funnel.settings.phonon_length)
+        return None if settled is None else displaced(settled.crystals, self.settings.phonon_length)
 
     def harmonic(self, crystal: Crystals) -> Harmonic | None:
         """The force constants of a crystal; None where not all forces are stored."""
         stage = self._stage("displace", crystal)
         if stage not in self._known:
-            forces = self.funnel.store.forces(stage, self._model.label)
+            forces = self.store.forces(stage, self.model.label)
             cells = self._displaced(crystal) if forces else None
             if cells is None or len(forces) != len(cells.crystals):
                 return None
@@ -167,19 +163,23 @@ class Dynamics:
             return f"its supercell would hold more than {LARGEST:,} atoms; give a smaller `phonon_length`"
         return "they were not computed to the end"
 
+    def per_atom(self, relaxed: RelaxationResult) -> Tensor:
+        """float64 [B]: energy, or enthalpy under pressure, eV/atom."""
+        crystals = relaxed.crystals
+        return enthalpy(relaxed.energy, crystals.volumes, self.settings.pressure) / crystals.n_atoms
+
     def lower(self, crystal: Crystals) -> Lower | None:
         """What was found below a crystal along its imaginary modes; None where there is nothing."""
         stage, settled = self._stage("follow", crystal), self.settled(crystal)
-        ids, relaxed = self.funnel.store.relaxed(stage, self._model.label)
+        ids, relaxed = self.store.relaxed(stage, self.model.label)
         harmonic = self.harmonic(crystal) if ids and settled is not None else None
         if harmonic is None or settled is None:
             return None
-        saddle = float(self.funnel.per_atom(settled)[0])
-        per_atom = self.funnel.per_atom(relaxed)
+        saddle, per_atom = float(self.per_atom(settled)[0]), self.per_atom(relaxed)
         kept = [k for k in relaxed.with_energy() if saddle - float(per_atom[k]) >= REAL_GAIN]
         if not kept:
             return None
-        starts = descents(harmonic, self.funnel.settings.seed)
+        starts = descents(harmonic, self.settings.seed)
         ways = dict(zip(starts.crystals.ids(), starts.ways, strict=True))
         return Lower(
             relaxed.take(kept),

@@ -172,7 +172,9 @@ class Search:
     @cached_property
     def dynamics(self) -> Dynamics | None:
         """Phonons of the first of the ranking."""
-        return Dynamics(self.funnel, self._told("phonons")) if self.settings.phonons else None
+        if not self.settings.phonons:
+            return None
+        return Dynamics(self.settings, self.store, self.funnel.ranking_model, self._told("phonons"))
 
     # -- stages, in the order of csp.search.stages --------------------------------------------------
 
