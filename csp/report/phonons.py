@@ -84,7 +84,7 @@ def phonon_words(phonons: Phonons, model: str) -> str:
         Stability.UNSTABLE: f"Unstable against small displacements: {phonons.lowest_exact:.1f} THz at "
         f"q = ({at}).",
         Stability.UNSURE: f"Imaginary ({phonons.lowest:.1f} THz) only between the wave vectors that the "
-        "supercell holds: a larger one (`phonon_length`) would tell.",
+        "supercell holds: a larger one (phonon_length) would tell.",
     }[phonons.stability]
     times = "×".join(map(str, phonons.multiples))
     return (

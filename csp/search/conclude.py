@@ -299,14 +299,15 @@ class Conclusion(Standing):
         return [self.dynamics.phonons(self._relaxed.result.crystals[row]) for row in rows]
 
     def _without_phonons(self, rows: list[int]) -> list[str]:
-        """Of the first that were looked at and have none."""
+        """Of the first, those that have none."""
         if self.dynamics is None:
             return []
-        crystals, known = self._relaxed.result.crystals[rows], self._phonons(rows)
+        first = rows[: self.funnel.settings.phonons]
+        crystals = self._relaxed.result.crystals[first]
         return [
             f"Crystal {k + 1} has no phonons: {self.dynamics.why_none(crystals[k])}."
-            for k, i in enumerate(crystals.ids())
-            if i in self._seen and known[k] is None
+            for k, known in enumerate(self._phonons(first))
+            if known is None
         ]
 
     def _variants(self, row: int, number: int) -> tuple[Variant, ...]:

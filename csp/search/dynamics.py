@@ -28,7 +28,7 @@ from csp.store.store import Store
 
 __all__ = ["MOST_ROUNDS", "Dynamics", "Lower", "silent"]
 
-MOST_ROUNDS = 4
+MOST_ROUNDS = 10
 SETTLED_MAX_FORCE = 1e-3  # eV/Å; far below what a displacement of 0.01 Å makes
 FOLLOWED_MAX_FORCE = 5e-3  # eV/Å; along a soft mode forces are small
 MOST_STEPS = 200
@@ -156,7 +156,10 @@ class Dynamics:
         return None if harmonic is None else harmonic.phonons
 
     def why_none(self, crystal: Crystals) -> str:
-        """Why a crystal that was looked at has no phonons, a clause."""
+        """Why a crystal has no phonons, a clause."""
+        (i,) = crystal.ids()
+        if not self.store.done(f"settle {i}"):
+            return "they were not computed yet"
         if self.settled(crystal) is None:
             return "it could not be relaxed"
         if self._displaced(crystal) is None:
