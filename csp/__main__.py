@@ -30,6 +30,10 @@ COMMANDS = {
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
     ),
+    "benchmark phonons": (
+        "benchmarks.phonons.cli:phonons",
+        "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
