@@ -36,8 +36,8 @@ def test_the_first_of_the_ranking_have_phonons(finished: tuple[Path, Prediction]
 
 
 def test_what_lies_below_a_saddle_takes_its_place(finished: tuple[Path, Prediction], tmp_path: Path) -> None:
-    """Rocksalt is no minimum of a pair potential that likes neighbours: what comes of it is the lowest of all,
-    and says where it comes from."""
+    """Rocksalt is no minimum of a pair potential that likes neighbours: what comes of it is the lowest of
+    all, and says where it comes from."""
     _, found = finished
     settings = SETTINGS.model_copy(update={"rattled": 0})
     without = search(tmp_path, settings=settings).run()
@@ -73,7 +73,7 @@ def test_several_workers_do_it_between_them(finished: tuple[Path, Prediction], t
 
 
 @pytest.mark.parametrize("left", [3, 40])
-def test_interrupted_and_resumed(finished: tuple[Path, Prediction], tmp_path: Path, evaluations: int) -> None:
+def test_interrupted_and_resumed(finished: tuple[Path, Prediction], tmp_path: Path, left: int) -> None:
     counting = Interrupting(100_000)
     search(tmp_path / "before", counting, settings=SETTINGS.model_copy(update={"rattled": 0})).run()
     done = 100_000 - counting.left  # what comes after is of phonons
