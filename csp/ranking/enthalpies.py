@@ -17,7 +17,7 @@ from csp.relaxation.relax import GPA
 __all__ = ["Enthalpies", "Transition"]
 
 POINTS = 400  # of the grid on which crossings are looked for
-REAL = 1e-4  # eV/atom; a crystal that is lowest by less than this is not
+REAL = 1e-3  # eV/atom; a crystal that is lowest by less than this is not
 
 Floats = NDArray[np.float64]
 

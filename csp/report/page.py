@@ -26,7 +26,7 @@ from csp.report.words import (
 )
 from csp.search.prediction import Prediction
 
-__all__ = ["FUNNEL", "card_page", "render_page"]
+__all__ = ["FUNNEL", "card_page", "render_page", "render_pressures"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -74,6 +74,17 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         history=prediction.history,
         rounds=rounds_svg(prediction.history) if prediction.history else "",
     )
+
+
+def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str]) -> str:
+    """The page of a formula at several pressures.
+
+    Args:
+        told: What `pressures.json` holds.
+        figure: Enthalpies over pressure, as SVG.
+        reports: At each pressure the address of the prediction's page.
+    """
+    return _rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
 
 
 def _lowest(values: Iterable[float | None]) -> float:

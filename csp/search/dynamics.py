@@ -26,7 +26,7 @@ from csp.search.work import Told, Work
 from csp.settings import SearchSettings
 from csp.store.store import Store
 
-__all__ = ["MOST_ROUNDS", "Dynamics", "Lower", "silent"]
+__all__ = ["MOST_ROUNDS", "MOST_STEPS", "Dynamics", "Lower", "silent"]
 
 MOST_ROUNDS = 10
 SETTLED_MAX_FORCE = 1e-3  # eV/Å; far below what a displacement of 0.01 Å makes
