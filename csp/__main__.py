@@ -34,6 +34,10 @@ COMMANDS = {
         "benchmarks.phonons.cli:phonons",
         "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
     ),
+    "benchmark pressure": (
+        "benchmarks.pressure.cli:pressure",
+        "Is a phase that is known at a pressure among the first three of a search at it?",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",

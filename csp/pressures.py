@@ -1,4 +1,4 @@
-"""A formula at several pressures: a prediction at each, all crystals relaxed at all, and what gives way to what."""
+"""A formula at several pressures: a prediction at each, all crystals relaxed at all, and the transitions."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ def _warnings(
         if disagreement[k] > DISAGREE and not disagreement[k] <= GROWN * disagreement[0]:
             found.append(
                 f"{where} {models[0]} and {models[-1]} disagree by {1000 * disagreement[k]:.0f} meV/atom in "
-                f"differences ({1000 * disagreement[0]:.0f} at {at[0]:g} GPa): they were hardly trained there."
+                f"differences ({1000 * disagreement[0]:.0f} at {at[0]:g} GPa): hardly trained there."
             )
         elif sigma[k] > DISAGREE and sigma[k] > GROWN * sigma[0]:
             found.append(
