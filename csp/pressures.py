@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from csp.crystals import Crystals
 from csp.device import resolve_device
 from csp.engine import predict
 from csp.matching.matcher import Matcher
-from csp.protocols import EnergyModel, Label, Uncertain
+from csp.protocols import EnergyModel, Uncertain
 from csp.ranking.enthalpies import Enthalpies
 from csp.relaxation.relax import GPA, RelaxationResult
 from csp.search.dynamics import MOST_STEPS, silent
@@ -23,12 +22,13 @@ from csp.search.funnel import Progress
 from csp.search.history import Heard
 from csp.search.prediction import Prediction
 from csp.search.stages import WHOLE
+from csp.search.under_pressure import Phase, UnderPressure
 from csp.search.work import Work
 from csp.settings import SearchSettings
 from csp.store.store import Store
 from surrogates.zoo import load_model
 
-__all__ = ["Phase", "UnderPressure", "compare", "folder_of", "predict_at"]
+__all__ = ["compare", "folder_of", "predict_at"]
 
 TAKEN = 10  # of each prediction, the first
 ALIKE = 5e-4  # eV/atom; crystals whose enthalpies differ by less at all pressures are one
@@ -37,51 +37,6 @@ DISAGREE = 0.02  # eV/atom
 GROWN = 1.5  # times what it is at the lowest pressure
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """One of the crystals.
-
-    Attributes:
-        name: Its space group, with what it is known as.
-        found_at: GPa, of the predictions that it is among the first of.
-        known_as: Entries of the library that it is, of all predictions.
-    """
-
-    name: str
-    spacegroup: str
-    spacegroup_number: int
-    found_at: tuple[float, ...]
-    known_as: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class UnderPressure:
-    """All crystals at all pressures.
-
-    Attributes:
-        formula: As the engine writes it.
-        label: Of the energies.
-        phases: N crystals.
-        enthalpies: Theirs.
-        relaxed: At each pressure the N crystals.
-        disagreement: float64 [P], eV/atom: root mean square of how far the first model's differences between
-            low crystals are from the last's; NaN where there is one model or one low crystal.
-        sigma: float64 [P], eV/atom: mean of the first model's own uncertainty; NaN where it has none.
-        models: Names, as in a prediction.
-        warnings: Sentences for people.
-    """
-
-    formula: str
-    label: Label
-    phases: list[Phase]
-    enthalpies: Enthalpies
-    relaxed: list[RelaxationResult]
-    disagreement: Floats
-    sigma: Floats
-    models: tuple[str, ...]
-    warnings: list[str]
 
 
 def folder_of(out: Path, pressure: float) -> Path:

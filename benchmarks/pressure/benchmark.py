@@ -1,8 +1,8 @@
 """Is the phase that is known at a pressure among the first three of a search at that pressure?
 
-The table of known phases has no coordinates: a crystal of the ranking is taken for the phase if it has its space
-group and as many atoms in its primitive cell. That is a weaker test than a comparison of structures, but the two
-together seldom agree by chance. The target's own composition is left out of the library.
+The table of known phases has no coordinates: a crystal of the ranking is taken for the phase if it has its
+space group and as many atoms in its primitive cell. That is a weaker test than a comparison of structures,
+but the two together seldom agree by chance. The target's own composition is left out of the library.
 """
 
 from __future__ import annotations

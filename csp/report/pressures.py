@@ -16,11 +16,10 @@ from csp.ranking.enthalpies import Enthalpies, Transition
 from csp.report.energy_volume import STYLE
 from csp.report.page import render_pressures
 from csp.report.terminal import plain_table
+from csp.search.under_pressure import UnderPressure
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-    from csp.pressures import UnderPressure
 
 __all__ = ["enthalpies_svg", "pressure_table", "transition_words", "write_pressures"]
 
