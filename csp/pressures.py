@@ -32,6 +32,7 @@ __all__ = ["compare", "folder_of", "predict_at"]
 
 TAKEN = 10  # of each prediction, the first
 ALIKE = 5e-4  # eV/atom; crystals whose enthalpies differ by less at all pressures are one
+PROTOTYPES = "aflow:"  # entries that are examples of a structure, not names that people know
 LOW = 0.1  # eV/atom above the lowest; of these the models are compared
 DISAGREE = 0.02  # eV/atom
 GROWN = 1.5  # times what it is at the lowest pressure
@@ -145,7 +146,8 @@ def _distinct(pressures: Sequence[float], predictions: Sequence[Prediction]) -> 
         known = tuple(dict.fromkeys(entry.id for k in rows for entry in results[k][1].known_as))
         first = results[rows[0]][1]
         found_at = tuple(dict.fromkeys(results[k][0] for k in rows))
-        name = f"{first.spacegroup or '?'}{f' ({known[0]})' if known else ''}"
+        named = [entry for entry in known if not entry.startswith(PROTOTYPES)]
+        name = f"{first.spacegroup or '?'}{f' ({named[0]})' if named else ''}"
         phases.append(Phase(name, first.spacegroup, first.spacegroup_number, found_at, known))
     return crystals[[rows[0] for rows in members.values()]], phases
 

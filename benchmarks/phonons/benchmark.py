@@ -10,7 +10,6 @@ nequix-oam-1-pft phonons of some.)
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,10 +58,9 @@ def measure(
     for model in models:
         chains = []
         for name in names:
-            started = time.perf_counter()
             (chain,) = vibrate(crystal(name), model, out / model.name / name, length=LENGTH, seed=seed)
             chains.append(chain)
-            found = _figures(name, chain) | {"seconds": round(time.perf_counter() - started, 1)}
+            found = _figures(name, chain)
             summary |= {f"{model.name}.{name}.{key}": value for key, value in found.items()}
             say(f"{model.name:20} {name:8} " + ", ".join(f"{k} {v}" for k, v in found.items()))
             write_json(out / "summary.json", summary | machine(model.device))
