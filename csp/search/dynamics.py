@@ -120,8 +120,17 @@ class Dynamics:
         self._relax(self._stage("follow", crystal), starts.ids(), starts, share, FOLLOWED_MAX_FORCE)
 
     def _relax(self, name: str, ids: Sequence[str], starts: Crystals, share: Share, force: float) -> None:
-        work, limits = Work(self.settings, self.store), {"max_steps": MOST_STEPS, "max_force": force}
-        work.relax("refine", self.model, ids, starts, share, silent, name=name, **limits)
+        Work(self.settings, self.store).relax(
+            "refine",
+            self.model,
+            ids,
+            starts,
+            share,
+            silent,
+            name=name,
+            max_steps=MOST_STEPS,
+            max_force=force,
+        )
 
     def _stage(self, step: str, crystal: Crystals) -> str:
         (i,) = crystal.ids()

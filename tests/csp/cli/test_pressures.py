@@ -10,7 +10,7 @@ import pytest
 from tests.program import csp
 
 SMALL = [
-    *("--candidates=6", "--screened=6", "--relaxed=3", "--rattled=0", "--max-atoms=4", "--no-hull"),
+    *("--candidates=24", "--screened=24", "--relaxed=8", "--rattled=0", "--max-atoms=4", "--no-hull"),
     *("--generators=template", "--library=none", "--relaxer=none"),
 ]
 
