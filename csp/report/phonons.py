@@ -72,7 +72,7 @@ def _draw_bands(axes: Axes, phonons: Phonons) -> None:
         axes.axvline(x, color=EDGE, linewidth=0.7, zorder=0)
     axes.axhline(0, color=EDGE, linewidth=0.8, zorder=0)
     axes.set_xticks(list(names), ["|".join(dict.fromkeys(some)) for some in names.values()], fontsize=9)
-    axes.set_xlim(place[0], place[-1])
+    axes.set_xlim(min(names), max(names))  # rounded: a name beyond the end would not be drawn
     axes.set_ylabel("frequency (THz), imaginary below 0")
 
 
