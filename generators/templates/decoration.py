@@ -15,6 +15,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from csp.crystals import Crystals
 from csp.formula import reduced_formula
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
+from csp.matching.matcher import Matcher
 from csp.protocols import Proposals, Provenance
 from csp.target import Target
 from generators.templates.orbits import OrbitIndex, ways_to_fill
@@ -38,7 +40,7 @@ __all__ = ["Decoration"]
 
 SHARE = 0.05
 MAX_ATOMS = 100
-ANALYSED = 3000  # entries, those with the likest elements
+ANALYSED = 50_000  # atoms in the entries that are looked at, those with the likest elements
 WAYS = 10  # to fill the orbits of one entry that are looked at
 PER_ARRANGEMENT = 3
 AT_ONCE = 128  # crystals made and compared
@@ -68,6 +70,14 @@ class Decorated:
     sites: str
 
 
+class Filled(NamedTuple):
+    """Row of an entry, the element of each of its orbits (place in the target's), and ln p."""
+
+    row: int
+    way: Ints
+    score: float
+
+
 class Decoration:
     """Proposes entries with a target's elements on their orbits, likest elements first.
 
@@ -75,7 +85,9 @@ class Decoration:
     the measure that ranks the entries of the target's own ratio.
     """
 
-    def __init__(self, name: str, library: Library, volume: VolumePrior, similarity: LearnedSimilarity) -> None:
+    def __init__(
+        self, name: str, library: Library, volume: VolumePrior, similarity: LearnedSimilarity
+    ) -> None:
         self._name = name
         self._library = library
         self._volume = volume
@@ -115,42 +127,33 @@ class Decoration:
 
     def _search(self, target: Target, first: Proposals) -> Iterator[Decorated]:
         """Different crystals, the most probable first."""
-        seen: dict[int, Leaders] = defaultdict(Leaders)
+        seen = _Different()
+        for k, counts in enumerate(_shells(target, first.crystals)):
+            seen.add(first.provenance[k].space_group, counts, first.crystals[k])
         arrangements: dict[tuple[int, int], Leaders] = defaultdict(Leaders)
         members: Counter[int] = Counter()
-        for own, counts in zip(first.provenance, _shells(target, first.crystals), strict=True):
-            seen[own.space_group].add(counts, 0)
         least = min((one.score for one in first.provenance), default=0.0)
+        share = np.array(target.counts) / target.n_atoms
         found = self._ranked(target)
         for start in range(0, len(found), AT_ONCE):
-            part = found[start : start + AT_ONCE]
-            made = self._made(target, [(row, way) for _, row, way in part])
-            kept = [k for k, one in enumerate(made) if one is not None]
-            if not kept:
-                continue
-            crystals = Crystals.cat([made[k].crystal for k in kept])
-            shells = _shells(target, crystals)
-            share = _shares(target)
-            for k, counts in zip(kept, shells, strict=True):
-                one = made[k]
-                if next(seen[one.space_group].like(counts[None]), None) is not None:
-                    continue
+            made = self._made(target, found[start : start + AT_ONCE])
+            shells = _shells(target, Crystals.cat([Crystals.empty(), *(one.crystal for one in made)]))
+            for one, counts in zip(made, shells, strict=True):
                 blind = np.einsum("a,abr->r", share, counts)[None, None]
                 group = arrangements[one.space_group, int(one.crystal.n_atoms)]
-                like = next(group.like(blind[None]), None)
-                number = len(members) if like is None else like[0]
-                if members[number] >= PER_ARRANGEMENT:
+                like = next(group.like(blind[None]), (len(members), 0))[0]
+                if members[like] >= PER_ARRANGEMENT or not seen.is_new(one.space_group, counts, one.crystal):
                     continue
-                if like is None:
-                    group.add(blind, number)
-                members[number] += 1
-                seen[one.space_group].add(counts, 0)
-                yield replace(one, score=min(part[k][0] + math.log(SHARE), least))
+                if like == len(members):
+                    group.add(blind, like)
+                members[like] += 1
+                seen.add(one.space_group, counts, one.crystal)
+                yield replace(one, score=min(one.score + math.log(SHARE), least))
 
     # -- which entries, filled how ------------------------------------------------------------------
 
-    def _ranked(self, target: Target) -> list[tuple[float, int, Ints]]:
-        """(ln p, row, element of each orbit) of all that is looked at, the most probable first."""
+    def _ranked(self, target: Target) -> list[Filled]:
+        """All that is looked at, the most probable first; `score` is ln p among these."""
         rows = self._chosen(target)
         numbers, counts = self._library.compositions(rows)
         apart = self._similarity.apart(target, numbers, counts)
@@ -164,7 +167,7 @@ class Decoration:
             units = len(cell.numbers) / target.n_atoms
             if units % 1:
                 continue
-            _, site, size = np.unique(cell.orbits, return_index=True, return_counts=True)
+            site, size = _orbits(cell)
             ways = ways_to_fill(tuple(size.tolist()), tuple(int(units) * c for c in target.counts))
             kind = (cell.numbers[site][:, None] == own).argmax(1)
             ways = ways[~_exchanged(ways, kind, len(target.counts))]
@@ -177,7 +180,8 @@ class Decoration:
             return []
         w = np.array(weights)
         ln_p = w - np.logaddexp.reduce(w)
-        return [(float(ln_p[k]), *filled[k]) for k in np.argsort(-ln_p.round(9), kind="stable").tolist()]
+        order = np.argsort(-ln_p.round(9), kind="stable").tolist()
+        return [Filled(*filled[k], float(ln_p[k])) for k in order]
 
     def _chosen(self, target: Target) -> Ints:
         """The entries with the likest elements of those that can have the number of atoms, in order."""
@@ -199,44 +203,37 @@ class Decoration:
             padded.min(2, initial=np.inf) @ amount, (apart.atom.min(1, initial=np.inf) * share).sum(1)
         )
         s = self._similarity.kernel(apart.whole + nearest, library.n_atoms[rows] / target.n_atoms)
-        return np.sort(rows[np.argsort(-s.round(9), kind="stable")[:ANALYSED]])
+        likest = rows[np.argsort(-s.round(9), kind="stable")]
+        return np.sort(likest[np.cumsum(library.n_atoms[likest]) <= ANALYSED])
 
     # -- the crystals -------------------------------------------------------------------------------
 
-    def _made(self, target: Target, filled: list[tuple[int, Ints]]) -> list[Decorated | None]:
-        """None where the target's constraints do not allow what comes out."""
-        rows = np.array([row for row, _ in filled])
+    def _made(self, target: Target, filled: list[Filled]) -> list[Decorated]:
+        """The crystals that the target's constraints allow, in order."""
+        rows = np.array([one.row for one in filled])
         skeletons = [cell for cell in self._orbits.of(rows) if cell is not None]
         elements = np.array(target.numbers)
         atoms = [
-            elements[way[np.unique(cell.orbits, return_inverse=True)[1]]]
-            for cell, (_, way) in zip(skeletons, filled, strict=True)
+            elements[one.way[(cell.orbits[:, None] == cell.orbits[_orbits(cell)[0]]).argmax(1)]]
+            for cell, one in zip(skeletons, filled, strict=True)
         ]
         crystals = Crystals.from_arrays([c.cell for c in skeletons], [c.frac for c in skeletons], atoms)
         crystals = crystals.scaled_to(self._volumes(target, rows, crystals))
-        found: list[Decorated | None] = []
-        for cell, skeleton, (row, way) in zip(
-            standard_cells(crystals, SYMPREC), skeletons, filled, strict=True
-        ):
-            if (
-                cell is None
-                or not target.allows_group(cell.space_group)
-                or len(cell.numbers) // target.n_atoms not in target.formula_units
-            ):
-                found.append(None)
-                continue
-            _, site = np.unique(cell.orbits, return_index=True)
-            found.append(
-                Decorated(
-                    row,
-                    0.0,
-                    Crystals.from_arrays([cell.cell], [cell.frac], [cell.numbers]),
-                    cell.space_group,
-                    wyckoff_text((int(cell.numbers[k]), cell.letters[k]) for k in site),
-                    _sites(elements, skeleton, way),
-                )
+        analysed = zip(standard_cells(crystals, SYMPREC), skeletons, filled, strict=True)
+        return [
+            Decorated(
+                one.row,
+                one.score,
+                Crystals.from_arrays([cell.cell], [cell.frac], [cell.numbers]),
+                cell.space_group,
+                wyckoff_text((int(cell.numbers[k]), cell.letters[k]) for k in _orbits(cell)[0]),
+                _sites(elements, skeleton, one.way),
             )
-        return found
+            for cell, skeleton, one in analysed
+            if cell is not None
+            and target.allows_group(cell.space_group)
+            and len(cell.numbers) // target.n_atoms in target.formula_units
+        ]
 
     def _volumes(self, target: Target, rows: Ints, crystals: Crystals) -> torch.Tensor:
         """Å³ [B]: those of the entries by the ratio of what the prior predicts for the two compositions; of
@@ -254,6 +251,13 @@ class Decoration:
         return f"sites of {formula} ({name}) given other elements: {one.sites}"
 
 
+def _orbits(cell: StandardCell) -> tuple[Ints, Ints]:
+    """The first atom and the number of atoms of each orbit, large ones first: entries share ways to fill."""
+    _, site, size = np.unique(cell.orbits, return_index=True, return_counts=True)
+    order = np.argsort(-size, kind="stable")
+    return site[order], size[order]
+
+
 def _exchanged(ways: Ints, kind: Ints, k: int) -> NDArray[np.bool_]:
     """bool [W]: which ways only exchange the entry's elements, kinds [r] of the orbits, for others?"""
     pairs = ways * (kind.max() + 1) + kind
@@ -264,7 +268,7 @@ def _exchanged(ways: Ints, kind: Ints, k: int) -> NDArray[np.bool_]:
 def _sites(elements: Ints, skeleton: StandardCell, way: Ints) -> str:
     """Such as "Al in 16a and 24d, O in 96h"."""
     table = wyckoff_table()
-    _, site = np.unique(skeleton.orbits, return_index=True)
+    site, _ = _orbits(skeleton)
     named = []
     for k, z in enumerate(elements.tolist()):
         letters = sorted(skeleton.letters[s] for s in site[way == k])
@@ -282,5 +286,17 @@ def _shells(target: Target, crystals: Crystals) -> NDArray[np.float32]:
     return radial_counts(replace(crystals.to(dtype=torch.float32), numbers=kind), k).numpy()
 
 
-def _shares(target: Target) -> Floats:
-    return np.array(target.counts) / target.n_atoms
+class _Different:
+    """Crystals of one composition that StructureMatcher tells apart, or whose shells differ."""
+
+    def __init__(self) -> None:
+        self._leaders: dict[int, Leaders] = defaultdict(Leaders)
+        self._crystals: list[Crystals] = []
+
+    def is_new(self, space_group: int, counts: NDArray[np.float32], crystal: Crystals) -> bool:
+        alike = (self._crystals[k] for k, _ in self._leaders[space_group].like(counts[None]))
+        return not any(bool(Matcher.DEFAULT.fits(crystal, other)[0]) for other in alike)
+
+    def add(self, space_group: int, counts: NDArray[np.float32], crystal: Crystals) -> None:
+        self._leaders[space_group].add(counts, len(self._crystals))
+        self._crystals.append(crystal)

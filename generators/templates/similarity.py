@@ -86,6 +86,7 @@ class LearnedSimilarity:
             return Apart(np.zeros(0), np.zeros((0, len(target.numbers), numbers.shape[1])))
         return Apart(*(torch.cat(found).double().numpy() for found in zip(*parts, strict=True)))
 
+    @torch.no_grad()
     def kernel(self, squared: Floats, units: Floats) -> Floats:
         """ln of the weight of a structure so far away, squared, with so many formula units in its cell."""
         tail = float(self._encoder.log_tail.exp())

@@ -54,7 +54,7 @@ class TemplateGenerator:
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         """See `csp.protocols.Generator`. `score` is ln p; `why` says which elements were never mined."""
         remark = self._substitutions.remark(target)
-        of_ratio = self._substitution.available(target, start + n)
+        of_ratio = self.of_ratio(target, start + n)
         found = self._substitution.propose(
             target, min(n, max(0, of_ratio - start)), seed=seed, start=start, remark=remark
         )
@@ -70,6 +70,11 @@ class TemplateGenerator:
             n,
             found.failed + others.failed,
         )
+
+    def of_ratio(self, target: Target, n: int) -> int:
+        """How many of the first n candidates are entries of the target's own ratio; what follows them are
+        decorated skeletons."""
+        return self._substitution.available(target, n)
 
     def _similarity(
         self, target: Target, prototypes: Prototypes, assignments: Assignments
