@@ -54,7 +54,7 @@ class Sought:
 def measure(
     truths: Sequence[Truth], library: Library, out: Path, *, among: int, say: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Look for each truth among so many proposals; `skeletons.json` and `summary.json` are written after each.
+    """Look for each truth among so many proposals; write `skeletons.json` and `summary.json` after each.
 
     Returns:
         The summary.

@@ -184,7 +184,8 @@ def _one_crystal(library: Library, row: int, other: int) -> bool:
 class Leaders:
     """The shells of what is different so far, of one space group: the first of each prototype."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = SAME_PROTOTYPE) -> None:
+        self._tolerance = tolerance
         self._counts: RadialCounts = np.zeros((0, 0, 0, 0), np.float32)
         self._numbers: list[int] = []
 
@@ -204,7 +205,7 @@ class Leaders:
             return
         known = self._counts[: len(self._numbers)]
         differences = np.stack([_differences(known, way) for way in ways], 1)  # [L, P]
-        for leader in np.flatnonzero((differences < SAME_PROTOTYPE).any(1)).tolist():
+        for leader in np.flatnonzero((differences < self._tolerance).any(1)).tolist():
             yield self._numbers[leader], int(differences[leader].argmin())
 
 
