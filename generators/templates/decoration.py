@@ -48,8 +48,8 @@ entry of the target's own ratio, which is better evidence."""
 MAX_ATOMS = 100  # in the primitive cell
 ANALYSED = 50_000  # atoms in the entries that are looked at, those with the likest elements
 WAYS = 10  # to fill the orbits of one entry that are looked at
-LOOKED_AT = 4000  # filled entries, the most probable
-SAME_CRYSTAL = 0.05  # shells of one space group that differ by less are of one crystal, see `SAME_PROTOTYPE`
+LOOKED_AT = 6000  # filled entries, the most probable
+SAME_CRYSTAL = 0.1  # shells of crystals of one size that differ by less are the same, see `SAME_PROTOTYPE`
 PER_ARRANGEMENT = 3  # ways to fill one arrangement of sites that are proposed: others are to have their turn
 AT_ONCE = 128  # crystals made and compared
 
@@ -135,9 +135,10 @@ class Decoration:
 
     def _search(self, target: Target, first: Proposals) -> Iterator[Decorated]:
         """Different crystals, the most probable first."""
-        seen: dict[int, Leaders] = defaultdict(lambda: Leaders(SAME_CRYSTAL))
-        for own, counts in zip(first.provenance, _shells(target, first.crystals), strict=True):
-            seen[own.space_group].add(counts, 0)
+        seen: dict[tuple[int, int], Leaders] = defaultdict(lambda: Leaders(SAME_CRYSTAL))
+        sizes = first.crystals.n_atoms.tolist()
+        for own, n, counts in zip(first.provenance, sizes, _shells(target, first.crystals), strict=True):
+            seen[own.space_group, n].add(counts, 0)
         arrangements: dict[tuple[int, int], Leaders] = defaultdict(Leaders)
         members: Counter[int] = Counter()
         least = min((one.score for one in first.provenance), default=0.0)
@@ -148,9 +149,9 @@ class Decoration:
             shells = _shells(target, Crystals.cat([Crystals.empty(), *(one.crystal for one in made)]))
             for one, counts in zip(made, shells, strict=True):
                 blind = np.einsum("a,abr->r", share, counts)[None, None]
-                group = arrangements[one.space_group, int(one.crystal.n_atoms)]
+                kind = one.space_group, int(one.crystal.n_atoms)
+                group, known = arrangements[kind], seen[kind]
                 like = next(group.like(blind[None]), (len(members), 0))[0]
-                known = seen[one.space_group]
                 if members[like] >= PER_ARRANGEMENT or any(known.like(counts[None])):
                     continue
                 if like == len(members):
