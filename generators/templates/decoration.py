@@ -47,7 +47,7 @@ of this share and of its weight among all skeletons; never above what the genera
 entry of the target's own ratio, which is better evidence."""
 MAX_ATOMS = 100  # in the primitive cell
 ANALYSED = 50_000  # atoms in the entries that are looked at, those with the likest elements
-WAYS = 10  # to fill the orbits of one entry that are looked at
+WAYS = 5  # to fill the orbits of one entry that are looked at
 LOOKED_AT = 6000  # filled entries, the most probable
 SAME_CRYSTAL = 0.1  # shells of crystals of one size that differ by less are the same, see `SAME_PROTOTYPE`
 PER_ARRANGEMENT = 3  # ways to fill one arrangement of sites that are proposed: others are to have their turn
@@ -172,13 +172,11 @@ class Decoration:
         for row, own, whole, atom, cell in zip(
             rows.tolist(), numbers, apart.whole, apart.atom, self._orbits.of(rows), strict=True
         ):
-            if cell is None or len(cell.numbers) // target.n_atoms not in target.formula_units:
-                continue
-            units = len(cell.numbers) / target.n_atoms
-            if units % 1:
+            units, rest = divmod(len(cell.numbers), target.n_atoms) if cell is not None else (0, 0)
+            if cell is None or rest or units not in target.formula_units:
                 continue
             site, size = _orbits(cell)
-            ways = ways_to_fill(tuple(size.tolist()), tuple(int(units) * c for c in target.counts))
+            ways = ways_to_fill(tuple(size.tolist()), tuple(units * c for c in target.counts))
             kind = (cell.numbers[site][:, None] == own).argmax(1)
             ways = ways[~_exchanged(ways, kind, len(target.counts))]
             cost = atom[ways, kind] @ (size / size.sum())
@@ -194,7 +192,7 @@ class Decoration:
         return [Filled(*filled[k], float(ln_p[k])) for k in order]
 
     def _chosen(self, target: Target) -> Ints:
-        """The entries with the likest elements of those that can have the number of atoms, in order."""
+        """The entries with the likest elements that may have a right number of atoms, by their rows."""
         library = self._library
         rows = library.all_rows()
         n = library.n_atoms[rows]
@@ -228,7 +226,7 @@ class Decoration:
             for cell, one in zip(skeletons, filled, strict=True)
         ]
         crystals = Crystals.from_arrays([c.cell for c in skeletons], [c.frac for c in skeletons], atoms)
-        crystals = crystals.scaled_to(self._volumes(target, rows, crystals))
+        crystals = crystals.scaled_to(self._volumes(target, rows, skeletons, crystals))
         analysed = zip(standard_cells(crystals, SYMPREC), skeletons, filled, strict=True)
         return [
             Decorated(
@@ -245,15 +243,15 @@ class Decoration:
             and len(cell.numbers) // target.n_atoms in target.formula_units
         ]
 
-    def _volumes(self, target: Target, rows: Ints, crystals: Crystals) -> torch.Tensor:
+    def _volumes(
+        self, target: Target, rows: Ints, skeletons: list[StandardCell], crystals: Crystals
+    ) -> torch.Tensor:
         """Å³ [B]: those of the entries by the ratio of what the prior predicts for the two compositions; of
         entries whose elements stand in for others, what it predicts for the target."""
-        numbers, counts = (torch.from_numpy(x) for x in self._library.compositions(rows))
-        units = crystals.n_atoms / target.n_atoms
-        new = units * self._volume.predict(target.numbers, target.counts)
-        old = self._volume.volumes(numbers, counts) * crystals.n_atoms / counts.sum(1)
+        old = [self._volume.predict(*np.unique(cell.numbers, return_counts=True)) for cell in skeletons]
+        new = crystals.n_atoms / target.n_atoms * self._volume.predict(target.numbers, target.counts)
         stands_in = torch.from_numpy(self._library.stand_in(rows))
-        return torch.where(stands_in, new, crystals.volumes * new / old)
+        return torch.where(stands_in, new, crystals.volumes * new / torch.tensor(old))
 
     def _why(self, one: Decorated) -> str:
         entry = self._library.crystals([one.row])
