@@ -4,6 +4,7 @@
     found = csp.predict("SrTiO3", library="mp_structures.parquet", relaxed=60)
     found[0].structure
     csp.relax(structures, model="chgnet", pressure=10)
+    csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
     csp.predict_properties(structures)
 
@@ -23,6 +24,7 @@ _PLACES = {
     "Library": "csp.library.library",
     "Prediction": "csp.search.prediction",
     "load_model": "csp.face.models",
+    "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
     "predict_properties": "csp.face.properties",
     "relax": "csp.face.relax",
@@ -35,6 +37,7 @@ __all__ = [
     "__version__",
     "errors",
     "load_model",
+    "phonons",
     "predict",
     "predict_properties",
     "relax",

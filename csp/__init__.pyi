@@ -3,6 +3,7 @@
 from csp import errors as errors
 from csp.crystals import Crystals as Crystals
 from csp.face.models import load_model as load_model
+from csp.face.phonons import phonons as phonons
 from csp.face.predict import predict as predict
 from csp.face.properties import predict_properties as predict_properties
 from csp.face.relax import relax as relax
@@ -16,6 +17,7 @@ __all__ = [
     "__version__",
     "errors",
     "load_model",
+    "phonons",
     "predict",
     "predict_properties",
     "relax",

@@ -22,6 +22,7 @@ COMMANDS = {
         "csp.cli.properties:properties",
         "What crystals, or formulas, are good for, by models of properties.",
     ),
+    "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -36,6 +37,14 @@ COMMANDS = {
     "benchmark properties": (
         "benchmarks.properties.command:properties",
         "How well property models foretell, and what few values are worth with them. Goes on where it was.",
+    ),
+    "benchmark phonons": (
+        "benchmarks.phonons.cli:phonons",
+        "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
+    ),
+    "benchmark pressure": (
+        "benchmarks.pressure.cli:pressure",
+        "Is a phase that is known at a pressure among the first three of a search at it?",
     ),
     "benchmark flows": (
         "flows.cli:measure",
