@@ -3,6 +3,7 @@
     import csp
     found = csp.predict("SrTiO3", library="mp_structures.parquet", relaxed=60)
     found[0].structure
+    csp.explore("Li-P-S", out="Li-P-S").stable
     csp.relax(structures, model="chgnet", pressure=10)
     csp.load_model("xs").as_ase()
 
@@ -21,12 +22,23 @@ _PLACES = {
     "Crystals": "csp.crystals",
     "Library": "csp.library.library",
     "Prediction": "csp.search.prediction",
+    "explore": "csp.face.explore",
     "load_model": "csp.face.models",
     "predict": "csp.face.predict",
     "relax": "csp.face.relax",
 }
 
-__all__ = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
+__all__ = [
+    "Crystals",
+    "Library",
+    "Prediction",
+    "__version__",
+    "errors",
+    "explore",
+    "load_model",
+    "predict",
+    "relax",
+]
 
 have_a_home()
 wait_asleep()

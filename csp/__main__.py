@@ -17,6 +17,10 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
+    "explore": (
+        "csp.cli.explore:explore",
+        "Find the stable phases of a whole chemical system, from its elements alone.",
+    ),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),

@@ -20,12 +20,13 @@ from csp.report.words import (
     answer,
     decomposition,
     printed_formula,
+    printed_formulas,
     printed_space_group,
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
 
-__all__ = ["FUNNEL", "card_page", "render_page"]
+__all__ = ["FUNNEL", "card_page", "render_page", "rendered"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -48,7 +49,7 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
     Args:
         cards: Of the ranked crystals, in their order.
     """
-    return _rendered(
+    return rendered(
         "page.html.jinja",
         cards,
         prediction=prediction,
@@ -73,10 +74,11 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
 
 def card_page(card: Card) -> str:
     """A page of one card alone, for notebooks."""
-    return _rendered("one_card.html.jinja", [card])
+    return rendered("one_card.html.jinja", [card])
 
 
-def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
+def rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
+    """A page of this folder's templates, with all that it needs inside it."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -88,6 +90,7 @@ def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     )
     environment.filters |= {
         "formula": printed_formula,
+        "formulas": printed_formulas,
         "space_group": printed_space_group,
         "wyckoff": wyckoff_summary,
     }
