@@ -33,6 +33,10 @@ COMMANDS = {
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
     ),
+    "benchmark explore": (
+        "benchmarks.explore.command:explore",
+        "Are the known stable phases of chemical systems found, all that holds their elements left out?",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["explore"]
 
 SHOWN = 20  # phases above the hull in the terminal
+WISHED = 10  # of those ordered by a wish
 
 
 @takes_fields(ExploreSettings, names={"wish": "for"})
@@ -74,7 +75,13 @@ def _line(searched: Searched, now: Exploration) -> str:
     if searched.why_not:
         return f"{begin} nothing: {searched.why_not}"
     above = now.knowledge().distance(searched.formula, searched.label)
-    place = "no hull yet" if above is None else "on the hull" if above < 1e-6 else f"{1000 * above:.0f} meV/atom above"
+    place = (
+        "no hull yet"
+        if above is None
+        else "on the hull"
+        if above < 1e-6
+        else f"{1000 * above:.0f} meV/atom above"
+    )
     return f"{begin} {place}, {searched.ranked} crystals, {searched.seconds:.0f} s"
 
 
@@ -82,7 +89,7 @@ def _show(answer: Answer) -> None:
     output.print(" ".join(answer.sentences()))
     if answer.phases:
         output.print(_table(answer), soft_wrap=False)
-    for one in answer.wished:
+    for one in answer.wished[:WISHED]:
         value = one.why_not if one.value is None else f"{one.value:.4g}"
         output.print(f"{answer.exploration.settings.wish}: {one.phase.name} {value}")
     output.print(answer.progress())

@@ -33,7 +33,10 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def takes_fields(
-    kind: type[BaseModel], *, names: Mapping[str, str] = {}, formers: Mapping[str, str] = {}  # noqa: B006
+    kind: type[BaseModel],
+    *,
+    names: Mapping[str, str] = {},
+    formers: Mapping[str, str] = {},
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Have a command, whose first parameter is `settings`, take what is needed of them as arguments and the
     other fields as options.

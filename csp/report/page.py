@@ -26,7 +26,7 @@ from csp.report.words import (
 )
 from csp.search.prediction import Prediction
 
-__all__ = ["FUNNEL", "card_page", "render_page", "rendered"]
+__all__ = ["FUNNEL", "card_page", "plain_value", "render_page", "rendered"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -55,7 +55,7 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         prediction=prediction,
         target=prediction.target,
         record=record,
-        settings={name: _plain(value) for name, value in record.settings.items()},
+        settings={name: plain_value(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
         order=prediction.ordered_by,
         decomposition=decomposition(prediction) or "the library's crystals",
@@ -124,9 +124,10 @@ def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(FUNNEL.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
+    """A setting as people read it."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) or "none"
+        return ", ".join(map(plain_value, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)

@@ -1,11 +1,11 @@
 """Which search is worth its time: by how much it may be expected to lower the hull.
 
-The lowest crystal known of a composition lies d eV/atom above the hull of all others. A further search tells
-two things that are not known: the energy by the model that the hull is of, where d is by another (an error with
-standard deviation σ), and whether there is a lower crystal (with probability q, the share that the searches so
-far have missed; by how much lower is taken for exponential with mean s). The hull is lowered by
-max(0, −(d + σZ − X)), whose mean is the expected improvement of Bayesian optimisation (J. Močkus, 1975; D. R.
-Jones et al., J. Glob. Optim. 13, 455 (1998)):
+The lowest crystal known of a composition lies d eV/atom above the hull of all others. A further search
+tells two things that are not known: the energy by the model that the hull is of, where d is by another (an
+error with standard deviation σ), and whether there is a lower crystal (with probability q, the share that the
+searches so far have missed; by how much lower is taken for exponential with mean s). The hull is lowered by
+max(0, −(d + σZ − X)), whose mean is the expected improvement of Bayesian optimisation (J. Močkus, 1975;
+D. R. Jones et al., J. Glob. Optim. 13, 455 (1998)):
 
     (1 − q) G(d) + q [G(d) + s P(d + σZ < X)],   G(d) = σ φ(d/σ) − d Φ(−d/σ)
 """

@@ -30,7 +30,7 @@ class Told:
         formation: eV/atom, from the elements.
         reaction: What it decomposes into, or would without itself; None for an element that is stable.
         potentials: Of a stable phase, see `Diagram.potentials`.
-        page: Where its search's page shows it, relative to the exploration's folder; "" for the library's own.
+        page: Where its search's page shows it, from the exploration's folder; "" for the library's own.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Told:
             "search": phase.search,
             "rank": phase.rank,
             "reaction": "" if reaction is None else reaction.words(phase.formula),
-            "reaction_ev_per_atom": None if reaction is None else round(reaction.energy_ev_per_atom, DECIMALS),
+            "reaction_ev_per_atom": reaction and round(reaction.energy_ev_per_atom, DECIMALS),
             "chemical_potentials_ev": {
                 element: [None if low is None else round(low, DECIMALS), round(high, DECIMALS)]
                 for element, (low, high) in self.potentials.items()
@@ -156,7 +156,9 @@ class Answer:
         """The answer: what is stable, how much of it is new, what is near."""
         exploration = self.exploration
         if self.diagram is None:
-            lacking = Diagram.lacking(exploration.system.elements, self.knowledge.crystals(exploration.labels[1]))
+            lacking = Diagram.lacking(
+                exploration.system.elements, self.knowledge.crystals(exploration.labels[1])
+            )
             return [f"There is no hull: no crystal of {', '.join(lacking)} is known or was found yet."]
         compounds = [one for one in self.stable if one.phase.formula not in exploration.system.elements]
         new = [one for one in compounds if one.phase.novelty != "known"]
@@ -168,7 +170,7 @@ class Answer:
             said.append(
                 "All of them are known."
                 if not new
-                else f"Not known of these elements: {', '.join(one.phase.formula for one in new)}."
+                else f"Of {', '.join(one.phase.formula for one in new)} the library has no such crystal."
             )
         said.append(f"{near} further crystals lie within {exploration.settings.within:g} meV/atom above it.")
         return said
@@ -194,18 +196,22 @@ class Answer:
         said += [references.why_not] if references.why_not else [*references.missing, *references.left_out]
         if exploration.settings.exclude:
             left_out = ", ".join(exploration.settings.exclude)
-            said.append(f"Left out of the library: {left_out}; what was found of it is compared with it all the same.")
+            said.append(
+                f"Left out of the library: {left_out}; what was found of it is compared with it all the same."
+            )
         if self.promising:
             listed = ", ".join(f"{p.formula} ({1000 * d:.0f})" for p, d in self.promising)
             said.append(
-                "By quick searches alone, whose energies are of another model, these lie near the hull (meV/atom) "
-                f"and may be on it: {listed}."
+                "By quick searches alone, whose energies are of another model, these lie near the hull "
+                f"(meV/atom) and may be on it: {listed}."
             )
         failed = [one for one in exploration.searches if one.why_not]
         said += [f"The {one.level} search of {one.formula} gave nothing: {one.why_not}" for one in failed]
         unsearched = len(exploration.compositions) - len({one.formula for one in exploration.searches})
         if unsearched > 0:
-            said.append(f"{unsearched} compositions have not been searched; more `searches` go on with them.")
+            said.append(
+                f"{unsearched} compositions have not been searched; a larger budget goes on with them."
+            )
         return [sentence if sentence.endswith(".") else f"{sentence}." for sentence in said]
 
     # -- as data ------------------------------------------------------------------------------------------
@@ -242,7 +248,8 @@ class Answer:
             ],
             "searches": [one.model_dump(mode="json") for one in exploration.searches],
             "compositions": [
-                {"formula": c.formula, "kind": c.kind, "of_ratio": c.of_ratio} for c in exploration.compositions
+                {"formula": c.formula, "kind": c.kind, "of_ratio": c.of_ratio}
+                for c in exploration.compositions
             ],
             "settings": exploration.settings.model_dump(mode="json"),
         }

@@ -3,7 +3,8 @@
 Charge-balanced formulas come first: each element in one of its common oxidation states (as pymatgen lists
 them), the sum zero, and no element positive that is more electronegative than a negative one (the test by
 Pauling's electronegativities of D. W. Davies et al., Chem 1, 617 (2016)). Then the ratios in which known
-compounds crystallise, the commonest first, which is what intermetallics and mixed valences have; then the rest.
+compounds crystallise, the commonest first, which is what intermetallics and mixed valences have; then the
+rest.
 """
 
 from __future__ import annotations

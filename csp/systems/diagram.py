@@ -39,7 +39,13 @@ class Reaction:
 
     def words(self, formula: str) -> str:
         """Such as "Li3PS4 → 1.5 Li2S + 0.5 P2S5"."""
-        return f"{formula} → {' + '.join(_amount(n) + f for f, n in self.products.items())}"
+        return f"{formula} → {self.into(formula)}"
+
+    def into(self, formula: str) -> str:
+        """The products; of a crystal of its own formula that it is."""
+        if list(self.products) == [formula]:
+            return f"the lowest {formula}"
+        return " + ".join(_amount(n) + f for f, n in self.products.items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """An exploration in its out folder: rounds of searches, each where the hull is expected to be lowered most.
 
-    state.json            settings and searches, written whole after each
-    searches/Li3PS4       a search as `csp predict` leaves it; Li3PS4-quick a quick one
-    explore.json, …       the answer so far (`csp.systems.answer`)
+state.json            settings and searches, written whole after each
+searches/Li3PS4       a search as `csp predict` leaves it; Li3PS4-quick a quick one
+explore.json, …       the answer so far (`csp.systems.answer`)
 """
 
 from __future__ import annotations
@@ -36,7 +36,18 @@ from surrogates.zoo import AUTO, choose_relaxer, load_model
 __all__ = ["ENDINGS", "Exploration"]
 
 ROUND = 4  # searches that are chosen at once, whatever works on them: as many workers, the same choice
-FREE = ("searches", "minutes", "least_gain", "within", "wish", "depth", "spread", "earlier", "max_atoms", "offline")
+FREE = (
+    "searches",
+    "minutes",
+    "least_gain",
+    "within",
+    "wish",
+    "depth",
+    "spread",
+    "earlier",
+    "max_atoms",
+    "offline",
+)
 """Settings that an exploration can be gone on with under others: no search that is made depends on them."""
 
 ENDINGS = {
@@ -93,8 +104,8 @@ class Exploration:
         kept = read_state(out)
         if kept is not None and not resume:
             raise InputError(
-                f"{out} already holds an exploration of {kept[0].get('system')}; `resume` goes on with it, or "
-                "choose another `out`."
+                f"{out} already holds an exploration of {kept[0].get('system')}; `resume` goes on with it, "
+                "or choose another `out`."
             )
         why = "asked for"
         if settings.relaxer == AUTO:
@@ -108,8 +119,8 @@ class Exploration:
         exploration = cls(settings, system, out, [*earlier, *made], why, store_url, device)
         if not exploration.compositions:
             raise InputError(
-                f"{system.name} has no compound with at most {settings.max_atoms} atoms in a formula unit; raise "
-                "`max_atoms`."
+                f"{system.name} has no compound with at most {settings.max_atoms} atoms in a formula unit; "
+                "raise `max_atoms`."
             )
         for model in exploration.models.values():
             check_elements(system.target, model, "choose another model, or none")
@@ -219,9 +230,10 @@ class Exploration:
         return any(phase.formula == element for phase in knowledge.crystals(label))
 
     def _evenly(self) -> list[Step]:
-        done = {one.formula for one in self.searches}
-        level = self.settings.levels[min(1, len(self.settings.levels) - 1)].name
-        return [Step(formula=c.formula, level=level) for c in self.compositions if c.formula not in done]
+        """All compositions at one level, the likeliest first, before any at the next."""
+        done = {(one.formula, one.level) for one in self.searches}
+        steps = [(c.formula, level.name) for level in self.settings.levels for c in self.compositions]
+        return [Step(formula=f, level=level) for f, level in steps if (f, level) not in done]
 
     def search(self, step: Step, *, progress: Progress = _untold) -> Searched:
         """Make a search, or go on with it. That nothing is found is an outcome."""

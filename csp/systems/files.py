@@ -32,7 +32,9 @@ def write_answer(answer: Answer) -> None:
     """Write `explore.json`, `phases.csv`, `entries.json`, `structures/`, `diagram.svg`, `diagram.png` and
     `report.html` into the exploration's folder. `explore.json` comes last: where it is, all are."""
     out = answer.exploration.out
-    described = [describe(t.phase.crystal, SYMPREC, neighbours=k < CARDS) for k, t in enumerate(answer.phases)]
+    described = [
+        describe(t.phase.crystal, SYMPREC, neighbours=k < CARDS) for k, t in enumerate(answer.phases)
+    ]
     texts = [_cif(crystal) for crystal in described]
     cards = [
         card_of(told, answer, crystal, {Path(told.file).name: text})

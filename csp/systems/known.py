@@ -118,9 +118,11 @@ class Knowledge:
 
     @property
     def _differences(self) -> list[float]:
-        """By how much the model that ranks was off the first, eV/atom above the hull, where both are known."""
+        """By how much the model that ranks was off the first, eV/atom, where both are known."""
         quick, ranking = self.labels
-        pairs = [(self.distance(c.formula, ranking), self.distance(c.formula, quick)) for c in self.compositions]
+        pairs = [
+            (self.distance(c.formula, ranking), self.distance(c.formula, quick)) for c in self.compositions
+        ]
         return [a - b for a, b in pairs if a is not None and b is not None]
 
     def _seen(self, like: Composition) -> list[float]:

@@ -103,5 +103,7 @@ def _left_out(text: str) -> Target | frozenset[int]:
         return Target.parse(text, max_atoms=10**6)
     system = ChemicalSystem.parse(text)
     if system.ends or system.host:
-        raise InputError(f"{text!r} cannot be left out; name formulas, or systems of elements such as Li-P-S.")
+        raise InputError(
+            f"{text!r} cannot be left out; name formulas, or systems of elements such as Li-P-S."
+        )
     return frozenset(system.target.numbers)

@@ -1,15 +1,16 @@
-"""The page of an exploration: the diagram, whose marks lead to the phases, tables, and a card of each phase."""
+"""The page of an exploration: the diagram, whose marks lead to the phases, tables, and a card for each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from csp.report.card import Card
 from csp.report.description import Description
-from csp.report.page import rendered
+from csp.report.page import plain_value, rendered
 from csp.report.words import crystal_words, printed_formula
 from csp.search.result import Result
 from csp.systems.answer import Answer, Told
@@ -68,7 +69,7 @@ def _result(told: Told, answer: Answer) -> Result:
     phase = told.phase
     assert answer.diagram is not None
     above_lowest = phase.energy_ev_per_atom - answer.diagram.lowest[phase.formula].energy_ev_per_atom
-    common = {
+    common: dict[str, Any] = {
         "rank": told.number,
         "file": told.file,
         "above_lowest_ev_per_atom": max(0.0, above_lowest),
@@ -126,7 +127,7 @@ def render_exploration(answer: Answer, cards: Sequence[PhaseCard]) -> str:
         cards,
         answer=answer,
         system=exploration.system,
-        settings={name: _plain(v) for name, v in exploration.settings.model_dump(mode="json").items()},
+        settings={name: plain_value(v) for name, v in exploration.settings.model_dump(mode="json").items()},
         models=list(exploration.models),
         relaxer_why=exploration.relaxer_why,
         labels=exploration.labels,
@@ -137,9 +138,3 @@ def render_exploration(answer: Answer, cards: Sequence[PhaseCard]) -> str:
         wish=exploration.settings.wish,
         number_of=lambda phase: next(one.number for one in answer.phases if one.phase is phase),
     )
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return {None: "none", True: "yes", False: "no", "": "none"}.get(value, str(value))  # type: ignore[arg-type]

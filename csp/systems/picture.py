@@ -1,5 +1,5 @@
-"""The phase diagram of a system as a picture: two elements and sections as energies, three as a triangle, more
-as triangles of three each."""
+"""The phase diagram of a system as a picture: two elements and sections as energies, three as a triangle,
+more as triangles of three each."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _energy_axes(axes: Axes, x: str, y: str) -> None:
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.margins(x=0.06, y=0.12)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
 
 
 def _share_of_second(formula: str, first: dict[str, int], second: dict[str, int]) -> float | None:
@@ -173,7 +173,7 @@ def _ternary(axes: Axes, diagram: Diagram, elements: Sequence[str], links: Links
                           fontsize=8, color=INK)  # fmt: skip
     axes.set_aspect("equal")
     axes.set_axis_off()
-    axes.legend(fontsize=8, frameon=False, loc="upper right", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(-0.08, 1.02))
 
 
 def _triangles(diagram: Diagram, elements: Sequence[str], links: Links) -> Figure:

@@ -67,8 +67,8 @@ class ExploreSettings(BaseModel):
     spread: Literal["gain", "even"] = Field(
         "gain",
         title="Spread",
-        description="Searches go where they are expected to gain most; even: a standard one for each "
-        "composition, the likeliest first",
+        description="Searches go where they are expected to gain most; even: one for each composition, the "
+        "likeliest first, and then deeper ones",
     )
     wish: str = Field(
         "",

@@ -133,4 +133,4 @@ def _function(name: str) -> Callable[[Any], Any]:
         raise InputError(f"The module {module!r} cannot be imported: {str(error).rstrip('.')}.") from error
     if not callable(found):
         raise InputError(f"The module {module!r} has no function {function!r}.")
-    return found  # type: ignore[no-any-return]
+    return found
