@@ -1,7 +1,7 @@
 """Explorations of systems whose compounds are left out of the library, judged by the known stable phases.
 
-A known phase is found if a crystal of the exploration is it by StructureMatcher and lies within 25 meV/atom of the
-exploration's hull. A phase that is told to be stable is told falsely if it lies more than 50 meV/atom above
+A known phase is found if a crystal of the exploration is it by StructureMatcher and lies within 25 meV/atom
+of the exploration's hull. A phase that is told to be stable is told falsely if it lies more than 50 meV/atom above
 the published hull: the published stable crystals, relaxed by the model that the exploration's energies are of
 (a crystal that nobody has published has no published energy).
 """
@@ -294,7 +294,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
 def table(judged: Sequence[Judged], settings: dict[str, Any]) -> str:
     """The systems as Markdown."""
     lines = [
-        "| system | spread | known phases | found | within 25 meV/atom | told stable | falsely | searches | s |",
+        "| system | spread | known | found | within 25 meV/atom | told stable | falsely | searches | s |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [

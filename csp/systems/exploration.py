@@ -124,7 +124,8 @@ class Exploration:
             )
         for model in exploration.models.values():
             check_elements(system.target, model, "choose another model, or none")
-        write_state(out, settings.model_dump(mode="json"), exploration.searches)
+        if kept is None:  # where there is one, its own run may be writing it
+            write_state(out, settings.model_dump(mode="json"), exploration.searches)
         return exploration
 
     # -- what it works with -----------------------------------------------------------------------------
