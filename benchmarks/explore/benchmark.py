@@ -1,9 +1,9 @@
 """Explorations of systems whose compounds are left out of the library, judged by the known stable phases.
 
 A known phase is found if a crystal of the exploration is it by StructureMatcher and lies within 25 meV/atom
-of the exploration's hull. A phase that is told to be stable is told falsely if it lies more than 50 meV/atom above
-the published hull: the published stable crystals, relaxed by the model that the exploration's energies are of
-(a crystal that nobody has published has no published energy).
+of the exploration's hull. A phase that is told to be stable is told falsely if it lies more than 50 meV/atom
+above the published hull: the published stable crystals, relaxed by the model that the exploration's energies
+are of (a crystal that nobody has published has no published energy).
 """
 
 from __future__ import annotations
@@ -298,8 +298,8 @@ def table(judged: Sequence[Judged], settings: dict[str, Any]) -> str:
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
-        f"| {one.system} | {one.arm} | {len(one.known)} | {len(one.found)} | {len(one.near)} | {len(one.told)} "
-        f"| {len(one.false)} | {one.searches} | {one.seconds:.0f} |"
+        f"| {one.system} | {one.arm} | {len(one.known)} | {len(one.found)} | {len(one.near)} "
+        f"| {len(one.told)} | {len(one.false)} | {one.searches} | {one.seconds:.0f} |"
         for one in judged
     ]
     asked = ", ".join(f"{name} {value}" for name, value in settings.items())

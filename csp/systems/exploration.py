@@ -71,6 +71,7 @@ class Exploration:
         system: The same, read.
         out: Folder, absolute.
         searches: That were made so far, those of earlier explorations first.
+        planned: The round at work: whoever goes on with it makes the rest of it.
         relaxer_why: Why the relaxer is that one, a clause for people.
         store_url: Database that holds the searches; None: each is in its folder.
         device: For the models.
@@ -80,6 +81,7 @@ class Exploration:
     system: ChemicalSystem
     out: Path
     searches: list[Searched] = field(default_factory=list)
+    planned: list[Step] = field(default_factory=list)
     relaxer_why: str = ""
     store_url: str | None = None
     device: str = "auto"
@@ -114,10 +116,11 @@ class Exploration:
             settings = settings.model_copy(update={"relaxer": name})
         if kept is not None and (other := _changed(kept[0], settings)):
             raise InputError(f"The exploration in {out} was started with another {', '.join(other)}.")
+        planned = kept[2] if kept else []
         earlier = [one for folder in settings.earlier for one in _earlier(folder)]
         made = [one for one in kept[1] if not Path(one.folder).is_absolute()] if kept else []
-        exploration = cls(settings, system, out, [*earlier, *made], why, store_url, device)
-        if not exploration.compositions:
+        exploration = cls(settings, system, out, [*earlier, *made], planned, why, store_url, device)
+        if all(one.formula in system.elements for one in exploration.compositions):
             raise InputError(
                 f"{system.name} has no compound with at most {settings.max_atoms} atoms in a formula unit; "
                 "raise `max_atoms`."
@@ -125,7 +128,7 @@ class Exploration:
         for model in exploration.models.values():
             check_elements(system.target, model, "choose another model, or none")
         if kept is None:  # where there is one, its own run may be writing it
-            write_state(out, settings.model_dump(mode="json"), exploration.searches)
+            exploration._keep()
         return exploration
 
     # -- what it works with -----------------------------------------------------------------------------
@@ -204,11 +207,20 @@ class Exploration:
         left = self.settings.searches - self.made
         if left <= 0:
             return [], "searches"
+        if pending := [step for step in self.planned if not self._is_made(step)]:
+            return pending[:left], ""
         steps = self._evenly() if self.settings.spread == "even" else self._by_gain(progress)
         if not steps:
             return [], "exhausted"
         worth = [s for s in steps if s.gain is None or 1000 * s.gain >= self.settings.least_gain]
-        return (worth[: min(ROUND, left)], "") if worth else ([], "settled")
+        if not worth:
+            return [], "settled"
+        self.planned[:] = worth[:ROUND]
+        self._keep()
+        return self.planned[:left], ""
+
+    def _is_made(self, step: Step) -> bool:
+        return any((one.formula, one.level) == (step.formula, step.level) for one in self.searches)
 
     def _by_gain(self, progress: Progress) -> list[Step]:
         """All that can be done next, what is expected to gain most for its cost first."""
@@ -276,9 +288,12 @@ class Exploration:
 
     def take(self, searched: Searched) -> None:
         """Note a search; one that is noted already is not noted twice."""
-        if not any((s.formula, s.level) == (searched.formula, searched.level) for s in self.searches):
+        if not self._is_made(Step(formula=searched.formula, level=searched.level)):
             self.searches.append(searched)
-        write_state(self.out, self.settings.model_dump(mode="json"), self.searches)
+        self._keep()
+
+    def _keep(self) -> None:
+        write_state(self.out, self.settings.model_dump(mode="json"), self.searches, self.planned)
 
     def run(
         self,

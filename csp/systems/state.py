@@ -63,8 +63,8 @@ class Searched(BaseModel):
     why_not: str = ""
 
 
-def read_state(folder: Path) -> tuple[dict[str, Any], list[Searched]] | None:
-    """Settings and searches of the exploration in a folder; None: there is none.
+def read_state(folder: Path) -> tuple[dict[str, Any], list[Searched], list[Step]] | None:
+    """Settings, searches and the round at work of the exploration in a folder; None: there is none.
 
     Raises:
         InputError: The file is damaged or of another version.
@@ -76,14 +76,18 @@ def read_state(folder: Path) -> tuple[dict[str, Any], list[Searched]] | None:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state["schema"] != SCHEMA:
             raise InputError(f"The exploration in {folder} was made by another version of the engine.")
-        return state["settings"], [Searched.model_validate(one) for one in state["searches"]]
+        searches = [Searched.model_validate(one) for one in state["searches"]]
+        return state["settings"], searches, [Step.model_validate(one) for one in state["planned"]]
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The exploration in {folder} is damaged: {path.name} cannot be read.") from error
 
 
-def write_state(folder: Path, settings: dict[str, Any], searches: Sequence[Searched]) -> None:
+def write_state(
+    folder: Path, settings: dict[str, Any], searches: Sequence[Searched], planned: Sequence[Step]
+) -> None:
     """Write the file."""
     done = [one.model_dump(mode="json") for one in searches]
-    write_json(folder / FILE, {"schema": SCHEMA, "settings": settings, "searches": done})
+    round_ = [one.model_dump(mode="json") for one in planned]
+    write_json(folder / FILE, {"schema": SCHEMA, "settings": settings, "searches": done, "planned": round_})
