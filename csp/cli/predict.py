@@ -109,7 +109,7 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
 
 
 def match(
-    crystal: Annotated[Path, typer.Argument(help="CIF file of the crystal to look for")],
+    crystal: Annotated[Path, typer.Argument(help="File of the crystal to look for: CIF, POSCAR, …")],
     run: Annotated[Path, typer.Argument(help="Out folder of a prediction")],
 ) -> None:
     """Is my crystal among the ranked ones, and at which rank?"""

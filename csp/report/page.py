@@ -25,6 +25,7 @@ from csp.report.words import (
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
+from csp.search.ranking_table import to_hull
 
 __all__ = ["FUNNEL", "card_page", "plain_value", "render_page", "rendered"]
 
@@ -92,6 +93,7 @@ def rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
         "formula": printed_formula,
         "formulas": printed_formulas,
         "space_group": printed_space_group,
+        "to_hull": to_hull,
         "wyckoff": wyckoff_summary,
     }
     scripts = [_part("3Dmol-min.js"), _part("page.js")] if cards else []

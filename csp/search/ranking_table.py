@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from csp.relaxation.relax import Status
 from csp.search.result import Result
 
-__all__ = ["RankingTable", "ranking_table"]
+__all__ = ["RankingTable", "ranking_table", "to_hull"]
 
 _ORDERS = {"pattern": "xrd"}  # by the column's name
 STYLE = "border-collapse: collapse; font-variant-numeric: tabular-nums"
@@ -109,7 +109,7 @@ def ranking_table(
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
-        "hull": [_to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
+        "hull": [to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
         f"{symbol} eV/at": None
         if hull or probable or patterned
@@ -148,8 +148,9 @@ def _millis(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{1000 * value:z.{decimals}f}"
 
 
-def _to_hull(above: float | None) -> str:
-    """Nothing but words tells that a crystal is below the hull: the library may lack a phase."""
+def to_hull(above: float | None) -> str:
+    """An energy above the hull, eV/atom, as meV/atom. Nothing but words tells that a crystal is below it: the
+    library may lack a phase."""
     text = _millis(above, 1)
     return f"{text[1:]} below" if text.startswith("-") else text
 

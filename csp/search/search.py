@@ -45,6 +45,7 @@ from csp.search.funnel import Funnel, Progress, screening_stage
 from csp.search.history import Heard
 from csp.search.prediction import Prediction
 from csp.search.proposing import Proposing
+from csp.search.results import prediction
 from csp.search.rounds import Rounds
 from csp.search.stages import BY_NAME, STAGES, STEPS, WHOLE, Share, shards
 from csp.search.work import Told, Work
@@ -117,7 +118,7 @@ class Search:
 
     def conclude(self) -> Prediction:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
-        return self.conclusion.prediction()
+        return prediction(self.conclusion)
 
     @property
     def conclusion(self) -> Conclusion:
