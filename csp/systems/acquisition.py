@@ -42,7 +42,7 @@ LEVELS = (Level("quick", 1.0, 0.3), Level("standard", 4.0, 0.12), Level("deep", 
 
 MISSED = 0.3  # of a composition that the library knows and nobody has searched
 LOWERED = 0.03  # eV/atom, by how much a crystal that was missed is lower, in the mean
-PRIOR: dict[Kind, float] = {"balanced": 0.02, "ratio": 0.10, "other": 0.20}
+PRIOR: dict[Kind, float] = {"balanced": 0.02, "possible": 0.05, "ratio": 0.10, "other": 0.20}
 PRIOR_SIGMA = 0.08
 """eV/atom above the hull that the lowest crystals of compositions lie, before any is known."""
 WEIGHT = 3.0  # observations that a prior counts for

@@ -94,6 +94,12 @@ def test_formulas_that_do_not(formula: str) -> None:
     assert not is_balanced(formula)
 
 
+@pytest.mark.parametrize("formula", ["NbCl4", "Li2PS3", "Cu2O"])
+def test_formulas_that_need_a_rarer_state(formula: str) -> None:
+    assert not is_balanced(formula)
+    assert is_balanced(formula, rarer=True)
+
+
 def test_nothing_electronegative_is_positive_beside_what_is_less_so() -> None:
     """S4+ with P3−: 3 S and 4 P balance, but sulphur draws electrons from phosphorus."""
     assert is_balanced("P2S5")
