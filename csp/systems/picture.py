@@ -27,7 +27,7 @@ __all__ = ["diagram_png", "diagram_svg"]
 SHOWN = 0.2  # eV/atom above the hull; what is higher has the colour of this, or is not drawn over a section
 TRIANGLES = 6  # of four elements or more: those with the most compounds
 WIDE, HIGH = 0.11, 0.045  # of a name, in a triangle
-NEW = "new, or known of other elements alone"
+NEW = "not in the library"
 
 Links = dict[int, str]
 """By the id of a phase, where a click on its mark leads."""
@@ -165,7 +165,9 @@ def _ternary(axes: Axes, diagram: Diagram, elements: Sequence[str], links: Links
     stable = here.stable
     _marks(axes, here, [*stable, *(p for p in inside if here.above(p) > ON_IT)], place, links, coloured=True)
     taken: list[tuple[float, float]] = []
-    for phase in sorted(stable, key=lambda p: (p.formula not in elements, not p.found, len(p.formula))):
+    for phase in sorted(
+        stable, key=lambda p: (p.formula not in elements, p.novelty == "known", len(p.formula))
+    ):
         x, y = place(phase)
         if all(abs(x - a) > WIDE or abs(y - b) > HIGH for a, b in taken):
             taken.append((x, y))
@@ -235,4 +237,6 @@ def _marks(
         marks.set_urls([links.get(id(p)) for p in own])
         shades = marks if coloured and not stable else shades
     if shades is not None:
-        axes.figure.colorbar(shades, ax=axes, shrink=0.5, label="meV/atom above the hull", extend="max")
+        bar = axes.figure.colorbar(shades, ax=axes, shrink=0.5, extend="max")
+        bar.set_label("meV/atom above the hull", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
