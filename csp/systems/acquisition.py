@@ -15,8 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from csp.systems.compositions import Kind
+if TYPE_CHECKING:
+    from csp.systems.compositions import Kind
 
 __all__ = ["LEVELS", "LOWERED", "MISSED", "Level", "Outlook", "expected_gain", "prior", "spread"]
 

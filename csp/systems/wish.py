@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from csp.errors import CspError, InputError, did_you_mean
-from csp.systems.phases import SystemPhase
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+    from csp.systems.phases import SystemPhase
 
 __all__ = ["Wish", "Wished"]
 

@@ -12,7 +12,17 @@ import pytest
 import csp
 from tests.places import ROOT
 
-NAMES = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
+NAMES = [
+    "Crystals",
+    "Library",
+    "Prediction",
+    "__version__",
+    "errors",
+    "explore",
+    "load_model",
+    "predict",
+    "relax",
+]
 TIMED = """
 import sys, time
 before = time.perf_counter()
