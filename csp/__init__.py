@@ -5,6 +5,7 @@
     found[0].structure
     csp.explore("Li-P-S", out="Li-P-S").stable
     csp.relax(structures, model="chgnet", pressure=10)
+    csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
 
 These names are all there is to know for work in Python; what they do is in `csp.face`. They are imported
@@ -24,6 +25,7 @@ _PLACES = {
     "Prediction": "csp.search.prediction",
     "explore": "csp.face.explore",
     "load_model": "csp.face.models",
+    "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
     "relax": "csp.face.relax",
 }
@@ -36,6 +38,7 @@ __all__ = [
     "errors",
     "explore",
     "load_model",
+    "phonons",
     "predict",
     "relax",
 ]

@@ -4,6 +4,7 @@ from csp import errors as errors
 from csp.crystals import Crystals as Crystals
 from csp.face.explore import explore as explore
 from csp.face.models import load_model as load_model
+from csp.face.phonons import phonons as phonons
 from csp.face.predict import predict as predict
 from csp.face.relax import relax as relax
 from csp.library.library import Library as Library
@@ -17,6 +18,7 @@ __all__ = [
     "errors",
     "explore",
     "load_model",
+    "phonons",
     "predict",
     "relax",
 ]

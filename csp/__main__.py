@@ -22,6 +22,7 @@ COMMANDS = {
         "Find the stable phases of a whole chemical system, from its elements alone.",
     ),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
+    "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -36,6 +37,14 @@ COMMANDS = {
     "benchmark explore": (
         "benchmarks.explore.command:explore",
         "Are the known stable phases of chemical systems found, all that holds their elements left out?",
+    ),
+    "benchmark phonons": (
+        "benchmarks.phonons.cli:phonons",
+        "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
+    ),
+    "benchmark pressure": (
+        "benchmarks.pressure.cli:pressure",
+        "Is a phase that is known at a pressure among the first three of a search at it?",
     ),
     "benchmark flows": (
         "flows.cli:measure",

@@ -42,17 +42,18 @@ def takes_fields(
     other fields as options.
 
     Names, types, help and defaults are those of the settings, which also say what is out of range. The
-    command's own options come before them.
+    command's own options come before them; one with the name of a field stands in its place.
 
     Args:
         kind: Settings, which have a method `read`.
         names: Of options that are called otherwise than their fields.
         formers: Names of options until the last release, and those of their fields now.
     """
-    fields = kind.model_fields
 
     def taking(command: Callable[..., None]) -> Callable[..., None]:
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
+        taken = {parameter.name for parameter in own}
+        fields = {name: field for name, field in kind.model_fields.items() if name not in taken}
 
         @wraps(command)
         def with_options(**given: Any) -> None:
