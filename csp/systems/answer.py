@@ -165,7 +165,10 @@ class Answer:
         near = len(self.phases) - len(self.stable)
         formulas = ", ".join(one.phase.formula for one in compounds)
         count = f"{len(compounds)} compound{'s' if len(compounds) != 1 else ''}"
-        said = [f"{count} of {exploration.system.name} lie on the hull{f': {formulas}' if formulas else ''}."]
+        lie = "lie" if len(compounds) != 1 else "lies"
+        said = [
+            f"{count} of {exploration.system.name} {lie} on the hull{f': {formulas}' if formulas else ''}."
+        ]
         if compounds:
             said.append(
                 "All of them are known."
