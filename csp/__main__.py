@@ -17,6 +17,10 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
+    "explore": (
+        "csp.cli.explore:explore",
+        "Find the stable phases of a whole chemical system, from its elements alone.",
+    ),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
     "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
@@ -29,6 +33,10 @@ COMMANDS = {
     "benchmark deep": (
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
+    ),
+    "benchmark explore": (
+        "benchmarks.explore.command:explore",
+        "Are the known stable phases of chemical systems found, all that holds their elements left out?",
     ),
     "benchmark phonons": (
         "benchmarks.phonons.cli:phonons",
