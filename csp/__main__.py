@@ -22,7 +22,10 @@ COMMANDS = {
         "Find the stable phases of a whole chemical system, from its elements alone.",
     ),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
-    "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
+    "phonons": (
+        "csp.cli.phonons:phonons",
+        "Are crystals stable against small displacements, and what do imaginary modes lead to?",
+    ),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
