@@ -33,6 +33,10 @@ COMMANDS = {
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
     ),
+    "benchmark soak": (
+        "flows.soak.command:soak",
+        "Is anything lost or done twice while workers, server, database and disk fail?",
+    ),
     "train": ("csp.cli.train:app", "Make training data and train the models."),
     "models": ("csp.cli.models:app", "The library of energy models."),
     "labellers": ("csp.cli.labellers:app", "DFT codes and potentials that label crystals."),
