@@ -162,10 +162,10 @@ def place(location: Path | str) -> str:
 
 
 def connect(location: Path | str) -> sql.Engine:
-    """Of SQLite no connection is kept: between two transactions its file is whole and can be copied or deleted.
+    """SQLite's file is whole between two transactions and can be copied or deleted: no connection is kept.
 
-    Of a server one is: to connect takes longer than most questions. Before it is used it is asked whether it
-    is still there, so that a server that went away is found again.
+    One to a server is: to connect takes longer than most questions. It is tried before it is used, so that a
+    server that went away is found again.
     """
     if isinstance(location, str):
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import Any
 import sqlalchemy as sql
 import torch
 
+from benchmarks.files import changed
 from benchmarks.machine import machine
 from csp.errors import CspError, InputError
 from csp.files import write_json, write_text
@@ -38,6 +41,7 @@ SEARCH = {"screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms"
 CANDIDATES = 8
 POOL = "soak"
 TICK = 1.0  # seconds
+DONE = "seconds.json"  # of the undisturbed searches, when all are done
 WARM = 10  # searches of one process, after which its memory is compared with that at the end
 
 Say = Callable[[str], None]
@@ -68,9 +72,9 @@ def measure(
         InputError: The out folder is used already, or there are not so many formulas.
         MissingError: PostgreSQL is not installed.
     """
-    if (out / "home").exists() or (out / "undisturbed").exists():
+    if (out / "home").exists():
         raise InputError(f"{out} holds a queue already; choose another folder.")
-    false = wrong(round(wrong_share * formulas))
+    false = wrong(math.ceil(wrong_share * formulas))
     right = mixed(formulas - len(false), seed)
     if len(right) + len(false) < formulas:
         raise InputError(f"At most {MOST:,} right formulas can be queued.", setting="formulas")
@@ -98,23 +102,23 @@ def measure(
 
 
 def _undisturbed(out: Path, plan: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """What each ranking should be; the memory of the process that did all, MB."""
-    say(f"{len(plan['formulas'])} formulas are searched for undisturbed.")
-    write_json(out / "plan.json", plan)
+    """What each ranking should be; the memory of the process that did all, MB. Done once for a plan."""
     folder, since = out / "undisturbed", time.monotonic()
-    environment = _environment(out / "undisturbed_home")
-    with (out / "undisturbed.log").open("wb") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.soak.undisturbed", str(out / "plan.json"), str(folder)],
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    if done.returncode:
-        raise CspError(f"The undisturbed searches failed; {out / 'undisturbed.log'} says why.")
+    if changed(out / "plan.json", plan):
+        raise InputError(f"{out} holds searches of other options; choose another folder.")
+    if not (folder / DONE).is_file():
+        say(f"{len(plan['formulas'])} formulas are searched for undisturbed.")
+        shutil.rmtree(folder, ignore_errors=True)
+        write_json(out / "plan.json", plan)
+        command = [sys.executable, "-m", "flows.soak.undisturbed", str(out / "plan.json"), str(folder)]
+        with (out / "undisturbed.log").open("wb") as log:
+            done = subprocess.run(command, env=_environment(out), stdout=log, stderr=log)
+        if done.returncode:
+            raise CspError(f"The undisturbed searches failed; {out / 'undisturbed.log'} says why.")
+        write_json(folder / DONE, round(time.monotonic() - since, 1))
     memory = json.loads((folder / "memory.json").read_text(encoding="utf-8"))
     return {
-        "undisturbed_s": round(time.monotonic() - since, 1),
+        "undisturbed_s": json.loads((folder / DONE).read_text(encoding="utf-8")),
         "process.searches": len(memory),
         f"process.after_{min(WARM, len(memory))}_mb": memory[min(WARM, len(memory)) - 1],
         "process.last_mb": memory[-1],

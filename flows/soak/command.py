@@ -20,7 +20,7 @@ def soak(
     wrong: Annotated[float, typer.Option(min=0, max=0.5, help="Share of the formulas that are wrong")] = 0.05,
     searches: Annotated[
         int,
-        typer.Option(min=1, help="By one undisturbed process, whose memory is told; at least all formulas"),
+        typer.Option(min=1, help="By one undisturbed process, whose memory is told"),
     ] = 200,
     candidates: Annotated[
         int, typer.Option(min=0, help="In a full store that is asked; 0: none")

@@ -27,9 +27,10 @@ def findings(
 ) -> tuple[dict[str, int], list[str]]:
     """Counts, all but `n` and `crashed` of what should not be, and a line for each case.
 
-    `lost`: formulas without a completed run; `wrong_lost`: wrong ones whose run did not fail with a sentence;
-    `twice`: formulas with more than one run or folder; `other_ranking`: files that differ from the undisturbed
-    search's; `other_store`: runs of which the store has other rows than that; `left_over`: half-written files.
+    `lost`: formulas without a completed run; `wrong_lost`: wrong ones whose run did not fail with a
+    sentence; `twice`: formulas with more than one run or folder; `other_ranking`: files that differ from the
+    undisturbed search's; `other_store`: runs of which the store has other rows than that; `left_over`:
+    half-written files. `crashed` runs were begun more than once.
 
     Args:
         asked: Formulas that are right.

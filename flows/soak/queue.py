@@ -1,4 +1,4 @@
-"""What is asked of the server: by HTTP, as a browser does, since Prefect's client waits for one that is away."""
+"""What is asked of the server: by HTTP, as a browser does; Prefect's client waits for one that is away."""
 
 from __future__ import annotations
 
@@ -45,9 +45,11 @@ class Queue:
                 return found
 
     def answers(self) -> bool:
-        """Can runs be submitted?"""
+        """Can runs be submitted, single ones and those of many?"""
         try:
-            return bool(self._ask("GET", "deployments/name/predict/predict"))
+            for name in ("predict", "predict-many"):
+                self._ask("GET", f"deployments/name/{name}/{name}")
+            return True
         except httpx.HTTPError:
             return False
 

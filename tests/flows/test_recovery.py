@@ -158,7 +158,7 @@ def answers(csp: Csp) -> bool:
 
 def test_database_away(csp: Csp, postgres: Postgres, undisturbed: Path, tmp_path: Path) -> None:
     environment = {**csp.client, "CSP_HOME": str(csp.home), "CSP_ROOTS": str(tmp_path)}
-    process = work("run", tmp_path, **environment, CSP_STORE_URL=postgres.url)
+    process = work("run", tmp_path, **environment, CSP_STORE_URL=postgres.url())
     api = Api(csp)
 
     def at_work() -> bool:
@@ -184,12 +184,12 @@ def test_two_workers_take_the_same_run(
     where: str, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     postgres = request.getfixturevalue("postgres") if where == "postgres" else None
-    environment = {"CSP_STORE_URL": postgres.url} if postgres else {}
+    environment = {"CSP_STORE_URL": postgres.url()} if postgres else {}
     processes = [work("plain", tmp_path, **environment) for _ in range(2)]
     for code, said in map(finish, processes):
         assert code == 0, said
     assert same(tmp_path, undisturbed)
-    assert rows(*((postgres.url, str(tmp_path)) if postgres else (tmp_path,))) == rows(undisturbed)
+    assert rows(*((postgres.url(), str(tmp_path)) if postgres else (tmp_path,))) == rows(undisturbed)
 
 
 @pytest.fixture
