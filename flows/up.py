@@ -32,7 +32,7 @@ HEARTBEAT = 30  # seconds; the least that Prefect allows
 SILENCE = 10 * HEARTBEAT  # without one for so long a run is taken for dead; a machine may be very busy
 GONE = "The process of this run is gone."
 GIVES_WAY = 5  # niceness of the runs: the server that they report to comes first
-START = 600  # seconds that a process may take from being made to its flow's first heartbeat
+START = 300  # seconds that a process may take from being made to its flow's first heartbeat
 
 
 class AlreadyUpError(CspError):
