@@ -44,7 +44,7 @@ def findings(
     for run in runs:
         if "formula" in run["parameters"]:
             by_formula.setdefault(run["parameters"]["formula"], []).append(run)
-    counts, lines = Counter[str](), list[str]()
+    counts, lines = Counter(crashed=sum(run["run_count"] > 1 for run in runs)), list[str]()
 
     def note(what: str, words: str) -> None:
         counts[what] += 1
@@ -66,7 +66,6 @@ def findings(
             continue
         if len(mine) > 1:
             note("twice", f"{formula} has {len(mine)} runs")
-        counts["crashed"] += mine[0]["run_count"] > 1
         _compare(formula, folders / f"{formula}-{done[0]['id'][:8]}", undisturbed / formula, rows, note)
     known = {
         f"{run['parameters']['formula']}-{run['id'][:8]}" for runs in by_formula.values() for run in runs

@@ -14,6 +14,7 @@ from pathlib import Path
 __all__ = ["Kept", "descendants", "resident", "run_at_work"]
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
+GRACE = 10.0  # seconds in which a program may end before others are looked after
 RUN = b"PREFECT__FLOW_RUN_ID="
 
 
@@ -75,7 +76,7 @@ class Kept:
                 _send(one, how)
         assert self._process is not None
         with suppress(subprocess.TimeoutExpired):
-            self._process.wait(60)
+            self._process.wait(GRACE)
         return True
 
 
