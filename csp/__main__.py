@@ -22,7 +22,10 @@ COMMANDS = {
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
     "cancel": ("flows.cli:cancel", "Cancel runs that wait or work."),
-    "results": ("flows.cli:results", "The last finished prediction of a formula, and its files."),
+    "results": (
+        "flows.cli:results",
+        "The last finished prediction of a formula, by `csp up` or into the folder out, and its files.",
+    ),
     "library": ("csp.cli.library:app", "The library of known crystals that templates come from."),
     "benchmark": ("benchmarks.cli:app", "How well and how fast the engine works."),
     "benchmark deep": (
