@@ -18,6 +18,7 @@ from csp.errors import InputError
 from csp.store import tables
 from csp.store.store import Store
 from csp.target import Target
+from flows.soak.benchmark import measure
 from flows.soak.faults import LONG, planned
 from flows.soak.findings import findings, stored
 from flows.soak.formulas import MOST, mixed, wrong
@@ -162,3 +163,19 @@ def test_undisturbed_searches_tell_their_memory(tmp_path: Path) -> None:
     assert len(json.loads((tmp_path / "out" / "memory.json").read_text())) == 2
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["NaCl", "memory.json"]
     assert stored(tmp_path / "out" / "NaCl")["run"]["shards"] > 0
+
+
+@pytest.mark.service
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_small_queue_loses_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    options = {"minutes": 0.5, "workers": 1, "wrong_share": 0.3, "searches": 1, "candidates": 2000, "seed": 1}
+    found_ = measure(out, formulas=3, say=print, **options)
+    names = ("lost", "wrong_lost", "twice", "other_ranking", "other_store", "left_over")
+    assert {name: found_[name] for name in names} == dict.fromkeys(names, 0)
+    assert (out / "cases.txt").read_text() == ""
+    assert (found_["n"], found_["n.wrong"], found_["faults.database"]) == (2, 1, 1)
+    assert found_["store.candidates"] == 2000
+    with pytest.raises(InputError, match="choose another folder"):
+        measure(out, formulas=3, say=print, **options)
