@@ -43,9 +43,10 @@ def planned(seconds: float, seed: int, *, disk: bool) -> list[Fault]:
     draw = random.Random(seed)
     found = [Fault(draw.uniform(*AWAY) * seconds, "database")]
     found += [Fault(draw.uniform(*FULL) * seconds, "disk")] * disk
-    at = draw.expovariate(1 / BETWEEN)
+    at, kills = draw.expovariate(1 / BETWEEN), list[str]()
     while at < seconds:
-        found.append(Fault(at, draw.choice(KILLS)))
+        kills = kills or draw.sample(KILLS, len(KILLS))  # by turns, so that in a short time all come, too
+        found.append(Fault(at, kills.pop()))
         at += draw.expovariate(1 / BETWEEN)
     return sorted(found)
 

@@ -49,6 +49,8 @@ def test_faults_are_those_of_the_seed_and_within_the_time() -> None:
     assert len(plan) == pytest.approx(7200 / 45, rel=0.3)
     assert min(counts[what] for what in ("run", "worker", "worker_stopped", "server")) > 10
     assert all(0 <= fault.at < 7200 for fault in plan)
+    kills = [fault.what for fault in plan if fault.what not in ("database", "disk")]
+    assert sorted(kills[:5]) == sorted(kills[5:10]) == ["run", "run", "server", "worker", "worker_stopped"]
     at = {fault.what: fault.at for fault in plan}
     assert at["database"] + LONG < at["disk"]
     assert not any(fault.what == "disk" for fault in planned(7200, 3, disk=False))
