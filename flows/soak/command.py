@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from csp.cli.console import console, output
 from csp.cli.options import Out, Seed
+from csp.cli.stopping import terminated_as_interrupted
 
 __all__ = ["soak"]
 
@@ -30,17 +32,19 @@ def soak(
     """Is anything lost or done twice while workers, server, database and disk fail?"""
     from flows.soak.benchmark import measure
 
-    found = measure(
-        out,
-        formulas=formulas,
-        minutes=minutes,
-        workers=workers,
-        wrong_share=wrong,
-        searches=searches,
-        candidates=candidates,
-        seed=seed,
-        say=lambda words: console.print(words, markup=False),
-    )
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a script starts with & has it ignored
+    with terminated_as_interrupted():  # or the database, the disk and the workers would stay
+        found = measure(
+            out,
+            formulas=formulas,
+            minutes=minutes,
+            workers=workers,
+            wrong_share=wrong,
+            searches=searches,
+            candidates=candidates,
+            seed=seed,
+            say=lambda words: console.print(words, markup=False),
+        )
     for name, value in found.items():
         output.print(f"{name:<28} {value:>10}", markup=False)
     output.print(f"{out}/summary.json, events.txt and cases.txt are written.")
