@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from csp.store import tables
-from flows.crashes import CRASHES
+from flows.crashes import CRASHES, TOO_OFTEN
 from tests.flows.api import Api, processes_of
 from tests.flows.postgres import Postgres
 from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
@@ -147,6 +147,25 @@ def test_what_was_at_work_when_it_was_ended_goes_on_with_it(tmp_path: Path) -> N
     until(lambda: api.state(id_) == "Completed", "the end")
     assert (tmp_path / "run" / "ranked.json").is_file()
     stop(process)
+
+
+def test_a_crash_that_no_worker_answered(csp: Csp) -> None:
+    """The server was away just then: `csp up` sees to it later, as long as a run has not crashed too often."""
+    api, made = Api(csp), []
+    path = f"/deployments/{api.get('/deployments/name/predict/predict')['id']}/create_flow_run"
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+    crashed = {"type": "CRASHED", "name": "Crashed"}
+    for crashes in (1, CRASHES):
+        id_ = api.ask(path, parameters={"formula": "Xx2O3"}, state=later)["id"]
+        made.append(id_)
+        for _ in range(crashes):
+            api.ask(f"/flow_runs/{id_}/set_state", state=later, force=True)
+            api.ask(f"/flow_runs/{id_}/set_state", state=crashed, force=True)
+    until(lambda: not any(api.state(id_) == "Crashed" for id_ in made), "a look for them", 300)
+    until(lambda: all(api.run(id_)["state"]["type"] == "FAILED" for id_ in made), "the end")
+    ends = [api.run(id_)["state"]["message"] for id_ in made]
+    assert ends[0].startswith("'Xx2O3' is not a chemical formula")  # it was begun again
+    assert ends[1] == TOO_OFTEN
 
 
 def answers(csp: Csp) -> bool:
