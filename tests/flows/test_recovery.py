@@ -150,7 +150,7 @@ def test_what_was_at_work_when_it_was_ended_goes_on_with_it(tmp_path: Path) -> N
 
 
 def test_a_crash_that_no_worker_answered(csp: Csp) -> None:
-    """The server was away just then: `csp up` sees to it later, as long as a run has not crashed too often."""
+    """The server was away just then: `csp up` sees to it later, unless a run has crashed too often."""
     api, made = Api(csp), []
     path = f"/deployments/{api.get('/deployments/name/predict/predict')['id']}/create_flow_run"
     later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
