@@ -30,7 +30,10 @@ COMMANDS = {
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
     "cancel": ("flows.cli:cancel", "Cancel runs that wait or work."),
-    "results": ("flows.cli:results", "The last finished prediction of a formula, and its files."),
+    "results": (
+        "flows.cli:results",
+        "The last finished prediction of a formula, by `csp up` or into the folder out, and its files.",
+    ),
     "library": ("csp.cli.library:app", "The library of known crystals that templates come from."),
     "benchmark": ("benchmarks.cli:app", "How well and how fast the engine works."),
     "benchmark deep": (
@@ -52,6 +55,10 @@ COMMANDS = {
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
+    ),
+    "benchmark soak": (
+        "flows.soak.command:soak",
+        "Is anything lost or done twice while workers, server, database and disk fail?",
     ),
     "train": ("csp.cli.train:app", "Make training data and train the models."),
     "models": ("csp.cli.models:app", "The library of energy models."),
