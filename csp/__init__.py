@@ -7,6 +7,7 @@
     csp.relax(structures, model="chgnet", pressure=10)
     csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
+    csp.predict_properties(structures)
 
 These names are all there is to know for work in Python; what they do is in `csp.face`. They are imported
 when they are first used, so that `import csp` is quick and brings no PyTorch. Their types are in
@@ -27,6 +28,7 @@ _PLACES = {
     "load_model": "csp.face.models",
     "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
+    "predict_properties": "csp.face.properties",
     "relax": "csp.face.relax",
 }
 
@@ -40,6 +42,7 @@ __all__ = [
     "load_model",
     "phonons",
     "predict",
+    "predict_properties",
     "relax",
 ]
 

@@ -26,6 +26,10 @@ COMMANDS = {
         "csp.cli.phonons:phonons",
         "Are crystals stable against small displacements, and what do imaginary modes lead to?",
     ),
+    "properties": (
+        "csp.cli.properties:properties",
+        "What crystals, or formulas, are good for, by models of properties.",
+    ),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -52,6 +56,10 @@ COMMANDS = {
         "benchmarks.pressure.cli:pressure",
         "Is a phase that is known at a pressure among the first three of a search at it?",
     ),
+    "benchmark properties": (
+        "benchmarks.properties.command:properties",
+        "How well property models foretell, and what few values are worth with them. Goes on where it was.",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
@@ -61,7 +69,7 @@ COMMANDS = {
         "Is anything lost or done twice while workers, server, database and disk fail?",
     ),
     "train": ("csp.cli.train:app", "Make training data and train the models."),
-    "models": ("csp.cli.models:app", "The library of energy models."),
+    "models": ("csp.cli.models:app", "The library of models, of energies and of properties."),
     "labellers": ("csp.cli.labellers:app", "DFT codes and potentials that label crystals."),
 }
 """By name, and by the names of group and command: where each is, and its line in the help."""

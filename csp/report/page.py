@@ -63,6 +63,7 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         decomposition=decomposition(prediction) or "the library's crystals",
         answer=answer(prediction) if prediction.results else (),
         doubts=doubts(prediction, [card.crystal for card in cards]),
+        foretold=prediction.results[0].properties if prediction.results else (),
         has_known=any(r.novelty for r in prediction.results),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
         has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),

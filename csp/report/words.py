@@ -37,6 +37,8 @@ TERMS = {
     "decompose into, meV/atom. Zero or less is stable against them.",
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
+    "foretold": "By models that learned from calculated properties of known crystals; ± holds 68 % of their "
+    "errors. Outside the data means that the crystal is unlike all that the model has seen.",
     "found again": "How many other candidates are this crystal, or relaxed to it.",
     "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in "
     "the conventional cell, and their letter.",
