@@ -155,7 +155,8 @@ def _surrogate(name: str, sha256: str) -> Surrogate:
         InputError: Neither is here.
     """
     kept = [folder / FEATURES / f"{name}-{sha256}.safetensors" for folder in zoo.folders()]
-    for place in (name, *(path for path in kept if path.is_file())):
+    places: list[str | Path] = [name, *(path for path in kept if path.is_file())]
+    for place in places:
         if zoo.is_ours(place) and zoo.read_card(place).sha256.startswith(sha256):
             return zoo.load_surrogate(place)
     raise InputError(

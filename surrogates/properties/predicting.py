@@ -104,9 +104,19 @@ def _values(model: PropertyModel, predicted: Predicted) -> list[PropertyValue]:
     columns = (predicted.value, predicted.sigma, predicted.low, predicted.high, predicted.leverage)
     return [
         PropertyValue(
-            card.property, card.title, card.unit, *numbers, outside, card.name, model.by_composition
+            name=card.property,
+            title=card.title,
+            unit=card.unit,
+            value=value,
+            sigma=sigma,
+            low=low,
+            high=high,
+            leverage=leverage,
+            outside=outside,
+            model=card.name,
+            by_composition=model.by_composition,
         )
-        for *numbers, outside in zip(
+        for value, sigma, low, high, leverage, outside in zip(
             *(column.tolist() for column in columns), predicted.outside.tolist(), strict=True
         )
     ]

@@ -25,7 +25,7 @@ from surrogates.transformer.uncertainty import Rigidity, with_constant
 __all__ = ["calibrated", "encoder_for", "held_out", "train_all", "train_one"]
 
 FEW = 5000  # values below which a fifth of the compositions is held out, not a tenth
-OF_COMPOSITIONS = {
+OF_COMPOSITIONS: dict[str, Any] = {
     "epochs": 24,
     "most": 800,
     "batch": 128,
