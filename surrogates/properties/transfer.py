@@ -222,7 +222,8 @@ def _regression(
         back[-1, column] = -(centre @ linear[:, column - 1]) / scale
     new = back @ torch.from_numpy(fitted.weights) * size
     new[-1] += middle
-    root = np.linalg.cholesky(fitted.covariance + 1e-12 * np.eye(n))
+    spread2, axes = np.linalg.eigh(0.5 * (fitted.covariance + fitted.covariance.T))
+    root = axes * np.sqrt(spread2.clip(min=0.0))
     factor = back @ torch.from_numpy(root) * size
     leverage = float(((with_constant(h) @ factor) ** 2).sum(1).mean())
     last = LastLayer(new, factor, fitted.noise * size, 1.0, 1.0, leverage)
