@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -14,37 +14,27 @@ from csp.errors import ContractError
 from csp.protocols import EnergyModel, Provenance
 from csp.ranking.differences import DifferenceErrors
 from csp.ranking.known import KnownCrystals
-from csp.ranking.probability import AnswerProbability, features, scores
+from csp.ranking.probability import AnswerProbability, best_first, features, scores
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
 from csp.relaxation.relax import RelaxationResult
+from csp.search.dynamics import Dynamics
+from csp.search.ends import Ends
 from csp.search.funnel import Funnel
 from csp.search.pool import Pool, merge_provenance
 from csp.search.rounds import Rounds
 from csp.search.work import Work
 from csp.target import Target
 
-__all__ = ["Conclusion", "Relaxed", "SearchFeatures", "comparing_stage"]
+__all__ = ["Conclusion", "SearchFeatures", "comparing_stage"]
 
 
-def comparing_stage(model: EnergyModel, rounds: int = 0) -> str:
-    """The name in the store of what another model says of the crystals ranked after so many rounds."""
-    return f"compare {model.name} {rounds}" if rounds else f"compare {model.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Relaxed:
-    """All that the last model relaxed, rattled crystals after the others.
-
-    Attributes:
-        candidate: Of each the id of what was proposed.
-        gained: eV/atom that rattling gained for the crystal that each was or comes from; None: not rattled.
-    """
-
-    result: RelaxationResult
-    candidate: list[str]
-    gained: list[float | None]
+def comparing_stage(model: EnergyModel, rounds: int = 0, followed: int = 0) -> str:
+    """The name in the store of what another model says of the crystals ranked after so many rounds, and
+    rounds of phonons."""
+    after = f" {rounds}" if rounds or followed else ""
+    return f"compare {model.name}{after}{f' phonons {followed}' if followed else ''}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +70,8 @@ class Conclusion:
         difference_errors: How sure energy differences are, by the models of `others`; None: it is not known.
         known: Says which of the ranked crystals are known; None: that is not asked.
         rounds: Those of a deep search; None: there are none.
+        dynamics: Phonons of the first of the ranking; None: they are not asked for.
+        followed: Rounds of them that have joined the ranking.
     """
 
     target: Target
@@ -92,6 +84,8 @@ class Conclusion:
     sample: Sample | None = None
     known: KnownCrystals | None = None
     rounds: Rounds | None = None
+    dynamics: Dynamics | None = None
+    followed: int = 0
 
     @cached_property
     def others(self) -> list[EnergyModel]:
@@ -139,8 +133,22 @@ class Conclusion:
         return f"rattle {self.closed}" if self.closed else "rattle"
 
     @cached_property
-    def relaxed(self) -> Relaxed:
-        """All that has been relaxed, as far as it is to be ranked.
+    def relaxed(self) -> Ends:
+        """All that has been relaxed, as far as it is to be ranked."""
+        if not self.followed or self.dynamics is None:
+            return self._rattled
+        before = self._before
+        saddles = [
+            (row, before.group(row), lower)
+            for row in before._first
+            if (lower := self.dynamics.lower(before.relaxed.result.crystals[row])) is not None
+        ]
+        ends = before.relaxed
+        return ends.with_what_lies_below(saddles, self.funnel.per_atom(ends.result)) if saddles else ends
+
+    @cached_property
+    def _rattled(self) -> Ends:
+        """The same without what phonons led to.
 
         Raises:
             ContractError: If the store's rattled crystals are not those that would be rattled now.
@@ -149,10 +157,10 @@ class Conclusion:
         store, settings, model = self.funnel.store, self.funnel.settings, self.funnel.ranking_model
         # from the store a part of the rattled ones looks like the whole
         if not store.finished or not settings.rattled:
-            return Relaxed(relaxed, ids, [None] * len(ids))
+            return Ends.unrattled(relaxed, ids)
         starts = self.funnel.rattle_starts(relaxed)
         if not Work(settings, store).stored("rattle", len(starts.parent), model, self.rattling):
-            return Relaxed(relaxed, ids, [None] * len(ids))
+            return Ends.unrattled(relaxed, ids)
         start_ids, freed = store.relaxed(self.rattling, model.label)
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
@@ -161,7 +169,12 @@ class Conclusion:
         per_atom = self.funnel.per_atom(both)
         gained = gain(per_atom, parent, len(ids))
         kept = drop_unimproved(per_atom, parent, len(ids))
-        return Relaxed(both.take(kept), [ids[parent[k]] for k in kept], [gained.get(parent[k]) for k in kept])
+        return Ends(
+            both.take(kept),
+            [ids[parent[k]] for k in kept],
+            [gained.get(parent[k]) for k in kept],
+            [""] * len(kept),
+        )
 
     @cached_property
     def _ranked(self) -> tuple[list[int], Ranking]:
@@ -176,6 +189,52 @@ class Conclusion:
     def ranking(self) -> Ranking:
         """Of `good`."""
         return self._ranked[1]
+
+    @property
+    def ordered(self) -> tuple[str, Tensor]:
+        """What the order is by, and the places int64 [R] of the ranked crystals in it."""
+        by_energy = torch.arange(len(self.ranking.chosen))
+        if self.funnel.settings.order == "energy":
+            return "energy", by_energy
+        if self.identified is not None:
+            return "pattern", torch.tensor(self.identified.order)
+        if self.probability is None:
+            return "energy", by_energy
+        return "probability", best_first(self.probability)
+
+    def group(self, row: int) -> list[int]:
+        """The rows of `relaxed` of all that a ranked crystal stands for, itself included."""
+        members = (self.ranking.stands_for == self.good.index(row)).nonzero().flatten().tolist()
+        return [self.good[k] for k in members]
+
+    # -- whose phonons are asked for ----------------------------------------------------------------
+
+    @cached_property
+    def _before(self) -> Conclusion:
+        """A round of phonons earlier."""
+        return replace(self, followed=self.followed - 1)
+
+    @cached_property
+    def _first(self) -> list[int]:
+        """The rows of the first of the ranking that no round before looked at."""
+        chosen = self.ranking.chosen[self.ordered[1]]
+        rows = [self.good[k] for k in chosen[: self.funnel.settings.phonons].tolist()]
+        ids = self.relaxed.result.crystals[rows].ids()
+        return [row for row, i in zip(rows, ids, strict=True) if i not in self._seen]
+
+    @cached_property
+    def _seen(self) -> frozenset[str]:
+        """The ids of those that earlier rounds looked at."""
+        if not self.followed:
+            return frozenset()
+        return self._before._seen | set(self._before.to_vibrate.ids())
+
+    @property
+    def to_vibrate(self) -> Crystals:
+        """What the next round of phonons looks at."""
+        return self.relaxed.result.crystals[self._first]
+
+    # -- how sure it is -----------------------------------------------------------------------------
 
     @cached_property
     def probability(self) -> Tensor | None:
@@ -218,7 +277,7 @@ class Conclusion:
         crystals, store = self.ranked_crystals, self.funnel.store
         columns = []
         for model in self.others:
-            ids, found = store.energies(comparing_stage(model, self.closed), model.label)
+            ids, found = store.energies(comparing_stage(model, self.closed, self.followed), model.label)
             per_atom = self.funnel.enthalpies(crystals.ids(), crystals, ids, found.energy)
             columns.append(torch.tensor(per_atom, dtype=torch.float64))
         by = torch.stack(columns, 1) if columns else torch.zeros(len(crystals), 0, dtype=torch.float64)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
+from csp.lattice_dynamics.evidence import evidence
+from csp.lattice_dynamics.phonons import Phonons
 from csp.protocols import Uncertain
 from csp.ranking.differences import disagreements
 from csp.ranking.hull import Hull
@@ -29,7 +31,7 @@ def prediction(conclusion: Conclusion) -> Prediction:
     """The ranked crystals, as many as the settings ask for."""
     funnel, ranked = conclusion.funnel, conclusion.ranking.chosen
     probability = conclusion.probability
-    order, places = _ordered(conclusion, probability)
+    order, places = conclusion.ordered
     places = _with_the_lowest(places, funnel.settings.top)
     top = [conclusion.good[k] for k in ranked[places].tolist()]
     hull, of_hull = _hull(conclusion)
@@ -38,6 +40,7 @@ def prediction(conclusion: Conclusion) -> Prediction:
         label=funnel.ranking_model.label if top else None,
         results=_results(conclusion, top, places, probability, hull),
         pattern=conclusion.identified.take(places.tolist()) if conclusion.identified else None,
+        phonons=_phonons(conclusion, top),
         crystals=conclusion.relaxed.result.crystals[top],
         funnel=_counts(conclusion),
         models=tuple(dict.fromkeys(model.name for model in (funnel.screening_model, funnel.ranking_model))),
@@ -57,6 +60,7 @@ def prediction(conclusion: Conclusion) -> Prediction:
             *of_hull,
             *([] if conclusion.identified is None else conclusion.identified.remarks()),
             *_disagreements(conclusion, places),
+            *_without_phonons(conclusion, top),
         ],
     )
 
@@ -73,6 +77,27 @@ def _disagreements(conclusion: Conclusion, places: Tensor) -> list[str]:
         f"they differ by {1000 * much:.0f} meV/atom."
         for k, model in enumerate(conclusion.others)
         for i, j, much in disagreements(conclusion.per_atom[places], conclusion.by_others[places, k])
+    ]
+
+
+def _phonons(conclusion: Conclusion, rows: list[int]) -> list[Phonons | None]:
+    """Those of crystals, by their rows; None of one where they are not known, an empty list where they are
+    not asked for."""
+    if conclusion.dynamics is None:
+        return []
+    return [conclusion.dynamics.phonons(conclusion.relaxed.result.crystals[row]) for row in rows]
+
+
+def _without_phonons(conclusion: Conclusion, rows: list[int]) -> list[str]:
+    """Of the first, those that have none."""
+    if conclusion.dynamics is None:
+        return []
+    first = rows[: conclusion.funnel.settings.phonons]
+    crystals = conclusion.relaxed.result.crystals[first]
+    return [
+        f"Crystal {k + 1} has no phonons: {conclusion.dynamics.why_none(crystals[k])}."
+        for k, known in enumerate(_phonons(conclusion, first))
+        if known is None
     ]
 
 
@@ -146,6 +171,7 @@ def _results(
     found = conclusion.funnel.times_found()
     if conclusion.rounds is not None:
         found.update(conclusion.rounds.times_found())
+    vibrations = evidence(_phonons(conclusion, top), [float(per_atom[row]) for row in top])
     by_probability = None if probability is None else best_first(probability).argsort()
     return [
         Result(
@@ -164,9 +190,7 @@ def _results(
             generator=provenance[k].generator,
             template_id=provenance[k].template_id,
             wyckoff=provenance[k].wyckoff,
-            n_duplicates=sum(
-                found[i] for i in {relaxed.candidate[other] for other in _group(conclusion, row)}
-            )
+            n_duplicates=sum(found[i] for i in {relaxed.candidate[other] for other in conclusion.group(row)})
             - 1,
             above_lowest_ev_per_atom=float(per_atom[row] - conclusion.per_atom[0]),
             lowered_ev_per_atom=relaxed.gained[row],
@@ -182,6 +206,8 @@ def _results(
             same_type_as=told[k].same_type_as,
             novelty=told[k].novelty if known else "",
             variants=_variants(conclusion, row, numbers[k]),
+            led_from=relaxed.led_from[row],
+            **vibrations[k],
             **({} if conclusion.identified is None else conclusion.identified.fields(place)),
         )
         for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
@@ -192,15 +218,9 @@ def _at(values: Tensor | None, place: int) -> float | None:
     return None if values is None else float(values[place])
 
 
-def _group(conclusion: Conclusion, row: int) -> list[int]:
-    """The rows of all that a ranked crystal stands for, itself included."""
-    members = (conclusion.ranking.stands_for == conclusion.good.index(row)).nonzero().flatten().tolist()
-    return [conclusion.good[k] for k in members]
-
-
 def _variants(conclusion: Conclusion, row: int, number: int) -> tuple[Variant, ...]:
     """Of the duplicates of a ranked crystal the lowest of each other space group."""
-    rows = [other for other in _group(conclusion, row) if other != row]
+    rows = [other for other in conclusion.group(row) if other != row]
     crystals = conclusion.relaxed.result.crystals[rows]
     per_atom = conclusion.funnel.per_atom(conclusion.relaxed.result)
     lowest: dict[int, float] = {}
@@ -214,16 +234,6 @@ def _variants(conclusion: Conclusion, row: int, number: int) -> tuple[Variant, .
         for found, above in sorted(lowest.items(), key=lambda pair: pair[1])
         if found != number
     )
-
-
-def _ordered(conclusion: Conclusion, probability: Tensor | None) -> tuple[str, Tensor]:
-    """What the order is by, and the places int64 [R] of the ranked crystals in it."""
-    by_energy = torch.arange(len(conclusion.ranking.chosen))
-    if conclusion.funnel.settings.order == "energy":
-        return "energy", by_energy
-    if conclusion.identified is not None:
-        return "pattern", torch.tensor(conclusion.identified.order)
-    return ("energy", by_energy) if probability is None else ("probability", best_first(probability))
 
 
 def _failed(conclusion: Conclusion) -> dict[str, dict[str, int]]:

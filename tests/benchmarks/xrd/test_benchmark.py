@@ -30,7 +30,9 @@ def test_crystals_err_as_predicted_ones_and_keep_their_symmetry() -> None:
     for crystal in (rutile(), brookite()):
         errors = [relaxed_like(crystal, rng) for _ in range(20)]
         assert all(space_groups(one, 1e-3) == space_groups(crystal, 1e-3) for one in errors)
-        stretch = [np.linalg.svd(np.linalg.inv(crystal.cell[0]) @ one.cell[0].numpy())[1] for one in errors]
+        stretch = [
+            np.linalg.svd(np.linalg.inv(crystal.cell[0].numpy()) @ one.cell[0].numpy())[1] for one in errors
+        ]
         assert np.abs(np.array(stretch) - 1).max() <= LARGEST + 1e-9
         assert np.abs(np.array(stretch) - 1).max() > 0.01
         moved = [(one.frac - crystal.frac).numpy() @ crystal.cell[0].numpy() for one in errors]
