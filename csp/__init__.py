@@ -3,6 +3,7 @@
     import csp
     found = csp.predict("SrTiO3", library="mp_structures.parquet", relaxed=60)
     found[0].structure
+    csp.explore("Li-P-S", out="Li-P-S").stable
     csp.relax(structures, model="chgnet", pressure=10)
     csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
@@ -23,6 +24,7 @@ _PLACES = {
     "Crystals": "csp.crystals",
     "Library": "csp.library.library",
     "Prediction": "csp.search.prediction",
+    "explore": "csp.face.explore",
     "load_model": "csp.face.models",
     "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
@@ -36,6 +38,7 @@ __all__ = [
     "Prediction",
     "__version__",
     "errors",
+    "explore",
     "load_model",
     "phonons",
     "predict",

@@ -2,6 +2,7 @@
 
 from csp import errors as errors
 from csp.crystals import Crystals as Crystals
+from csp.face.explore import explore as explore
 from csp.face.models import load_model as load_model
 from csp.face.phonons import phonons as phonons
 from csp.face.predict import predict as predict
@@ -16,6 +17,7 @@ __all__ = [
     "Prediction",
     "__version__",
     "errors",
+    "explore",
     "load_model",
     "phonons",
     "predict",

@@ -74,8 +74,8 @@ BEGAN_WITH_IT = "this search began with it"
 # settings that a search which is done can still be asked for; the other numbers of a quick one tell it apart
 AFTERWARDS = (
     *("hull", "offline", "order", "second_opinion", "top"),
-    *("xrd", "wavelength", "impurities", "properties"),
-    *("phonons", "phonon_length"),
+    *("xrd", "wavelength", "impurities"),
+    *("phonons", "phonon_length", "properties"),
     *("effort", "minutes", "until", "max_rounds"),
 )
 
@@ -318,6 +318,7 @@ def predict(
     heard: Heard = lambda now, before: None,
     given: Given = NOTHING_GIVEN,
     say: Callable[[str], None] = lambda sentence: None,
+    store_url: str | None = None,
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what can be ranked is written first.
 
@@ -325,6 +326,7 @@ def predict(
         out: None: nothing is kept but what is returned.
         heard: Called with each round of a deep search when it is closed, and the one before it.
         say: Told what people should know before anything is relaxed.
+        store_url: As of `build`.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
@@ -335,7 +337,15 @@ def predict(
             return _with_cards(foretold(search.run(), settings), settings)
     clock = _Clock(progress, heard)
     search, record = build(
-        settings, target, out, device=device, resume=resume, progress=clock, heard=clock.hear, given=given
+        settings,
+        target,
+        out,
+        device=device,
+        resume=resume,
+        progress=clock,
+        heard=clock.hear,
+        given=given,
+        store_url=store_url,
     )
     _forewarn(search, say)
     try:

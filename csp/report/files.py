@@ -25,7 +25,7 @@ from csp.report.phonons import write_phonons
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result, Variant
 
-__all__ = ["SCHEMA", "known_text", "properties_text", "variants_text", "write_report"]
+__all__ = ["SCHEMA", "known_text", "no_formula", "properties_text", "variants_text", "write_report"]
 
 SCHEMA = 3
 HULL = "hull.svg"
@@ -179,11 +179,11 @@ def _csv(rows: list[dict[str, Any]]) -> str:
             "variants": variants_text(row),
             "properties": properties_text(row),
         }
-        writer.writerow({name: _no_formula(value) for name, value in told.items()})
+        writer.writerow({name: no_formula(value) for name, value in told.items()})
     return text.getvalue()
 
 
-def _no_formula(value: Any) -> Any:
+def no_formula(value: Any) -> Any:
     """Text that a spreadsheet would compute, as the name of a library's entry may be, becomes text to it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
 

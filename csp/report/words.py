@@ -17,6 +17,7 @@ __all__ = [
     "distances",
     "neighbours",
     "printed_formula",
+    "printed_formulas",
     "printed_space_group",
     "wyckoff_summary",
 ]
@@ -57,6 +58,11 @@ TERMS = {
 def printed_formula(formula: str) -> str:
     """SrTiO3 as SrTiO₃."""
     return formula.translate(BELOW)
+
+
+def printed_formulas(text: str) -> str:
+    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅."""
+    return re.sub(r"(?<=[A-Za-z)])\d+", lambda found: found[0].translate(BELOW), text)
 
 
 def printed_space_group(symbol: str) -> str:

@@ -148,8 +148,8 @@ def ranking_table(
         *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),
-        *_units(shown),
         *(["THz: lowest frequency, of imaginary modes below 0"] if vibrating else []),
+        *_units(shown),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(

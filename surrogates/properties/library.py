@@ -208,7 +208,7 @@ def load(name_or_path: str | Path) -> PropertyModel:
 
 
 def of_one_surrogate(models: Sequence[PropertyModel]) -> list[PropertyModel]:
-    """Those that can be taken together: not made by transfer, and on the surrogate of the first of them."""
+    """Those to take together: trained from the start, not by transfer, on the first one's surrogate."""
     whole = [model for model in models if "strategy" not in model.card.recipe and not model.by_composition]
     return [one for one in whole if one.card.surrogate_sha256 == whole[0].card.surrogate_sha256]
 
