@@ -24,6 +24,8 @@ class Property:
         logged: The table has the logarithm already.
         energetic: The surrogate has learned it too, so that only compositions it has not seen can test.
         non_negative: No value lies below zero.
+        of_polymorphs: It is of one polymorph against others, which a composition alone does not tell;
+            such a model explained nothing.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Property:
     logged: bool = False
     energetic: bool = False
     non_negative: bool = False
+    of_polymorphs: bool = False
 
 
 PROPERTIES = {
@@ -55,6 +58,7 @@ PROPERTIES = {
             IDENTITY,
             energetic=True,
             non_negative=True,
+            of_polymorphs=True,
         ),
     )
 }

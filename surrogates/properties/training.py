@@ -145,7 +145,9 @@ def train_all(
     for composition in (False, True):
         if composition:
             recipe = replace(recipe, epochs=24, most=800, batch=128, lr=3e-3)  # its steps cost more
-        for name in PROPERTIES:
+        for name, one in PROPERTIES.items():
+            if composition and one.of_polymorphs:
+                continue
             path = folder / f"{name}{library.COMPOSITION if composition else ''}.safetensors"
             if _there(path, surrogate, recipe, composition):
                 log(f"{path.stem}: kept")
