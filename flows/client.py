@@ -43,7 +43,7 @@ SHORT, LEAST = 8, 4  # characters of an id that are shown, and that name a run
 LONGEST = 32  # characters of a run's name
 PAGE = 200  # runs that Prefect gives at once
 UNFINISHED = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED)
-TAKEN_UP = 60.0  # seconds in which a crashed run is scheduled again
+TAKEN_UP = 180.0  # seconds in which a crashed run is scheduled again
 
 
 @dataclass(frozen=True, slots=True)

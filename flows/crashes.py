@@ -1,14 +1,16 @@
 """A run whose process died goes on from what is stored, and where that comes to an end.
 
 The worker that sees a process die puts its run on the list again (`go_on`), at once and without the
-server's events, of which a busy SQLite may lose one. A run whose worker is gone too is found when `csp up`
-starts again (`take_up`), or by its silence (the automations in `flows.up`).
+server's events, of which a busy SQLite may lose one. Where it cannot, since server or database is away just
+then, `csp up` does (`go_on_all`). A run whose worker is gone too is found when `csp up` starts again
+(`take_up`), or by its silence (the automations in `flows.up`).
 """
 
 from __future__ import annotations
 
 import re
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +21,46 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run as this_run
-from prefect.states import AwaitingRetry, Cancelled
+from prefect.states import AwaitingRetry, Cancelled, Failed
 
 from csp.errors import CspError
 
-__all__ = ["CRASHES", "GOES_ON", "go_on", "stop_crashing", "take_up"]
+__all__ = ["CRASHES", "GOES_ON", "go_on", "go_on_all", "stop_crashing", "take_up"]
 
 CRASHES = 6  # after so many a run is not taken up again
 GOES_ON = "Goes on from what is stored."
+TOO_OFTEN = f"The process of this run died {CRASHES} times; it is not started again."
+LEFT = 60.0  # seconds after a crash, in which a worker puts its run on the list again
 
 
 def go_on(flow: Any, flow_run: FlowRun, state: Any) -> None:
     """For a flow's `on_crashed`: schedule the run again, unless it crashed too often."""
     with get_client(sync_client=True) as client:
-        if flow_run.deployment_id and _crashes(client, flow_run.id) < CRASHES:
+        now = client.read_flow_run(flow_run.id).state
+        faster = now is None or not now.is_crashed()  # was somebody else
+        if flow_run.deployment_id and not faster and _crashes(client, flow_run.id) < CRASHES:
             client.set_flow_run_state(flow_run.id, AwaitingRetry(message=GOES_ON))
+
+
+def go_on_all(tag: str, seconds: float = LEFT) -> None:
+    """Schedule again what has this tag and crashed so long ago that its worker would have done it.
+
+    What crashed too often is marked as failed.
+    """
+    crashed = FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[tag]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
+    )
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(flow_run_filter=crashed):
+            since = datetime.now(UTC) - run.state.timestamp if run.state else timedelta(0)
+            if run.deployment_id is None or since < timedelta(seconds=seconds):
+                continue
+            often = _crashes(client, run.id) >= CRASHES
+            then: State[Any] = Failed(message=TOO_OFTEN) if often else AwaitingRetry(message=GOES_ON)
+            client.set_flow_run_state(run.id, then, force=often)
 
 
 def take_up(tag: str) -> None:
@@ -79,7 +104,7 @@ def stop_crashing() -> None:
         return
     with get_client(sync_client=True) as client:
         if _crashes(client, this_run.id) >= CRASHES:
-            raise CspError(f"The process of this run died {CRASHES} times; it is not started again.")
+            raise CspError(TOO_OFTEN)
 
 
 def _crashes(client: SyncPrefectClient, id_: Any) -> int:

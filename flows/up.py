@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,11 +29,12 @@ __all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warnin
 
 TAG = "csp"
 POLL = 2.0  # seconds between looks for new runs
+LOOK = 20.0  # seconds between looks for runs that crashed
 HEARTBEAT = 30  # seconds; the least that Prefect allows
 SILENCE = 10 * HEARTBEAT  # without one for so long a run is taken for dead; a machine may be very busy
 GONE = "The process of this run is gone."
 GIVES_WAY = 5  # niceness of the runs: the server that they report to comes first
-START = 600  # seconds that a process may take from being made to its flow's first heartbeat
+START = 300  # seconds that a process may take from being made to its flow's first heartbeat
 
 
 class AlreadyUpError(CspError):
@@ -62,6 +64,7 @@ def up(host: str, port: int, at_once: int, pool: str | None, ready: Callable[[st
 
             install_automations()
             take_up(TAG)  # what was at work when this server ended the last time goes on at once
+            threading.Thread(target=_look_after_crashed, daemon=True).start()
             work = _by_workers(offered, pool, server) if pool else _here(offered, at_once)
             Up(url, os.getpid()).write()
             try:
@@ -105,6 +108,7 @@ def deployments() -> list[RunnerDeployment]:
     from prefect.types.entrypoint import EntrypointType
 
     from flows.benchmark import benchmark
+    from flows.explore import explore
     from flows.many import predict_many
     from flows.predict import predict
     from flows.train import train_surrogate
@@ -112,6 +116,7 @@ def deployments() -> list[RunnerDeployment]:
     said: list[tuple[Any, str]] = [
         (predict, "The stable crystals of a chemical formula"),
         (predict_many, "A prediction for each formula of a list or a CSV file"),
+        (explore, "The stable phases of a whole chemical system, from its elements"),
         (benchmark, "How many known crystals are found from the formula alone"),
         (train_surrogate, "The fast energy model, trained on your data or on more of it"),
     ]
@@ -188,6 +193,19 @@ def install_automations() -> None:
         if _meaning(there) != _meaning(automation):  # an update forgets the runs that are waited for
             automation.id = there.id
             automation.update()
+
+
+def _look_after_crashed() -> None:
+    """As long as this process lives."""
+    import httpx
+    from prefect.exceptions import PrefectException
+
+    from flows.crashes import go_on_all
+
+    while True:
+        time.sleep(LOOK)
+        with suppress(httpx.HTTPError, PrefectException, RuntimeError):  # it is away, or a run is deleted
+            go_on_all(TAG)
 
 
 def _meaning(automation: Automation) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,10 @@ def measure(
     if len(done) < FEWEST:
         raise InputError(f"{len(done)} targets are too few to fit probabilities to.", setting="limit")
     judged = judge(done)
-    real = [] if scans is None else measure_scans(scans, [library, *known], say)
-    if real:
-        write_json(out / "scans.json", real)
+    place = out / "scans.json"
+    if scans is not None and not place.is_file():
+        write_json(place, measure_scans(scans, [library, *known], say))
+    real = json.loads(place.read_text(encoding="utf-8")) if place.is_file() else []
     fitted = fit_probability(done)
     weights = dict(zip(EVIDENCE, (round(w, 3) for w in fitted.weights), strict=True))
     write_json(out / "pattern_probability.json", {"weights": weights, "none": round(fitted.none, 3)})
@@ -100,8 +102,9 @@ def summary(
         for one in judged
     ]
     found["log_loss"] = round(float(np.mean(losses)), 4)
-    found["none_when_left_out"] = sum(1 - j.without_it.sum() > j.without_it.max(initial=0) for j in judged)
-    found["none_when_there"] = sum(1 - j.with_it.sum() > j.with_it.max() for j in judged)
+    left_out = [bool(1 - j.without_it.sum() > j.without_it.max(initial=0)) for j in judged]
+    found["none_when_left_out"] = sum(left_out)
+    found["none_when_there"] = sum(bool(1 - j.with_it.sum() > j.with_it.max()) for j in judged)
     found["decoys"] = round(float(np.mean([len(case.misfit) - 1 for case in done])), 1)
     found["seconds_per_target"] = round(float(np.mean([case.seconds for case in done])), 1)
     for way in ("unknown", "told"):

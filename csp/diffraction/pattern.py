@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 
 from csp.diffraction.radiation import Radiation
 from csp.errors import InputError
@@ -17,6 +18,7 @@ Floats = NDArray[np.float64]
 FEWEST, NARROWEST = 100, 10.0  # points, and degrees between the first and the last
 SMALLEST_D = 1.0  # Å; what lies beyond tells polymorphs apart no better and is crowded
 MOST = 4500  # points on the even grid
+NEIGHBOURS = 2.0  # points, over which intensities are averaged before their errors are taken from them
 FLOOR = 0.02  # of the mean intensity: no point is more certain than one of that intensity
 
 
@@ -141,13 +143,16 @@ class Pattern:
 
 
 def _counting_errors(y: Floats) -> Floats:
-    """[N]: √(a y), as of counts that were multiplied by a, which second differences tell.
+    """[N]: √(a ȳ), as of counts that were multiplied by a, which second differences tell.
+
+    ȳ is averaged over neighbours: errors from each count itself give more weight to those that are low by
+    chance, and the background comes out one count too low everywhere (Mighell, Astrophys. J. 518, 380, 1999).
 
     The second difference of independent errors of variance a y has the variance 6 a y; that of the pattern
     itself is smaller than this in most places, so the median is used (0.4549 of the mean of χ² with one
     degree of freedom).
     """
-    level = np.maximum(y, FLOOR * np.mean(np.maximum(y, 0)))
+    level = np.maximum(gaussian_filter1d(y, NEIGHBOURS), FLOOR * np.mean(np.maximum(y, 0)))
     second = y[:-2] - 2 * y[1:-1] + y[2:]
     scale = float(np.median(second**2 / (6 * level[1:-1]))) / 0.4549
     if scale <= 0:  # a calculated pattern, or a smoothed one

@@ -12,7 +12,7 @@ from csp.errors import InputError
 
 __all__ = ["read_text"]
 
-NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"  # in one way only, or a row of many takes for ever
 ROW = re.compile(rf"\s*{NUMBER}(?:(?:\s*[,;]\s*|\s+){NUMBER})*[\s,;]*")
 COMMA_INSIDE = re.compile(r"\d,\d")
 FIRST_LINE = re.compile(r"alpha[ _-]?1|α1|_WL1|wave[ _-]?length|lambda|λ|wellenl", re.IGNORECASE)

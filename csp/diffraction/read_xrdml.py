@@ -42,7 +42,7 @@ def read_xrdml(name: str, content: bytes) -> Scan:
                 f"{name} has {len(scans)} scans over different angles; export the one to be read."
             )
         y = y + intensity
-    return Scan(x, y, radiation=_radiation(root))
+    return Scan(x, y, radiation=_radiation(name, root))
 
 
 def _scan(name: str, points: ElementTree.Element) -> tuple[Floats, Floats] | None:
@@ -81,11 +81,14 @@ def _numbers(name: str, element: ElementTree.Element) -> Floats:
     return found
 
 
-def _radiation(root: ElementTree.Element) -> Radiation | None:
+def _radiation(name: str, root: ElementTree.Element) -> Radiation | None:
     used = next(root.iter("usedWavelength"), None)
     if used is None or used.find("kAlpha1") is None:
         return None
-    values = {tag: float(used.findtext(tag) or 0) for tag in ("kAlpha1", "kAlpha2", "ratioKAlpha2KAlpha1")}
+    values = dict.fromkeys(("kAlpha1", "kAlpha2", "ratioKAlpha2KAlpha1"), 0.0)
+    for tag in values:
+        if (element := used.find(tag)) is not None and (element.text or "").strip():
+            values[tag] = float(_numbers(name, element)[0])
     if values["kAlpha1"] <= 0:
         return None
     only_first = used.get("intended", "").strip() == "K-Alpha 1" and used.find("ratioKAlpha2KAlpha1") is None

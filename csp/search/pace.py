@@ -41,7 +41,7 @@ class Pace:
             return 0.0, None
         share, part = self.shares[stage], done / total if total else 1.0
         before = sum(self.shares[name] for name in self.names[: self.names.index(stage)])
-        percent = before + share * part
+        percent = min(before + share * part, 100.0)
         if stage != self.stage:
             self.stage, self.own = stage, _Worked()
         if self.seen is not None:

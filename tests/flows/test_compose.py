@@ -26,7 +26,7 @@ from prefect.utilities.importtools import import_object
 
 from tests.flows.api import Api
 from tests.flows.compose import Service, read, service, variables
-from tests.flows.postgres import PASSWORD, Postgres
+from tests.flows.postgres import Postgres
 from tests.flows.process import PATIENCE, Csp, new_csp, until
 from tests.places import ROOT
 
@@ -119,7 +119,7 @@ def group(postgres: Postgres, tmp_path: Path) -> tuple[Csp, dict[str, str], dict
     (tmp_path / "libraries").mkdir()
     make = read("compose.yaml")["configs"]["prefect-database"]["content"]
     with psycopg.connect(
-        host="127.0.0.1", port=postgres.port, user="postgres", password=PASSWORD, autocommit=True
+        host="127.0.0.1", port=postgres.port, user="postgres", password=postgres.password, autocommit=True
     ) as connection:
         role = psycopg.sql.SQL("CREATE ROLE csp SUPERUSER LOGIN PASSWORD {}").format(UGLY)
         connection.execute(role)

@@ -16,7 +16,7 @@ from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.store import tables
 from csp.store.store import PROPOSALS, Store
-from tests.flows.postgres import PASSWORD, Postgres
+from tests.flows.postgres import Postgres
 
 pytestmark = [pytest.mark.service, pytest.mark.timeout(1200)]
 
@@ -61,7 +61,7 @@ def everything(store: Store) -> list[str]:
 
 
 def test_what_is_read_is_what_sqlite_reads(postgres: Postgres, tmp_path: Path) -> None:
-    stores = [begin(tmp_path), begin(postgres.url, "same")]
+    stores = [begin(tmp_path), begin(postgres.url(), "same")]
     for store in stores:
         fill(store)
     assert everything(stores[0]) == everything(stores[1])
@@ -70,31 +70,31 @@ def test_what_is_read_is_what_sqlite_reads(postgres: Postgres, tmp_path: Path) -
 
 
 def test_many_workers_begin_and_write_the_same_run_at_once(postgres: Postgres, tmp_path: Path) -> None:
-    with tables.connect(postgres.url).begin() as connection:
+    with tables.connect(postgres.url()).begin() as connection:
         tables.metadata.drop_all(connection)
 
     def work(_: int) -> None:
-        fill(begin(postgres.url, "crowd"))
+        fill(begin(postgres.url(), "crowd"))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(16)))
     alone = begin(tmp_path)
     fill(alone)
-    assert everything(begin(postgres.url, "crowd")) == everything(alone)
+    assert everything(begin(postgres.url(), "crowd")) == everything(alone)
 
 
 def test_a_database_that_goes_away_is_said_without_the_password_and_comes_back(postgres: Postgres) -> None:
-    store = begin(postgres.url, "away")
+    store = begin(postgres.url(), "away")
     postgres.stop()
     with pytest.raises(StoreError) as error:
         store.done(PROPOSALS)
-    assert PASSWORD not in str(error.value)
+    assert postgres.password not in str(error.value)
     assert "127.0.0.1" in str(error.value)
     postgres.start()
     fill(store)
     assert store.finished
     with pytest.raises(StoreError) as refused:
-        begin(postgres.url.replace(PASSWORD, "wr0ng"))
+        begin(postgres.url().replace(postgres.password, "wr0ng"))
     assert "wr0ng" not in str(refused.value)
 
 
@@ -107,11 +107,11 @@ def test_the_flow_ranks_the_same_with_it(
     cheap = Advanced(screened=4, relaxed=2, rattled=0, max_steps=2, max_atoms=4)
     for name in ("sqlite", "postgres"):
         if name == "postgres":
-            monkeypatch.setenv("CSP_STORE_URL", postgres.url)
+            monkeypatch.setenv("CSP_STORE_URL", postgres.url())
         predict.fn("NaCl", candidates=12, advanced=cheap, folder=tmp_path / name)
     files = [(tmp_path / name / "ranked.json").read_bytes() for name in ("sqlite", "postgres")]
     assert files[0] == files[1]
     assert not (tmp_path / "postgres" / tables.FILE).exists()
-    with tables.connect(postgres.url).connect() as connection:
+    with tables.connect(postgres.url()).connect() as connection:
         assert str(tmp_path / "postgres") in connection.execute(sql.select(tables.runs.c.id)).scalars().all()
-    assert PASSWORD not in "".join(p.read_text() for p in (tmp_path / "postgres").glob("*.json"))
+    assert postgres.password not in "".join(p.read_text() for p in (tmp_path / "postgres").glob("*.json"))

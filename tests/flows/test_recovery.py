@@ -15,7 +15,7 @@ import pytest
 import sqlalchemy as sql
 
 from csp.store import tables
-from flows.crashes import CRASHES
+from flows.crashes import CRASHES, TOO_OFTEN
 from tests.flows.api import Api, processes_of
 from tests.flows.postgres import Postgres
 from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
@@ -149,6 +149,25 @@ def test_what_was_at_work_when_it_was_ended_goes_on_with_it(tmp_path: Path) -> N
     stop(process)
 
 
+def test_a_crash_that_no_worker_answered(csp: Csp) -> None:
+    """The server was away just then: `csp up` sees to it later, unless a run has crashed too often."""
+    api, made = Api(csp), []
+    path = f"/deployments/{api.get('/deployments/name/predict/predict')['id']}/create_flow_run"
+    later = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+    crashed = {"type": "CRASHED", "name": "Crashed"}
+    for crashes in (1, CRASHES):
+        id_ = api.ask(path, parameters={"formula": "Xx2O3"}, state=later)["id"]
+        made.append(id_)
+        for _ in range(crashes):
+            api.ask(f"/flow_runs/{id_}/set_state", state=later, force=True)
+            api.ask(f"/flow_runs/{id_}/set_state", state=crashed, force=True)
+    until(lambda: not any(api.state(id_) == "Crashed" for id_ in made), "a look for them", 300)
+    until(lambda: all(api.run(id_)["state"]["type"] == "FAILED" for id_ in made), "the end")
+    ends = [api.run(id_)["state"]["message"] for id_ in made]
+    assert ends[0].startswith("'Xx2O3' is not a chemical formula")  # it was begun again
+    assert ends[1] == TOO_OFTEN
+
+
 def answers(csp: Csp) -> bool:
     try:
         return httpx.get(f"{csp.url}/api/health", timeout=5).is_success
@@ -158,7 +177,7 @@ def answers(csp: Csp) -> bool:
 
 def test_database_away(csp: Csp, postgres: Postgres, undisturbed: Path, tmp_path: Path) -> None:
     environment = {**csp.client, "CSP_HOME": str(csp.home), "CSP_ROOTS": str(tmp_path)}
-    process = work("run", tmp_path, **environment, CSP_STORE_URL=postgres.url)
+    process = work("run", tmp_path, **environment, CSP_STORE_URL=postgres.url())
     api = Api(csp)
 
     def at_work() -> bool:
@@ -184,12 +203,12 @@ def test_two_workers_take_the_same_run(
     where: str, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     postgres = request.getfixturevalue("postgres") if where == "postgres" else None
-    environment = {"CSP_STORE_URL": postgres.url} if postgres else {}
+    environment = {"CSP_STORE_URL": postgres.url()} if postgres else {}
     processes = [work("plain", tmp_path, **environment) for _ in range(2)]
     for code, said in map(finish, processes):
         assert code == 0, said
     assert same(tmp_path, undisturbed)
-    assert rows(*((postgres.url, str(tmp_path)) if postgres else (tmp_path,))) == rows(undisturbed)
+    assert rows(*((postgres.url(), str(tmp_path)) if postgres else (tmp_path,))) == rows(undisturbed)
 
 
 @pytest.fixture

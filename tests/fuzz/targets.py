@@ -26,6 +26,7 @@ from pymatgen.io.cif import CifWriter
 
 from csp.cell_file import read_cell
 from csp.crystals import Crystals
+from csp.diffraction.read import read_pattern
 from csp.errors import CspError
 from csp.formula import read_formula
 from csp.library.cif import read_cif, read_cifs
@@ -240,6 +241,41 @@ def of_table(content: bytes, folder: Path) -> Iterator[Reader]:
     yield partial(imported, path)
 
 
+# -- powder patterns ----------------------------------------------------------------------------------
+
+POINTS = 120
+PLAIN = "\n".join(f"{15 + 0.1 * k:.2f} {50 + 900 * (k == 60) + k % 7}" for k in range(POINTS))
+COUNTS = " ".join(str(50 + 900 * (k == 60) + k % 7) for k in range(POINTS))
+HEADED = [
+    f"# Wavelength: 1.5406\n{PLAIN}",
+    f"; a\n_ANODE='Cu'\n_WL1=1.5406\n_WL2=1.54439\n_STEPSIZE=0.1\n_START=15.0\n_COUNTS\n{COUNTS}",
+    f'*RAS_DATA_START\n*HW_XG_TARGET_NAME "Co"\n*RAS_INT_START\n{PLAIN}\n*RAS_INT_END\n',
+    f"15.0 0.1 {15 + 0.1 * (POINTS - 1):.1f} a sample\n{COUNTS}",
+    f"""<?xml version="1.0"?>
+<xrdMeasurements xmlns="http://www.xrdml.com/XRDMeasurement/1.5"><xrdMeasurement>
+<usedWavelength intended="K-Alpha">
+<kAlpha1 unit="Angstrom"> 1.5405980 </kAlpha1>
+<kAlpha2 unit="Angstrom"> 1.5444260 </kAlpha2>
+<ratioKAlpha2KAlpha1> 0.5 </ratioKAlpha2KAlpha1>
+</usedWavelength>
+<scan><dataPoints><positions axis="2Theta" unit="deg">
+<startPosition> 15.0 </startPosition>
+<endPosition> 26.9 </endPosition>
+</positions>
+<beamAttenuationFactors> {" ".join(["1.0"] * POINTS)} </beamAttenuationFactors>
+<counts unit="counts"> {COUNTS} </counts>
+</dataPoints></scan></xrdMeasurement></xrdMeasurements>""",
+]
+SCAN_WORDS = ["1.54", "2Theta", "CuKa", "_START=x", "_STEPSIZE=0", "15,5", "1;2;3", "<a>", "</scan>"]
+
+
+def of_pattern(text: str, folder: Path) -> Iterator[Reader]:
+    path = file("a.xy", text, folder)
+    yield partial(read_pattern, path)
+    yield partial(read_pattern, path, "CuKa", "16-30")
+    yield lambda: read_pattern(path, "CuKa").even()
+
+
 # -- rankings -----------------------------------------------------------------------------------------
 
 RESULT = {
@@ -292,5 +328,6 @@ TARGETS = {
     "databases": Fuzzed(damaged(_database()), of_database),
     "rows": Fuzzed(tables(), of_rows),
     "tables": Fuzzed(damaged(_parquet([ROW])), of_table),
+    "patterns": Fuzzed(mutated(HEADED, SCAN_WORDS), of_pattern),
     "rankings": Fuzzed(rankings(), of_ranking),
 }

@@ -79,7 +79,7 @@ def test_counts() -> None:
     assert found["first_by_misfit"] == 2
     assert (found["none_when_left_out"], found["none_when_there"]) == (2, 0)
     real = [{"way": "told", "rank": 1, "weight": 0.4, "weight_found": 0.5}]
-    assert summary(done, judged, real)["scans.weight_error"] == 0.1
+    assert json.loads(json.dumps(summary(done, judged, real)))["scans.weight_error"] == 0.1
 
 
 def test_what_is_committed_is_what_ships() -> None:

@@ -150,3 +150,21 @@ def test_a_scan_of_a_laboratory() -> None:
     assert pattern.radiation.lines == ((1.540598, pytest.approx(2 / 3)), (1.544426, pytest.approx(1 / 3)))
     strongest = pattern.two_theta[pattern.intensity.argmax()]
     assert strongest == pytest.approx(36.25, abs=0.1)  # 101 of zincite
+
+
+def test_a_row_of_numbers_that_ends_in_a_word_is_read_in_no_time(tmp_path: Path) -> None:
+    """A pattern that can split a number in many ways would try them all for each."""
+    path = tmp_path / "a.xy"
+    path.write_text(" ".join(["123456"] * 500) + " counts\n" + columns())
+    assert len(read_pattern(path, "CuKa")) == len(X)
+
+
+def test_a_wavelength_that_is_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.xrdml"
+    path.write_text(
+        "<xrdMeasurements><usedWavelength><kAlpha1>short</kAlpha1></usedWavelength><dataPoints>"
+        "<positions axis='2Theta'><startPosition>10</startPosition><endPosition>20</endPosition></positions>"
+        "<counts>1 2 3</counts></dataPoints></xrdMeasurements>"
+    )
+    with pytest.raises(InputError, match="its kAlpha1 are not all numbers"):
+        read_pattern(path)
