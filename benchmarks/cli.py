@@ -194,6 +194,42 @@ def generators(
 
 
 @app.command()
+def skeletons(
+    out: Out,
+    targets: Annotated[
+        Path, typer.Option(help="Folder of CIFs of known crystals, or a CSV file with a column material_id")
+    ],
+    library: Annotated[
+        Path | None, typer.Option(help="Parquet file of known crystals; none: the prototypes that ship")
+    ] = None,
+    crystals: Annotated[
+        Path | None, typer.Option(help="Library that has the crystals of a CSV file; none: --library")
+    ] = None,
+    among: Annotated[int, typer.Option(min=1, help="Proposals that are looked at")] = 500,
+    max_atoms: Annotated[int, typer.Option(min=1, help="Largest cell of a target")] = 100,
+    all_folds: Annotated[
+        bool, typer.Option("--all-folds", help="Crystals that a training of ours has used, too")
+    ] = False,
+    limit: Limit = None,
+    seed: Seed = 0,
+) -> None:
+    """Are known crystals among the template proposals, and how many more by skeletons of other ratios?"""
+    from benchmarks.deep.targets import in_folder, of_ids
+    from benchmarks.generation.skeletons import measure
+    from csp.library.library import Library
+    from csp.training.splits import hashed
+
+    opened = Library.open(library)
+    if targets.is_dir():
+        truths = sorted(in_folder(targets, max_atoms), key=lambda truth: hashed(f"{seed} {truth.name}"))
+    else:
+        source = Library.open(crystals) if crystals else opened
+        truths = of_ids(targets, source, max_atoms, seed, all_folds=all_folds)
+    found = measure(truths[:limit], opened, out, among=among, say=console.print)
+    _say(found, ("found_of_ratio", "found_decorated", "n"))
+
+
+@app.command()
 def heldout(
     out: Out,
     library: Known,

@@ -4,6 +4,7 @@
     found = csp.predict("SrTiO3", library="mp_structures.parquet", relaxed=60)
     found[0].structure
     csp.relax(structures, model="chgnet", pressure=10)
+    csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
 
 These names are all there is to know for work in Python; what they do is in `csp.face`. They are imported
@@ -22,11 +23,22 @@ _PLACES = {
     "Library": "csp.library.library",
     "Prediction": "csp.search.prediction",
     "load_model": "csp.face.models",
+    "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
     "relax": "csp.face.relax",
 }
 
-__all__ = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
+__all__ = [
+    "Crystals",
+    "Library",
+    "Prediction",
+    "__version__",
+    "errors",
+    "load_model",
+    "phonons",
+    "predict",
+    "relax",
+]
 
 have_a_home()
 wait_asleep()

@@ -3,11 +3,22 @@
 from csp import errors as errors
 from csp.crystals import Crystals as Crystals
 from csp.face.models import load_model as load_model
+from csp.face.phonons import phonons as phonons
 from csp.face.predict import predict as predict
 from csp.face.relax import relax as relax
 from csp.library.library import Library as Library
 from csp.search.prediction import Prediction as Prediction
 
-__all__ = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
+__all__ = [
+    "Crystals",
+    "Library",
+    "Prediction",
+    "__version__",
+    "errors",
+    "load_model",
+    "phonons",
+    "predict",
+    "relax",
+]
 
 __version__: str

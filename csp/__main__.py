@@ -18,6 +18,7 @@ COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
+    "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -31,6 +32,14 @@ COMMANDS = {
     "benchmark deep": (
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
+    ),
+    "benchmark phonons": (
+        "benchmarks.phonons.cli:phonons",
+        "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
+    ),
+    "benchmark pressure": (
+        "benchmarks.pressure.cli:pressure",
+        "Is a phase that is known at a pressure among the first three of a search at it?",
     ),
     "benchmark flows": (
         "flows.cli:measure",

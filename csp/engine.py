@@ -75,6 +75,7 @@ BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = (
     *("hull", "offline", "order", "second_opinion", "top"),
     *("xrd", "wavelength", "impurities"),
+    *("phonons", "phonon_length"),
     *("effort", "minutes", "until", "max_rounds"),
 )
 
@@ -291,7 +292,8 @@ def _parts(settings: SearchSettings) -> list[str]:
     """What has energies, as `csp.report.citations` knows it."""
     second = [] if settings.second_opinion == "none" else [settings.second_opinion]
     models = ["ours" if is_ours(name) else name for name in (*settings.models, *second)]
-    return models if settings.labeller == "none" else [*models, settings.labeller]
+    phonons = ["phonons"] if settings.phonons else []
+    return [*models, *([] if settings.labeller == "none" else [settings.labeller]), *phonons]
 
 
 def _advice(target: Target) -> str:

@@ -253,6 +253,21 @@ class SearchSettings(BaseModel):
         title="Rattled",
         description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
     )
+    phonons: int = Field(
+        0,
+        ge=0,
+        le=1000,
+        title="Phonons",
+        description="Of so many of the first crystals: are they stable against small displacements, what do "
+        "imaginary modes lead to, and which order has warmth? 0: not asked",
+    )
+    phonon_length: float = Field(
+        10.0,
+        ge=3.0,
+        le=50.0,
+        title="Phonon supercell",
+        description="Å, about the length of the supercells that phonons are computed in",
+    )
     hull: bool = Field(
         True,
         title="Hull",

@@ -21,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import InputError, StoreError
-from csp.search.stages import BY_NAME, STAGES, STEPS, Share, asked_for, time_shares
+from csp.search.stages import STAGES, Share, asked_for, stage_of_step, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -114,14 +114,14 @@ def _stage_and_share() -> str:
 
 
 def _stages(settings: SearchSettings, out: Path, device: str, reports: bool) -> Iterator[tuple[str, int]]:
-    """What is to be done, one after the other: stages, and in a deep search the steps of rounds, by their
+    """What is to be done, one after the other: stages, and of some the steps of their rounds, by their
     numbers. Whether there is a further round is decided when the one before is done."""
     for stage in asked_for(settings):
-        if stage.name != "rounds":
+        if not stage.steps:
             yield stage.name, 0
             continue
-        for number in _search(settings, out, device, reports)[0].further_rounds():
-            yield from ((step, number) for step in STEPS)
+        for number in _search(settings, out, device, reports)[0].further(stage.name):
+            yield from ((step, number) for step in stage.steps)
 
 
 @task(task_run_name=_stage_and_share, **RESUMABLE)
@@ -136,7 +136,8 @@ def run_stage(
 ) -> None:
     """A share of one stage of the search, or what is left of it; or of a step of a round of this number."""
     search = _search(settings, out, device, reports)[0]
-    computes = stage in BY_NAME and BY_NAME[stage].by_model
+    of = stage_of_step(stage)
+    computes = of is not None and of.by_model
     with turn(search.funnel.ranking_model.device) if computes else nullcontext():
         if number:
             search.do(number, stage, share)

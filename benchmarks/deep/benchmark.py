@@ -34,6 +34,7 @@ from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel
 from csp.search.funnel import Progress
 from csp.search.prediction import Prediction
+from csp.search.results import prediction as predicted
 from csp.search.search import Search
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from csp.wrong_values import first_wrong
@@ -226,7 +227,7 @@ class DeepBenchmark:
 
 def _before(search: Search) -> Prediction:
     """What the search would have ended with before all rounds, but for rattling."""
-    return replace(search.conclusion, rounds=None).prediction()
+    return predicted(replace(search.conclusion, rounds=None))
 
 
 def _rank(truth: Crystals, prediction: Prediction) -> int | None:

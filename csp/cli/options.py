@@ -29,10 +29,11 @@ def takes_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Have a command, whose first parameter is `settings`, take its formula and its fields as options.
 
     Names, types, help and defaults are those of `SearchSettings`, which also says what is out of range. The
-    command's own options come before them.
+    command's own options come before them; one with the name of a field stands in its place.
     """
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
-    fields = SearchSettings.model_fields
+    taken = {parameter.name for parameter in own}
+    fields = {name: field for name, field in SearchSettings.model_fields.items() if name not in taken}
 
     @wraps(command)
     def with_options(**given: Any) -> None:

@@ -13,7 +13,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
-from csp.errors import CspError, of_system
+from csp.errors import CspError, InputError, of_system
 from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
@@ -34,8 +34,20 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print ranked.json, and nothing else, on stdout")
     ] = False,
+    pressure: Annotated[
+        str,
+        typer.Option(
+            help="GPa; ranks by enthalpy H = E + PV. Several, 0,25,100: a prediction at each, all crystals "
+            "relaxed at all, and where one gives way to another"
+        ),
+    ] = "0",
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
+    pressures = _pressures(pressure)
+    settings = SearchSettings.read(**{**settings.model_dump(), "pressure": pressures[0]})
+    if len(pressures) > 1:
+        _at_several(pressures, settings, out, resume=resume, device=device, json=json)
+        return
     target = settings.target()
     folder = out or Path("out") / target.name
     started = time.monotonic()
@@ -80,6 +92,70 @@ def predict(
         raise typer.Exit(NOT_RANKED)
 
 
+def _pressures(given: str) -> list[float]:
+    """GPa, ascending.
+
+    Raises:
+        InputError: One of them is no number, or out of range.
+    """
+    found = []
+    for word in given.replace(" ", "").split(","):
+        try:
+            found.append(float(word))
+        except ValueError:
+            raise InputError(
+                f"must be GPa, or several as 0,25,100 (got {given!r}).", setting="pressure"
+            ) from None
+        SearchSettings.read(formula="H", pressure=found[-1])
+    return sorted(set(found))
+
+
+def _at_several(
+    pressures: list[float],
+    settings: SearchSettings,
+    out: Path | None,
+    *,
+    resume: bool,
+    device: str,
+    json: bool,
+) -> None:
+    """Predict at several pressures, and print what gives way to what."""
+    target = settings.target()
+    folder = out or Path("out") / f"{target.name}-pressures"
+    started = time.monotonic()
+    try:
+        with terminated_as_interrupted(), progress() as report:
+            from csp.pressures import folder_of, predict_at
+            from csp.report.pressures import write_pressures
+
+            found = predict_at(
+                pressures,
+                settings,
+                folder,
+                device=device,
+                resume=resume,
+                progress=report,
+                heard=hear,
+                say=note,
+            )
+            reports = [f"{folder_of(folder, p).name}/report.html" for p in pressures]
+            write_pressures(found, folder, reports)
+    except KeyboardInterrupt as ending:
+        raise StoppedError(f"Interrupted; `resume` goes on with what is in {folder}.", ending) from ending
+    if json:
+        typer.echo((folder / "pressures.json").read_bytes(), nl=False)
+        return
+    from csp.report.pressures import pressure_table, transition_words
+
+    output.print(pressure_table(found), soft_wrap=False)
+    for transition in found.enthalpies.transitions():
+        output.print(f"{transition_words(found, transition)}.")
+    for warning in found.warnings:
+        note(warning, to=output)
+    seconds = time.monotonic() - started
+    output.print(f"{folder}/pressures.html and pressures.json written after {seconds:.0f} s.")
+
+
 def _interrupted(folder: Path) -> str:
     """What there is after an interruption."""
     if (folder / "ranked.json").exists():
@@ -91,6 +167,7 @@ def _interrupted(folder: Path) -> str:
 
 def _show(prediction: Prediction, said: Collection[str]) -> None:
     """Print a ranking and what people should know of it, but for what was said before."""
+    from csp.report.phonons import order_with_warmth
     from csp.report.terminal import ranking_table
 
     if prediction.results:
@@ -99,6 +176,11 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
         output.print(prediction.known_before)
     if prediction.results and (stability := prediction.results[0].stability):
         output.print(f"Crystal 1 is {stability}.")
+    for result in prediction.results:
+        if result.led_from:
+            output.print(f"Crystal {result.rank} lies below {result.led_from}.")
+    if warmth := order_with_warmth(prediction.results):
+        output.print(warmth)
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     if prediction.history is not None:
@@ -109,7 +191,7 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
 
 
 def match(
-    crystal: Annotated[Path, typer.Argument(help="CIF file of the crystal to look for")],
+    crystal: Annotated[Path, typer.Argument(help="File of the crystal to look for: CIF, POSCAR, …")],
     run: Annotated[Path, typer.Argument(help="Out folder of a prediction")],
 ) -> None:
     """Is my crystal among the ranked ones, and at which rank?"""

@@ -47,7 +47,8 @@ COVALENT_RADII = _covalent_radii()
 # Project's entries within 50 meV/atom of the hull 5 in 10,000 do, most of them damaged. Under pressure, where
 # short multiple bonds are gone, known crystals keep more: B2 NaCl has 0.78 at 300 GPa, MgO 0.80 at 600; what
 # potentials collapse to has up to 0.64. Elements whose outer s electrons pressure squeezes out have large
-# radii and come closer, the heavy ones to all, the others to each other: K 0.53, Na and La 0.60 at 300 GPa.
+# radii and come closer, the heavy ones to all, and where there is nothing else all to each other: K 0.53, Na
+# and La 0.60 at 300 GPa. In a salt these electrons are gone already: a collapsed NaCl has Na-Na 0.54 there.
 CLOSEST, CLOSEST_PRESSED, CLOSEST_ELECTROPOSITIVE = 0.6, 0.66, 0.5
 OVERLAPPING = 0.5  # atoms of a file that are closer are not those of a crystal: 15 of 100,000 entries
 PRESSED = 100.0  # GPa
@@ -221,7 +222,11 @@ def crowding(crystals: Crystals, pressure: float = 0.0) -> Tensor:
     i_squeezed, j_squeezed = either(SQUEEZED)
     i_soft, j_soft = either(ELECTROPOSITIVE)
     share = torch.where(i_squeezed | j_squeezed, CLOSEST, pressed)
-    share = torch.where(i_soft & j_soft, CLOSEST_ELECTROPOSITIVE, share).to(radius)
+    hard = ~torch.isin(crystals.numbers, torch.tensor(ELECTROPOSITIVE, device=crystals.device))
+    others = torch.zeros_like(closest).index_add(0, crystals.batch, hard.to(closest))
+    alone = (others == 0)[crystals.batch[pairs.i]]
+    among = torch.where(alone, CLOSEST_ELECTROPOSITIVE, CLOSEST).to(share)
+    share = torch.where(i_soft & j_soft, among, share).to(radius)
     near = pairs.distance / (share * (radius[pairs.i] + radius[pairs.j]))
     return closest.scatter_reduce(0, crystals.batch[pairs.i], near, "amin")
 

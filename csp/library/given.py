@@ -37,7 +37,7 @@ class GivenCrystals:
 
 
 def read_crystals(paths: Sequence[Path]) -> GivenCrystals:
-    """The crystals of files: CIF, extended XYZ, ASE databases, libraries, POSCAR; of a folder its CIFs.
+    """The crystals of files that ASE or pymatgen reads, and of libraries; of a folder its CIFs.
 
     Raises:
         MissingError: There is no such file or folder.
@@ -88,19 +88,28 @@ def named_phase(name: str, library: Library | None, *, ask: bool = True) -> Crys
 
 def _in(path: Path) -> list[tuple[str, Crystals | InputError]]:
     if not path.is_dir() and not is_cif(path) and path.suffix.lower() not in OF_LIBRARIES:
-        return [(path.name, _by_ase(path))]
+        return [(path.name, _by_others(path))]
     return [(entry.name, entry.crystal) for entries in open_source(path).entries for entry in entries]
 
 
-def _by_ase(path: Path) -> Crystals | InputError:
+def _by_others(path: Path) -> Crystals | InputError:
+    """The last crystal of a file that ASE reads, or else pymatgen."""
     from ase.io import read
+    from pymatgen.core import Structure
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        # their readers raise whatever they meet in a file of another kind
         try:
             atoms = read(path)
-        except Exception:  # its readers raise whatever they meet in a file of another kind
-            return InputError("it is no crystal structure that can be read.")
+        except Exception:
+            try:
+                structure = Structure.from_file(path)
+            except Exception:
+                return InputError("it is no crystal structure that ASE or pymatgen can read.")
+            if not structure.is_ordered:
+                return InputError("it has sites that several elements share, or that are not full.")
+            return checked(Crystals.from_structures([structure]))
     last = atoms[-1] if isinstance(atoms, list) else atoms
     if not last.pbc.all():
         return InputError("it is not periodic in three directions.")

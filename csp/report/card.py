@@ -9,7 +9,9 @@ from math import gcd
 from typing import Any
 from urllib.parse import quote
 
+from csp.lattice_dynamics.phonons import Phonons
 from csp.report.description import Description
+from csp.report.phonons import phonon_words, phonons_svg
 from csp.report.powder import SHORTEST, WAVELENGTHS, powder_pattern
 from csp.report.scene import legend, scene
 from csp.report.words import crystal_words, distances, neighbours, printed_formula, wyckoff_summary
@@ -29,6 +31,7 @@ class Card:
         models: Names of the models that screened and relaxed, and that refined.
         files: Names of files to save, each with its text.
         pressed: Under pressure, where enthalpies are compared?
+        phonons: None where they are not known.
     """
 
     formula: str
@@ -37,6 +40,16 @@ class Card:
     models: tuple[str, ...]
     files: Mapping[str, str]
     pressed: bool = False
+    phonons: Phonons | None = None
+
+    @property
+    def vibrations(self) -> tuple[str, str]:
+        """What its phonons say, and their figure as SVG; both empty where they are not known."""
+        if self.phonons is None:
+            return "", ""
+        return phonon_words(self.phonons, self.models[-1] if self.models else "the model"), phonons_svg(
+            self.phonons
+        )
 
     @property
     def stability(self) -> str:
@@ -151,6 +164,8 @@ class Card:
             ]
         )
         text += f": {result.status.replace('_', ' ')}"
+        if result.led_from:
+            text += f"; found below {result.led_from}"
         if result.lowered_ev_per_atom is not None:
             gained = round(1000 * result.lowered_ev_per_atom, 1)
             what = f"{gained} meV/atom" if gained else "nothing"

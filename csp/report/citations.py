@@ -12,6 +12,10 @@ CITED: dict[str, tuple[str, ...]] = {
         "pymatgen: S. P. Ong et al., Comput. Mater. Sci. 68, 314 (2013).",
         "spglib: A. Togo et al., Sci. Technol. Adv. Mater. Meth. 4, 2384822 (2024).",
     ),
+    "phonons": (
+        "phonopy: A. Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).",
+        "seekpath: Y. Hinuma et al., Comput. Mater. Sci. 128, 140 (2017).",
+    ),
     "ours": (
         MATERIALS_PROJECT,
         "Formation energies of the Materials Project of 2018: C. Chen et al., Chem. Mater. 31, 3564 (2019).",

@@ -20,6 +20,7 @@ from csp.report.description import describe
 from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.pattern import write_patterns
+from csp.report.phonons import write_phonons
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result, Variant
 
@@ -54,6 +55,8 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         ]
         if prediction.pattern is not None:
             _write_pattern(prediction, prediction.pattern, folder / "pattern")
+        if prediction.phonons:
+            write_phonons(folder / "phonons", _named(prediction), prediction.phonons)
         _write_structures(folder, cards, texts)
         write_text(folder / "structures.extxyz", extxyz(prediction, list(range(len(cards)))))
         write_text(folder / "ranked.csv", _csv(rows))
@@ -64,6 +67,13 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
             (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
+
+
+def _named(prediction: Prediction) -> list[dict[str, Any]]:
+    return [
+        {"name": f"{r.rank}  {r.spacegroup}", "rank": r.rank, "id": r.id, "file": r.file}
+        for r in prediction.results
+    ]
 
 
 def _write_pattern(prediction: Prediction, found: Identified, folder: Path) -> None:
@@ -92,6 +102,7 @@ def _cards(
                 prediction.models,
                 {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
                 pressed=prediction.target.pressure != 0,
+                phonons=prediction.phonons[k] if prediction.phonons else None,
             )
         )
         files.append(texts)

@@ -6,11 +6,13 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from csp.cif_file import is_cif
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
 from csp.errors import InputError
 from csp.formula import in_order, read_formula
 from csp.library.cif import read_cif
+from csp.library.given import read_crystals
 from csp.matching.matcher import Matcher
 from csp.report.results import RankedRun
 from csp.settings import SearchSettings
@@ -102,21 +104,21 @@ class Matching:
         )
 
 
-def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Matching:
-    """Look for the crystal of a CIF in the ranking that `csp predict` left in the folder `run`.
+def match(crystal: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Matching:
+    """Look for the crystal of a file in the ranking that `csp predict` left in the folder `run`.
 
     Args:
-        cif: The crystal to look for.
+        crystal: The file: CIF, POSCAR, or another that ASE or pymatgen reads.
         run: The folder; its crystals as relaxed are compared (`structures.extxyz`).
         matcher: The tolerances, pymatgen's default ones.
 
     Raises:
-        InputError: For a CIF that is not one ordered crystal, a folder without a finished prediction, and a
+        InputError: For a file that is not one ordered crystal, a folder without a finished prediction, and a
             crystal of another composition.
     """
-    truth = read_cif(cif)
+    truth = _one(crystal)
     ranked = RankedRun.read(run)
-    _check_composition(truth, ranked.formula, cif)
+    _check_composition(truth, ranked.formula, crystal)
     crystals = ranked.crystals()
     fitting = matcher.fits(truth, crystals).nonzero().flatten().tolist()
     symprec = _symprec(run)
@@ -128,6 +130,15 @@ def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Matching:
         for k, group, shift in zip(fitting, groups, rms, strict=True)
     ]
     return Matching(ranked.formula, len(crystals), given, symprec, tuple(matches))
+
+
+def _one(path: Path) -> Crystals:
+    if is_cif(path):
+        return read_cif(path)
+    given = read_crystals([path])
+    if len(given.names) > 1:
+        raise InputError(f"{path} holds {len(given.names)} crystals; give a file of one.")
+    return given.crystals
 
 
 def _group(number: int) -> str:

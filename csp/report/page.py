@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from csp.report.card import Card
 from csp.report.doubts import doubts
 from csp.report.energy_volume import energy_volume_svg
+from csp.report.phonons import order_with_warmth
 from csp.report.record import RunRecord
 from csp.report.rounds import rounds_svg
 from csp.report.words import (
@@ -24,8 +25,9 @@ from csp.report.words import (
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
+from csp.search.ranking_table import to_hull
 
-__all__ = ["FUNNEL", "card_page", "render_page"]
+__all__ = ["FUNNEL", "card_page", "render_page", "render_pressures"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -64,11 +66,30 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
         has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),
         funnel=_funnel(prediction.funnel),
+        has_phonons=any(r.dynamic_stability for r in prediction.results),
+        warmth=order_with_warmth(prediction.results),
+        lowest_300k=_lowest(r.free_energy_300k_ev_per_atom for r in prediction.results),
+        lowest_1000k=_lowest(r.free_energy_1000k_ev_per_atom for r in prediction.results),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
         figure=energy_volume_svg(prediction) if prediction.results else "",
         history=prediction.history,
         rounds=rounds_svg(prediction.history) if prediction.history else "",
     )
+
+
+def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str]) -> str:
+    """The page of a formula at several pressures.
+
+    Args:
+        told: What `pressures.json` holds.
+        figure: Enthalpies over pressure, as SVG.
+        reports: At each pressure the address of the prediction's page.
+    """
+    return _rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
+
+
+def _lowest(values: Iterable[float | None]) -> float:
+    return min((value for value in values if value is not None), default=0.0)
 
 
 def card_page(card: Card) -> str:
@@ -89,6 +110,7 @@ def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     environment.filters |= {
         "formula": printed_formula,
         "space_group": printed_space_group,
+        "to_hull": to_hull,
         "wyckoff": wyckoff_summary,
     }
     scripts = [_part("3Dmol-min.js"), _part("page.js")] if cards else []

@@ -41,6 +41,12 @@ TERMS = {
     "the conventional cell, and their letter.",
     "CN": "Coordination number: bonded neighbours, by pymatgen's CrystalNN.",
     "oxidation state": "By bond valences, where they balance.",
+    "phonons": "The vibrations of a crystal. An imaginary frequency, drawn below zero, means that a small "
+    "displacement lowers the energy: the crystal is no minimum.",
+    "lowest frequency": "Of all vibrations, THz; negative where it is imaginary. Zero is that of the crystal "
+    "moving as a whole.",
+    "free energy": "Energy (or enthalpy) and the free energy of harmonic vibrations, above the lowest, "
+    "meV/atom, and its place in the order.",
     "potential": "A model that computes energies and forces of crystals, learned from calculations.",
 }
 """Each in one sentence or two, as `docs/glossary.md` has them at more length."""

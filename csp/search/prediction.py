@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 from csp.crystals import Crystals
 from csp.diffraction.sample import Identified
 from csp.errors import ContractError, MissingError
+from csp.lattice_dynamics.phonons import Phonons
 from csp.protocols import Label
 from csp.ranking.hull import Hull
 from csp.search.history import History
@@ -52,6 +53,7 @@ class Prediction(Sequence[RankedCrystal]):
             last, if another, refined; its energies rank.
         history: How the rounds of a deep search went, and why it ended.
         pattern: How the results compare with a powder pattern, in their order; None: there is none.
+        phonons: Of each result, None where they are not known; empty where they were not asked for.
     """
 
     target: Target
@@ -68,6 +70,7 @@ class Prediction(Sequence[RankedCrystal]):
     relaxer_why: str = ""
     history: History | None = None
     pattern: Identified | None = None
+    phonons: list[Phonons | None] = field(default_factory=list)
     decomposition: dict[str, float] = field(default_factory=dict)
     hull: Hull | None = None
     card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from csp.relaxation.relax import Status
 from csp.search.result import Result
 
-__all__ = ["RankingTable", "ranking_table"]
+__all__ = ["RankingTable", "ranking_table", "to_hull"]
 
 _ORDERS = {"pattern": "xrd"}  # by the column's name
 STYLE = "border-collapse: collapse; font-variant-numeric: tabular-nums"
@@ -102,6 +102,7 @@ def ranking_table(
     uncertain = uncertain and not patterned
     none = 1.0 - sum(result.probability or 0.0 for result in results)
     told = any(result.novelty for result in shown)
+    vibrating = not patterned and any(result.dynamic_stability for result in shown)
     columns = {
         "": [str(r.rank) for r in shown],
         "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
@@ -109,13 +110,14 @@ def ranking_table(
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
-        "hull": [_to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
+        "hull": [to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
+        "THz": [_thz(r) for r in shown] if vibrating else None,
         f"{symbol} eV/at": None
-        if hull or probable or patterned
+        if hull or probable or patterned or vibrating
         else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
-        "atoms": None if patterned else [str(r.n_atoms) for r in shown],
+        "atoms": None if patterned or vibrating else [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
         "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
         "known as": [_shortened(_known(r)) for r in shown] if told else None,
@@ -132,6 +134,7 @@ def ranking_table(
         *([f"ordered by {_ORDERS.get(order, order)}"] if shown else []),
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),
+        *(["THz: lowest frequency, of imaginary modes below 0"] if vibrating else []),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(
@@ -148,10 +151,17 @@ def _millis(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{1000 * value:z.{decimals}f}"
 
 
-def _to_hull(above: float | None) -> str:
-    """Nothing but words tells that a crystal is below the hull: the library may lack a phase."""
+def to_hull(above: float | None) -> str:
+    """An energy above the hull, eV/atom, as meV/atom. Nothing but words tells that a crystal is below it: the
+    library may lack a phase."""
     text = _millis(above, 1)
     return f"{text[1:]} below" if text.startswith("-") else text
+
+
+def _thz(result: Result) -> str:
+    """One between the wave vectors of the supercell, which is unsure, is marked."""
+    lowest, unsure = result.lowest_frequency_thz, result.dynamic_stability == "unsure"
+    return "" if lowest is None else f"{lowest:z.1f}{'?' if unsure else ''}"
 
 
 def _percent(probability: float | None) -> str:

@@ -83,6 +83,15 @@ class Result:
             (`csp.ranking.hull.Hull.words`): "on the hull …", "12 meV/atom above …" or "12 meV/atom below the
             hull of what the library holds …"; "" where there is no hull.
         variants: What of the duplicates has another space group, the lowest of each, lowest first.
+        dynamic_stability: "stable", "unstable" or "unsure" against small displacements
+            (`csp.lattice_dynamics.phonons.Stability`); "" where its phonons are not known.
+        lowest_frequency_thz: Of its phonons; negative where modes are imaginary.
+        zero_point_ev_per_atom: Energy of its vibrations at 0 K; None where modes are imaginary.
+        free_energy_300k_ev_per_atom: Energy, or enthalpy, and the free energy of its harmonic vibrations.
+        free_energy_1000k_ev_per_atom: The same at 1000 K.
+        rank_300k: The rank by it, of those where it is known.
+        rank_1000k: The same at 1000 K.
+        led_from: The saddle that it lies below, and along which mode; "" where it was not found so.
     """
 
     rank: int
@@ -120,6 +129,14 @@ class Result:
     novelty: str = ""
     stability: str = ""
     variants: tuple[Variant, ...] = ()
+    dynamic_stability: str = ""
+    lowest_frequency_thz: float | None = None
+    zero_point_ev_per_atom: float | None = None
+    free_energy_300k_ev_per_atom: float | None = None
+    free_energy_1000k_ev_per_atom: float | None = None
+    rank_300k: int | None = None
+    rank_1000k: int | None = None
+    led_from: str = ""
 
     @property
     def above_lowest(self) -> float:

@@ -41,12 +41,14 @@ from csp.ranking.probability import AnswerProbability
 from csp.ranking.references import References
 from csp.search.adaptation import labelling_stage
 from csp.search.conclude import Conclusion, comparing_stage
+from csp.search.dynamics import MOST_ROUNDS, Dynamics
 from csp.search.funnel import Funnel, Progress, screening_stage
 from csp.search.history import Heard
 from csp.search.prediction import Prediction
 from csp.search.proposing import Proposing
+from csp.search.results import prediction
 from csp.search.rounds import Rounds
-from csp.search.stages import BY_NAME, STAGES, STEPS, WHOLE, Share, shards
+from csp.search.stages import BY_NAME, PHONON_STEPS, STAGES, STEPS, WHOLE, Share, shards
 from csp.search.work import Told, Work
 from csp.settings import SearchSettings
 from csp.store.store import PROPOSALS, Store
@@ -102,6 +104,7 @@ class Search:
     known: KnownCrystals | None = None
     heard: Heard = lambda now, before: None
     since: float = field(default_factory=time.monotonic)
+    _vibrated: dict[int, Conclusion] = field(default_factory=dict, repr=False)
 
     def run(self) -> Prediction:
         """Run all stages, or finish them, and rank.
@@ -117,11 +120,15 @@ class Search:
 
     def conclude(self) -> Prediction:
         """Rank what the store holds; after an interruption too, when relaxations are missing."""
-        return self.conclusion.prediction()
+        return prediction(self.conclusion)
 
     @property
     def conclusion(self) -> Conclusion:
         """What can be concluded from what the store holds now."""
+        return self._concluded(self.dynamics.closed if self.dynamics else 0)
+
+    def _concluded(self, followed: int) -> Conclusion:
+        """After so many rounds of phonons."""
         return Conclusion(
             self.target,
             self.funnel,
@@ -133,6 +140,8 @@ class Search:
             known=self.known,
             sample=self.sample,
             rounds=self.deep,
+            dynamics=self.dynamics,
+            followed=followed,
         )
 
     @cached_property
@@ -160,6 +169,13 @@ class Search:
             return None
         proposing = Proposing(self.target, self.generators, self.funnel, self._compressed)
         return Rounds(proposing, self.work, lambda done, total: self._tell_time())
+
+    @cached_property
+    def dynamics(self) -> Dynamics | None:
+        """Phonons of the first of the ranking."""
+        if not self.settings.phonons:
+            return None
+        return Dynamics(self.settings, self.store, self.funnel.ranking_model, self._told("phonons"))
 
     # -- stages, in the order of csp.search.stages --------------------------------------------------
 
@@ -235,19 +251,30 @@ class Search:
     def rounds(self, share: Share = WHOLE) -> None:
         """Search on in rounds until what is low is found, nothing is left to try or the time is over.
 
-        One process does them all; several share out each step of each round (`further_rounds`).
+        One process does them all; several share out each step of each round (`further`).
         """
-        for number in self.further_rounds():
-            for step in STEPS:
+        self._in_rounds("rounds", STEPS)
+
+    def _in_rounds(self, stage: str, steps: Sequence[str]) -> None:
+        for number in self.further(stage):
+            for step in steps:
                 self.do(number, step)
 
     def do(self, number: int, step: str, share: Share = WHOLE) -> None:
-        """A step of a round, see `csp.search.rounds`."""
-        assert self.deep is not None
-        self.deep.do(number, step, share)
+        """A step of a round, see `csp.search.rounds` and `csp.search.dynamics`."""
+        if step in PHONON_STEPS:
+            assert self.dynamics is not None
+            self.dynamics.do(number, step, self._after_phonons(number - 1).to_vibrate, share)
+        else:
+            assert self.deep is not None
+            self.deep.do(number, step, share)
 
-    def further_rounds(self) -> Iterator[int]:
-        """The numbers of the rounds to do, each when the one before is closed; none but in a deep search."""
+    def further(self, stage: str) -> Iterator[int]:
+        """The numbers of a stage's rounds to do, each when the one before is done by all workers; none where
+        they are not asked for."""
+        yield from self._further_phonons() if stage == "phonons" else self._further_rounds()
+
+    def _further_rounds(self) -> Iterator[int]:
         if self.deep is None:
             return
         for number in self.deep.to_do(lambda: self._minutes > self.settings.minutes):
@@ -273,6 +300,24 @@ class Search:
         ):
             self.store.finish()
 
+    def phonons(self, share: Share = WHOLE) -> None:
+        """Phonons of the first of the ranking, and of what their imaginary modes lead to, in rounds."""
+        self._in_rounds("phonons", PHONON_STEPS)
+
+    def _further_phonons(self) -> Iterator[int]:
+        while (
+            self.dynamics is not None
+            and (closed := self.dynamics.closed) < MOST_ROUNDS
+            and len(self._after_phonons(closed).to_vibrate)
+        ):
+            yield closed + 1
+
+    def _after_phonons(self, followed: int) -> Conclusion:
+        """After so many rounds of phonons, all before them being done; kept, as it takes a ranking."""
+        if followed not in self._vibrated:
+            self._vibrated[followed] = self._concluded(followed)
+        return self._vibrated[followed]
+
     def compare(self, share: Share = WHOLE) -> None:
         """Single points of what is ranked by the models that do not rank."""
         conclusion = self.conclusion
@@ -280,7 +325,7 @@ class Search:
             return
         crystals, n = conclusion.ranked_crystals, len(conclusion.others)
         for k, model in enumerate(conclusion.others):
-            stage = comparing_stage(model, conclusion.closed)
+            stage = comparing_stage(model, conclusion.closed, conclusion.followed)
             written = self.store.done(stage)
             for shard, part in shards(len(crystals), BY_NAME["compare"].shard_on(model.device.type), share):
                 self.progress("compare", k * len(crystals) + part.start, n * len(crystals))

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 
 from csp.settings import SearchSettings
 
-__all__ = ["BY_NAME", "STAGES", "STEPS", "WHOLE", "Share", "Stage", "asked_for", "shards", "time_shares"]
+__all__ = [
+    "BY_NAME",
+    "PHONON_STEPS",
+    "STAGES",
+    "STEPS",
+    "WHOLE",
+    "Share",
+    "Stage",
+    "asked_for",
+    "shards",
+    "stage_of_step",
+    "time_shares",
+]
 
 ON_GPU = 32  # times as many crystals in a shard as on a CPU
 
@@ -29,6 +41,10 @@ def _deep(settings: SearchSettings) -> bool:
     return settings.effort == "deep"
 
 
+def _phonons(settings: SearchSettings) -> bool:
+    return settings.phonons > 0
+
+
 def _two_models(settings: SearchSettings) -> bool:
     return len(settings.models) > 1
 
@@ -44,12 +60,14 @@ class Stage:
     Attributes:
         name: Of the method of `csp.search.search.Search`, and in the store.
         doing: What the progress display and the log call it while it runs.
-        weight: Its share of the time, relative to the other stages', that of `rounds` for each minute.
-            Measured on the 35 compositions in `benchmarks/results/nequix`; those of `label`, `compare` and
-            `hull` are guesses.
+        weight: Its share of the time, relative to the other stages', that of `rounds` for each minute, that
+            of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`;
+            those of `label`, `phonons`, `compare` and `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
         asked: Do these settings ask for it?
+        steps: What is done in each of its rounds, in order, each when the one before is done by all workers;
+            none: it has no rounds.
     """
 
     name: str
@@ -58,11 +76,18 @@ class Stage:
     shard: int = 0
     by_model: bool = False
     asked: Callable[[SearchSettings], bool] = _always
+    steps: tuple[str, ...] = ()
 
     def shard_on(self, device: str) -> int:
         """Crystals in one shard on a device of the type "cpu" or "cuda"."""
         return self.shard * (ON_GPU if self.by_model and device != "cpu" else 1)
 
+
+STEPS = ("propose", "pre_relax", "relax", "rescore", "refine", "close")
+"""What a round of a deep search does."""
+
+PHONON_STEPS = ("settle", "displace", "follow", "followed")
+"""What a round of phonons does: relax, displace, go down imaginary modes, and note that it is done."""
 
 STAGES = (
     Stage("propose", "proposing candidates", 7, 256),
@@ -74,16 +99,20 @@ STAGES = (
     Stage("relax", "relaxing", 12, 40, by_model=True),
     Stage("rescore", "rescoring", 4, 40, by_model=True, asked=_two_models),
     Stage("refine", "refining", 48, 10, by_model=True, asked=_two_models),
-    Stage("rounds", "searching on in rounds (seconds)", 72, asked=_deep),
+    Stage("rounds", "searching on in rounds (seconds)", 72, asked=_deep, steps=STEPS),
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
+    # of each crystal; a shard is of its supercells
+    Stage("phonons", "computing phonons", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
     Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
-STEPS = ("propose", "pre_relax", "relax", "rescore", "refine", "close")
-"""What a round of a deep search does, in order; each needs the one before done by all workers."""
-
 BY_NAME = {stage.name: stage for stage in STAGES}
+
+
+def stage_of_step(step: str) -> Stage | None:
+    """The stage of this name or, where there is none, the one in whose rounds it is a step."""
+    return BY_NAME.get(step) or next((stage for stage in STAGES if step in stage.steps), None)
 
 
 def asked_for(settings: SearchSettings) -> list[Stage]:
@@ -94,9 +123,8 @@ def asked_for(settings: SearchSettings) -> list[Stage]:
 def time_shares(settings: SearchSettings) -> dict[str, float]:
     """Per cent of the whole time that each stage is expected to take, by name."""
     stages = asked_for(settings)
-    weight = {
-        stage.name: stage.weight * (settings.minutes if stage.name == "rounds" else 1.0) for stage in stages
-    }
+    times = {"rounds": settings.minutes, "phonons": settings.phonons}
+    weight = {stage.name: stage.weight * times.get(stage.name, 1.0) for stage in stages}
     return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}
 
 

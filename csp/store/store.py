@@ -17,7 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sqlalchemy as sql
 import torch
 from sqlalchemy.dialects import postgresql, sqlite
@@ -29,6 +28,7 @@ from csp.errors import ContractError, InputError, LabelError, StoreError
 from csp.protocols import Evaluation, Label, Proposals, Provenance
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.store import tables
+from csp.store.rows import blobs, column, crystals_of, label_row, vectors, vectors_of
 
 __all__ = ["Candidates", "Store", "Tally"]
 
@@ -202,7 +202,7 @@ class Store:
         _same_length(crystals, provenance)
         rows = [
             {"index": p.index, "id": id_, "provenance": p.as_dict(), **geometry}
-            for p, id_, geometry in zip(provenance, crystals.ids(), _blobs(crystals), strict=True)
+            for p, id_, geometry in zip(provenance, crystals.ids(), blobs(crystals), strict=True)
         ]
         self._write(
             tables.candidates, stage, shard, rows, generator, proposals.requested, dict(proposals.failed)
@@ -213,7 +213,7 @@ class Store:
         _same_length(ids, evaluation.energy)
         energy = evaluation.energy.tolist()
         sigma = [None] * len(ids) if evaluation.sigma is None else evaluation.sigma.tolist()
-        label = _label_row(evaluation.label)
+        label = label_row(evaluation.label)
         rows = [
             {"id": id_, "position": k, "energy": energy[k], "sigma": sigma[k], **label}
             for k, id_ in enumerate(ids)
@@ -224,7 +224,7 @@ class Store:
         """Relaxed crystals; `ids` are those of the starts, each once in a stage."""
         _same_length(ids, relaxed.crystals)
         energy, max_force = relaxed.energy.tolist(), relaxed.max_force.tolist()
-        steps, label = relaxed.steps.tolist(), _label_row(relaxed.label)
+        steps, label = relaxed.steps.tolist(), label_row(relaxed.label)
         rows = [
             {
                 "id": id_,
@@ -236,9 +236,22 @@ class Store:
                 **label,
                 **geometry,
             }
-            for k, (id_, geometry) in enumerate(zip(ids, _blobs(relaxed.crystals), strict=True))
+            for k, (id_, geometry) in enumerate(zip(ids, blobs(relaxed.crystals), strict=True))
         ]
         self._write(tables.outcomes, stage, shard, rows)
+
+    def write_forces(
+        self, stage: str, shard: int, crystals: Crystals, evaluation: Evaluation, first: int = 0
+    ) -> None:
+        """Forces on the atoms of crystals, which have the places from `first` in the stage."""
+        assert evaluation.forces is not None
+        _same_length(crystals, evaluation.energy)
+        label = label_row(evaluation.label)
+        rows = [
+            {"position": first + k, "forces": forces, **label}
+            for k, forces in enumerate(vectors(evaluation.forces, crystals))
+        ]
+        self._write(tables.forces, stage, shard, rows)
 
     # -- reading ----------------------------------------------------------------------------------------
 
@@ -252,7 +265,7 @@ class Store:
         query = sql.select(tables.candidates).where(tables.candidates.c.stage == stage)
         rows = self._rows(query.order_by(*order), tables.candidates)
         return Candidates(
-            [row["id"] for row in rows], _crystals(rows), [Provenance(**row["provenance"]) for row in rows]
+            [row["id"] for row in rows], crystals_of(rows), [Provenance(**row["provenance"]) for row in rows]
         )
 
     def tally(self, stage: str = PROPOSALS) -> dict[str, Tally]:
@@ -288,9 +301,9 @@ class Store:
             LabelError: If any of them has another label.
         """
         rows = self._stage(tables.energies, stage, label)
-        sigma = _tensor(rows, "sigma")
+        sigma = column(rows, "sigma")
         known = bool(torch.isfinite(sigma).any())
-        evaluation = Evaluation(label, _tensor(rows, "energy"), sigma=sigma if known else None)
+        evaluation = Evaluation(label, column(rows, "energy"), sigma=sigma if known else None)
         return [row["id"] for row in rows], evaluation
 
     def relaxed(self, stage: str, label: Label) -> tuple[list[str], RelaxationResult]:
@@ -301,13 +314,21 @@ class Store:
         """
         rows = self._stage(tables.outcomes, stage, label)
         return [row["id"] for row in rows], RelaxationResult(
-            _crystals(rows),
+            crystals_of(rows),
             label,
-            _tensor(rows, "energy"),
-            _tensor(rows, "max_force"),
+            column(rows, "energy"),
+            column(rows, "max_force"),
             torch.tensor([row["steps"] for row in rows], dtype=torch.int64),
             [Status(row["status"]) for row in rows],
         )
+
+    def forces(self, stage: str, label: Label) -> list[Tensor]:
+        """float64 [n, 3], eV/Å, of the crystals of a stage by their places.
+
+        Raises:
+            LabelError: If any of them has another label.
+        """
+        return vectors_of(self._stage(tables.forces, stage, label), "forces")
 
     # -- inside -------------------------------------------------------------------------------------------
 
@@ -362,7 +383,7 @@ class Store:
         query = sql.select(table).where(table.c.stage == stage)
         rows = self._rows(query.order_by(table.c.shard, table.c.position), table)
         others = {tuple(row[name] for name in Label.__slots__) for row in rows} - {
-            tuple(_label_row(label).values())
+            tuple(label_row(label).values())
         }
         if others:
             found = ", ".join(sorted(str(Label(*other)) for other in others))
@@ -399,35 +420,3 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str 
 def _same_length(a: Any, b: Any) -> None:
     if len(a) != len(b):
         raise ContractError(f"{len(a)} and {len(b)} rows cannot be stored side by side.")
-
-
-def _label_row(label: Label) -> dict[str, str]:
-    return {name: getattr(label, name) for name in Label.__slots__}
-
-
-def _tensor(rows: Sequence[sql.RowMapping], name: str) -> Tensor:
-    values = [torch.nan if row[name] is None else row[name] for row in rows]
-    return torch.tensor(values, dtype=torch.float64)
-
-
-def _blobs(crystals: Crystals) -> Iterator[dict[str, bytes]]:
-    for cell, frac, numbers in crystals.arrays():
-        yield {
-            "cell": cell.astype("<f8").tobytes(),
-            "frac": frac.astype("<f8").tobytes(),
-            "numbers": numbers.astype("u1").tobytes(),
-        }
-
-
-def _crystals(rows: Sequence[sql.RowMapping]) -> Crystals:
-    def joined(name: str, kind: str) -> np.ndarray:
-        native = np.dtype(kind).newbyteorder("=")
-        return np.frombuffer(b"".join(row[name] for row in rows), kind).astype(native)
-
-    counts = [len(row["numbers"]) for row in rows]
-    return Crystals(
-        torch.from_numpy(joined("cell", "<f8").reshape(-1, 3, 3)),
-        torch.from_numpy(joined("frac", "<f8").reshape(-1, 3)),
-        torch.from_numpy(joined("numbers", "u1").astype(np.int64)),
-        torch.from_numpy(np.cumsum([0, *counts], dtype=np.int64)),
-    )

@@ -18,6 +18,7 @@ __all__ = [
     "connect",
     "create",
     "energies",
+    "forces",
     "outcomes",
     "place",
     "runs",
@@ -115,6 +116,15 @@ outcomes = sql.Table(
     sql.Column("energy", sql.Double),  # eV per cell
     sql.Column("max_force", sql.Double),  # eV/Å
     *_geometry(),  # as relaxed
+)
+
+forces = sql.Table(
+    "forces",
+    metadata,
+    *_of_shard("run_id", "stage"),
+    sql.Column("position", sql.Integer, primary_key=True),  # in the stage
+    *_label(),
+    sql.Column("forces", sql.LargeBinary, nullable=False),  # eV/Å, little-endian float64 [n, 3]
 )
 
 

@@ -14,7 +14,9 @@ from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from generators.templates.prototypes import Prototypes
 
-__all__ = ["features"]
+__all__ = ["UNITS", "features"]
+
+UNITS = 3  # place among the features
 
 
 def features(

@@ -23,7 +23,7 @@ from csp.files import keep_arrays
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 
-__all__ = ["PrototypeIndex", "Prototypes", "clustered", "equal_places", "radial_counts"]
+__all__ = ["Leaders", "PrototypeIndex", "Prototypes", "clustered", "equal_places", "radial_counts"]
 
 VERSION = 2  # of the fingerprint and the clustering; clusters in the cache are of one version
 RADII = torch.linspace(0.6, 1.35, 8, dtype=torch.float64)  # (V/N)^(1/3)
@@ -142,7 +142,7 @@ def clustered(library: Library, anonymous: tuple[int, ...]) -> Prototypes:
     """
     rows, elements = library.rows(anonymous), library.elements(anonymous)
     orders = equal_places(anonymous)
-    leaders: dict[int, _Leaders] = defaultdict(_Leaders)
+    leaders: dict[int, Leaders] = defaultdict(Leaders)
     of_composition: dict[
         tuple[int, tuple[int, ...]], int
     ] = {}  # prototype and elements in its places → a row
@@ -181,10 +181,11 @@ def _one_crystal(library: Library, row: int, other: int) -> bool:
     return bool(Matcher.DEFAULT.fits(library.crystals([row]), library.crystals([other]))[0])
 
 
-class _Leaders:
-    """The first entries of the prototypes of one space group."""
+class Leaders:
+    """The shells of what is different so far, of one space group: the first of each prototype."""
 
-    def __init__(self) -> None:
+    def __init__(self, tolerance: float = SAME_PROTOTYPE) -> None:
+        self._tolerance = tolerance
         self._counts: RadialCounts = np.zeros((0, 0, 0, 0), np.float32)
         self._numbers: list[int] = []
 
@@ -204,7 +205,7 @@ class _Leaders:
             return
         known = self._counts[: len(self._numbers)]
         differences = np.stack([_differences(known, way) for way in ways], 1)  # [L, P]
-        for leader in np.flatnonzero((differences < SAME_PROTOTYPE).any(1)).tolist():
+        for leader in np.flatnonzero((differences < self._tolerance).any(1)).tolist():
             yield self._numbers[leader], int(differences[leader].argmin())
 
 

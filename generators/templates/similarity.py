@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +16,29 @@ from csp.library.volume import VolumePrior
 from csp.target import Target
 from generators.templates.assignments import Assignments
 from generators.templates.composition_encoder import load_encoder
-from generators.templates.entry_features import features
+from generators.templates.entry_features import UNITS, features
 from generators.templates.pettifor import pettifor_scale
 from generators.templates.prototypes import Prototypes
 
-__all__ = ["LearnedSimilarity"]
+__all__ = ["Apart", "LearnedSimilarity"]
 
 ENTRIES_AT_ONCE = 4096
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Apart(NamedTuple):
+    """Squared distances of n entries from a target of k elements, in the vectors of the metric.
+
+    Attributes:
+        whole: float [n], of the compositions.
+        atom: float [n, k, j], of an atom of each of the target's elements from one of each of the entry's; of
+            padding of no meaning.
+    """
+
+    whole: Floats
+    atom: Floats
 
 
 class LearnedSimilarity:
@@ -49,6 +66,39 @@ class LearnedSimilarity:
         kernel = self._encoder.compare(query, entries, torch.from_numpy(assignments.orders))[0]  # [P, n]
         own = features(self._library, prototypes, target.anonymous, self._volume) @ self._encoder.evidence
         return (kernel + own).T.double().numpy()
+
+    @torch.no_grad()
+    def apart(self, target: Target, numbers: Ints, counts: Ints) -> Apart:
+        """How far entries of any ratio are from a target: of one ratio, the same distances as `__call__`.
+
+        Args:
+            numbers: [n, j], atomic numbers of the entries.
+            counts: [n, j], their amounts; 0 pads.
+        """
+        whole, place = self._by_atom(np.array([target.numbers]), np.array([target.counts]))
+        parts = [
+            (torch.cdist(w, whole)[:, 0] ** 2, torch.cdist(place.expand(len(p), -1, -1), p) ** 2)
+            for start in range(0, len(numbers), ENTRIES_AT_ONCE)
+            for part in [slice(start, start + ENTRIES_AT_ONCE)]
+            for w, p in [self._by_atom(numbers[part], counts[part])]
+        ]
+        if not parts:
+            return Apart(np.zeros(0), np.zeros((0, len(target.numbers), numbers.shape[1])))
+        return Apart(*(torch.cat(found).double().numpy() for found in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def kernel(self, squared: Floats, units: Floats) -> Floats:
+        """ln of the weight of a structure so far away, squared, with so many formula units in its cell."""
+        tail = float(self._encoder.log_tail.exp())
+        per_unit = float(self._encoder.evidence[UNITS])
+        return -tail * np.log1p(squared / tail) + per_unit * np.log(units)
+
+    def _by_atom(self, numbers: Ints, counts: Ints) -> tuple[Tensor, Tensor]:
+        """Vectors of the wholes, and of the places without the weight of their amounts."""
+        amounts = torch.from_numpy(counts)
+        whole, place = self._encoder(torch.from_numpy(self._stand_in[numbers]), amounts)
+        share = amounts / amounts.sum(1, keepdim=True)
+        return whole, place / share.clamp(min=1e-9).sqrt()[..., None]
 
     def remark(self, target: Target) -> str:
         """A note on elements that the metric does not know; "" if it knows all."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from csp.target import Target
 from generators.templates.assignments import MAX_ASSIGNMENTS, Assignments, Candidate, candidates
 from generators.templates.prototypes import PrototypeIndex, Prototypes
 
-__all__ = ["Similarity", "Substitution"]
+__all__ = ["Ranking", "Similarity", "Substitution"]
+
+T = TypeVar("T")
 
 SYMPREC = 0.05  # Å, as in the libraries' own space groups
 
@@ -45,7 +48,7 @@ class Substitution:
         self._index = index
         self._volume = volume
         self._similarity = similarity
-        self._rankings: dict[Target, _Ranking] = {}
+        self._rankings: dict[Target, Ranking[Candidate]] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0, remark: str = "") -> Proposals:
         """See `csp.protocols.Generator`. `score` is ln p.
@@ -53,7 +56,7 @@ class Substitution:
         Args:
             remark: What is added to each `why`.
         """
-        ranking = self._rankings.setdefault(target, self._ranking(target))
+        ranking = self._ranked(target)
         chosen = ranking.upto(start + n)[start:]
         crystals, wyckoff, fits = self._build(target, chosen)
         provenance = [
@@ -74,16 +77,25 @@ class Substitution:
         kept = np.flatnonzero(fits)
         return Proposals(crystals[kept], [provenance[i] for i in kept], n, +failed)
 
-    def _ranking(self, target: Target) -> _Ranking:
+    def available(self, target: Target, n: int) -> int:
+        """How many of the first n candidates there are."""
+        return len(self._ranked(target).upto(n))
+
+    def _ranked(self, target: Target) -> Ranking[Candidate]:
+        if target not in self._rankings:
+            self._rankings[target] = self._ranking(target)
+        return self._rankings[target]
+
+    def _ranking(self, target: Target) -> Ranking[Candidate]:
         prototypes = self._index.of(target.anonymous)
         if len(prototypes) == 0:
-            return _Ranking(iter(()), "no_library_entry_of_this_ratio")
+            return Ranking(iter(()), "no_library_entry_of_this_ratio")
         assignments = Assignments.of(target)
         prototypes = prototypes.among(self._allowed(target, prototypes.rows))
         similarity = self._similarity(target, prototypes, assignments)
         end = "exhausted" if assignments.complete else f"more_than_{MAX_ASSIGNMENTS}_assignments"
         own = np.isin(prototypes.rows, self._library.own_rows(target))
-        return _Ranking(candidates(prototypes, assignments, similarity, own), end)
+        return Ranking(candidates(prototypes, assignments, similarity, own), end)
 
     def _allowed(self, target: Target, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """bool: entries with a space group and a primitive cell that the target allows."""
@@ -132,15 +144,15 @@ class Substitution:
         return (f"{name} with {changes}" if changes else f"{name} as it is") + others
 
 
-class _Ranking:
+class Ranking(Generic[T]):
     """The candidates for a target, looked for as far as they were asked for, and why they end."""
 
-    def __init__(self, search: Iterator[Candidate], end: str) -> None:
+    def __init__(self, search: Iterator[T], end: str) -> None:
         self.end = end
         self._search = search
-        self._found: list[Candidate] = []
+        self._found: list[T] = []
 
-    def upto(self, n: int) -> list[Candidate]:
+    def upto(self, n: int) -> list[T]:
         """The first n, or all there are."""
         self._found += itertools.islice(self._search, max(0, n - len(self._found)))
         return self._found[:n]

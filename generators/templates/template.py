@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
 from csp.protocols import Proposals
@@ -14,6 +15,7 @@ from csp.target import Target
 from csp.training.cards import shipped
 from generators.templates.assignments import Assignments
 from generators.templates.charge_balance import like_charges
+from generators.templates.decoration import Decoration
 from generators.templates.prototypes import PrototypeIndex, Prototypes
 from generators.templates.similarity import LearnedSimilarity
 from generators.templates.substitution import Substitution
@@ -47,11 +49,32 @@ class TemplateGenerator:
         self._substitution = Substitution(
             self.name, library, PrototypeIndex(library), volume, self._similarity
         )
+        self._decoration = Decoration(self.name, library, volume, self._substitutions)
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         """See `csp.protocols.Generator`. `score` is ln p; `why` says which elements were never mined."""
         remark = self._substitutions.remark(target)
-        return self._substitution.propose(target, n, seed=seed, start=start, remark=remark)
+        of_ratio = self.of_ratio(target, start + n)
+        found = self._substitution.propose(
+            target, min(n, max(0, of_ratio - start)), seed=seed, start=start, remark=remark
+        )
+        if start + n <= of_ratio:
+            return found
+        first = self._substitution.propose(target, of_ratio, seed=seed)
+        others = self._decoration.propose(
+            target, n - found.requested, seed=seed, first=first, start=max(0, start - of_ratio), remark=remark
+        )
+        return Proposals(
+            Crystals.cat([found.crystals, others.crystals]),
+            found.provenance + others.provenance,
+            n,
+            found.failed + others.failed,
+        )
+
+    def of_ratio(self, target: Target, n: int) -> int:
+        """How many of the first n candidates are entries of the target's own ratio; what follows them are
+        decorated skeletons."""
+        return self._substitution.available(target, n)
 
     def _similarity(
         self, target: Target, prototypes: Prototypes, assignments: Assignments

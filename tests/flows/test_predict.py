@@ -189,7 +189,7 @@ def test_progress_goes_up_and_the_time_left_is_right_for_a_steady_search(asked: 
 def test_every_stage_is_a_method_and_is_asked_for_by_what_needs_it() -> None:
     for stage in STAGES:
         assert callable(getattr(Search, stage.name))
-    everything = settings(labeller="gpaw", hull=True, effort="deep")
+    everything = settings(labeller="gpaw", hull=True, effort="deep", phonons=1)
     assert [stage.name for stage in asked_for(everything)] == [stage.name for stage in STAGES]
     least = [stage.name for stage in asked_for(settings(relaxer="none", hull=False))]
     assert least == ["propose", "filter", "screen", "pre_relax", "relax", "rattle"]

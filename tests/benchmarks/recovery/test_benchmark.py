@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 from ase.build import bulk
-from prefect.cli.deploy._config import _load_deploy_configs_and_actions
-from prefect.flows import load_flow_from_entrypoint
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
-from rich.console import Console
 
 import benchmarks.recovery.benchmark
 import csp.engine
@@ -25,7 +22,6 @@ from csp.errors import InputError, MissingError
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.benchmark import benchmark
 from tests.lennard_jones import LennardJones
-from tests.places import ROOT
 from tests.program import csp as program
 
 TINY = Budget(candidates=16, screened=8, relaxed=4, refined=4, max_steps=20, rattled=1, max_atoms=6)
@@ -203,13 +199,3 @@ def test_flow_on_a_server(
             tasks, artifacts = client.read_task_runs(), client.read_artifacts()
     assert sorted(task.name for task in tasks) == ["KBr", "NaCl"]
     assert {artifact.key for artifact in artifacts} == {"recovery", "recovery-summary"}
-
-
-def test_prefect_yaml_loads() -> None:
-    root = ROOT
-    found, _ = _load_deploy_configs_and_actions(root / "prefect.yaml", console=Console())
-    (nightly,) = (deployment for deployment in found if deployment["name"] == "nightly")
-    assert nightly["schedules"][0]["cron"]
-    assert (root / nightly["entrypoint"].split(":")[0]).is_file()
-    flow = load_flow_from_entrypoint(str(root / nightly["entrypoint"]))
-    flow.validate_parameters(nightly["parameters"])

@@ -174,7 +174,7 @@ def test_rattled_crystals_leave_the_saddle() -> None:
 
 
 def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
-    """The bound by hand: Na-Na may come to half the sum of radii (1.66 Å), Na-Cl to 0.6 (1.61 Å)."""
+    """By hand: in sodium Na-Na may come to half the sum of radii (1.66 Å), in a salt, as Na-Cl, to 0.6."""
     sodium = bulk("Na", "sc", a=1.0)
 
     def near(atoms: Atoms, distance: float, pressure: float = 0.0) -> float:
@@ -191,6 +191,13 @@ def test_atoms_that_fall_into_each_other_are_no_crystal() -> None:
     assert near(salt, 1.7, pressure=300.0) == pytest.approx(1.7 / (0.66 * 2.68), rel=1e-3)  # collapsed
     assert near(salt, 2.09, pressure=300.0) == 1.0  # B2 NaCl at 300 GPa
     assert near(sodium, 1.7, pressure=300.0) == 1.0
+    diamond = bulk("Na", "diamond", a=1.0).repeat(2)  # NaTl's: both elements on diamonds, side by side
+    other = diamond.copy()
+    other.numbers[:] = 17
+    other.positions += 0.5 * np.ones(3)
+    zintl = diamond + other
+    zintl.set_cell(zintl.cell / np.sqrt(0.1875), scale_atoms=True)  # Na-Na and Na-Cl at 1
+    assert near(zintl, 1.80, pressure=300.0) == pytest.approx(1.80 / (0.6 * 3.32), rel=1e-3)
     assert near(bulk("KCl", "rocksalt", a=2.0), 1.95, pressure=300.0) == 1.0  # 0.64
 
 

@@ -55,6 +55,22 @@ def cif(folder: Path, text: str | None = None, **kind: float | str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["POSCAR", "mine.json", "mine.xsf", "mine.extxyz"])
+def test_files_of_any_kind(run: Path, name: str) -> None:
+    atoms = bulk("ZnS", "zincblende", a=5.0)
+    [structure] = Crystals.from_atoms([atoms]).structures()
+    if name in ("POSCAR", "mine.json"):
+        structure.to(filename=str(run / name))
+    else:
+        write(run / name, atoms)
+    assert match(run / name, run).rank == 2
+
+
+def test_one_crystal_at_a_time(run: Path) -> None:
+    with pytest.raises(InputError, match="holds 3 crystals; give a file of one"):
+        match(run / "structures.extxyz", run)
+
+
 def test_found_at_its_rank(run: Path) -> None:
     found = match(cif(run, name="ZnS", crystalstructure="zincblende", a=5.0), run)
     first, second = found.matches

@@ -276,7 +276,7 @@ def test_the_tables_can_be_made_in_postgresql() -> None:
         str(sql.schema.CreateTable(t).compile(dialect=postgresql.dialect()))
         for t in tables.metadata.sorted_tables
     )
-    assert text.count("BYTEA") == 6
+    assert text.count("BYTEA") == 7
     assert text.count("CREATE TABLE") == 5
 
 
@@ -399,3 +399,21 @@ def test_a_run_of_schema_1_goes_on_under_the_names_of_this_one(tmp_path: Path) -
     connection.close()
     assert sorted(left) == [("finish",), ("improve",), ("judge",)]
     assert Store.open(tmp_path, "other").done("refine") == {1}
+
+
+def test_forces_come_back_exactly_by_their_places(tmp_path: Path) -> None:
+    store, some = begin(tmp_path), crystals(5)
+    rng = np.random.default_rng(1)
+    forces = torch.from_numpy(rng.normal(size=some.frac.shape) * 10.0 ** rng.integers(-9, 9, some.frac.shape))
+    parts = forces.split(some.n_atoms.tolist())
+    for shard, (first, last) in enumerate([(3, 5), (0, 3)]):
+        part = some[first:last]
+        energy = torch.zeros(len(part), dtype=torch.float64)
+        found = Evaluation(LABEL, energy, forces=torch.cat(parts[first:last]))
+        store.write_forces("displace", 1 - shard, part, found, first)
+        store.write_forces("displace", 1 - shard, part, found, first)  # a second time changes nothing
+    again = store.forces("displace", LABEL)
+    assert [torch.equal(one, other) for one, other in zip(again, parts, strict=True)] == [True] * 5
+    assert store.forces("other", LABEL) == []
+    with pytest.raises(LabelError):
+        store.forces("displace", Label("PBE", "none", "model"))

@@ -1,0 +1,1 @@
+"""Phonons of crystals that everybody knows, by potentials, beside those of DFT."""

@@ -1,0 +1,1 @@
+"""Known phases at high pressure, searched at their pressure."""

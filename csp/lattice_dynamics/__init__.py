@@ -1,0 +1,1 @@
+"""Harmonic lattice dynamics: phonons by finite displacements, free energies, ways down imaginary modes."""
