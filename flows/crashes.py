@@ -21,7 +21,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
     FlowRunFilterTags,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.runtime import flow_run as this_run
 from prefect.states import AwaitingRetry, Cancelled, Failed
 
@@ -59,7 +59,7 @@ def go_on_all(tag: str, seconds: float = LEFT) -> None:
             if run.deployment_id is None or since < timedelta(seconds=seconds):
                 continue
             often = _crashes(client, run.id) >= CRASHES
-            then = Failed(message=TOO_OFTEN) if often else AwaitingRetry(message=GOES_ON)
+            then: State[Any] = Failed(message=TOO_OFTEN) if often else AwaitingRetry(message=GOES_ON)
             client.set_flow_run_state(run.id, then, force=often)
 
 
