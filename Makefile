@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small clean
+.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small properties clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -51,6 +51,13 @@ test-ui: .venv/installed
 		timeout 600 apt-get install -y -qq --no-install-recommends chromium nginx-light postgresql >/dev/null; }
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows tests/csp/report $(ARGS)
+
+# The property models, on the surrogate that is here; what is done is kept.
+PROPERTIES ?= build/properties
+properties: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/csp train properties --structures $(DATA)/mp_structures.parquet \
+		--tables $(DATA)/mp_properties.parquet --tables $(DATA)/mp_stability.parquet --limit 16000 \
+		--cache $(PROPERTIES) --out surrogates/weights/properties $(ARGS)
 
 # Random inputs to all that reads what people bring, for ten minutes.
 test-fuzz: .venv/installed

@@ -3,9 +3,11 @@
     import csp
     found = csp.predict("SrTiO3", library="mp_structures.parquet", relaxed=60)
     found[0].structure
+    csp.explore("Li-P-S", out="Li-P-S").stable
     csp.relax(structures, model="chgnet", pressure=10)
     csp.phonons(structures, model="nequix-oam-1-pft")
     csp.load_model("xs").as_ase()
+    csp.predict_properties(structures)
 
 These names are all there is to know for work in Python; what they do is in `csp.face`. They are imported
 when they are first used, so that `import csp` is quick and brings no PyTorch. Their types are in
@@ -22,9 +24,11 @@ _PLACES = {
     "Crystals": "csp.crystals",
     "Library": "csp.library.library",
     "Prediction": "csp.search.prediction",
+    "explore": "csp.face.explore",
     "load_model": "csp.face.models",
     "phonons": "csp.face.phonons",
     "predict": "csp.face.predict",
+    "predict_properties": "csp.face.properties",
     "relax": "csp.face.relax",
 }
 
@@ -34,9 +38,11 @@ __all__ = [
     "Prediction",
     "__version__",
     "errors",
+    "explore",
     "load_model",
     "phonons",
     "predict",
+    "predict_properties",
     "relax",
 ]
 

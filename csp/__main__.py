@@ -17,8 +17,19 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "predict": ("csp.cli.predict:predict", "Propose, relax and rank the crystals of a formula."),
     "match": ("csp.cli.predict:match", "Is my crystal among the ranked ones, and at which rank?"),
+    "explore": (
+        "csp.cli.explore:explore",
+        "Find the stable phases of a whole chemical system, from its elements alone.",
+    ),
     "xrd": ("csp.cli.xrd:xrd", "Which crystal was a powder pattern measured of?"),
-    "phonons": ("csp.cli.phonons:phonons", "Are crystals stable against small displacements?"),
+    "phonons": (
+        "csp.cli.phonons:phonons",
+        "Are crystals stable against small displacements, and what do imaginary modes lead to?",
+    ),
+    "properties": (
+        "csp.cli.properties:properties",
+        "What crystals, or formulas, are good for, by models of properties.",
+    ),
     "up": ("flows.cli:up", "Start the server and work on what is submitted, until Ctrl-C."),
     "submit": ("flows.cli:submit", "Have a formula predicted by `csp up`, or by a server's workers."),
     "status": ("flows.cli:status", "What runs, waits and has been done."),
@@ -33,6 +44,10 @@ COMMANDS = {
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
     ),
+    "benchmark explore": (
+        "benchmarks.explore.command:explore",
+        "Are the known stable phases of chemical systems found, all that holds their elements left out?",
+    ),
     "benchmark phonons": (
         "benchmarks.phonons.cli:phonons",
         "Are Si, NaCl and MgO stable, with DFT's frequencies, and does cubic SrTiO3 tilt?",
@@ -40,6 +55,10 @@ COMMANDS = {
     "benchmark pressure": (
         "benchmarks.pressure.cli:pressure",
         "Is a phase that is known at a pressure among the first three of a search at it?",
+    ),
+    "benchmark properties": (
+        "benchmarks.properties.command:properties",
+        "How well property models foretell, and what few values are worth with them. Goes on where it was.",
     ),
     "benchmark flows": (
         "flows.cli:measure",
@@ -50,7 +69,7 @@ COMMANDS = {
         "Is anything lost or done twice while workers, server, database and disk fail?",
     ),
     "train": ("csp.cli.train:app", "Make training data and train the models."),
-    "models": ("csp.cli.models:app", "The library of energy models."),
+    "models": ("csp.cli.models:app", "The library of models, of energies and of properties."),
     "labellers": ("csp.cli.labellers:app", "DFT codes and potentials that label crystals."),
 }
 """By name, and by the names of group and command: where each is, and its line in the help."""

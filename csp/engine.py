@@ -75,7 +75,7 @@ BEGAN_WITH_IT = "this search began with it"
 AFTERWARDS = (
     *("hull", "offline", "order", "second_opinion", "top"),
     *("xrd", "wavelength", "impurities"),
-    *("phonons", "phonon_length"),
+    *("phonons", "phonon_length", "properties"),
     *("effort", "minutes", "until", "max_rounds"),
 )
 
@@ -112,6 +112,10 @@ def build(
     if settings.exclude_composition:
         library = library.excluding(target)
     sample = _sample(settings, library)
+    if settings.properties:
+        from surrogates.properties.predicting import chosen
+
+        chosen(settings.properties)  # what is wrong with a name is said before any work
     models = [
         given.models[name] if name in given.models else load_model(name, resolve_device(device))
         for name in settings.models
@@ -314,6 +318,7 @@ def predict(
     heard: Heard = lambda now, before: None,
     given: Given = NOTHING_GIVEN,
     say: Callable[[str], None] = lambda sentence: None,
+    store_url: str | None = None,
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what can be ranked is written first.
 
@@ -321,6 +326,7 @@ def predict(
         out: None: nothing is kept but what is returned.
         heard: Called with each round of a deep search when it is closed, and the one before it.
         say: Told what people should know before anything is relaxed.
+        store_url: As of `build`.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
@@ -328,24 +334,50 @@ def predict(
                 settings, target, Path(folder), device=device, progress=progress, heard=heard, given=given
             )
             _forewarn(search, say)
-            return _with_cards(search.run(), settings)
+            return _with_cards(foretold(search.run(), settings), settings)
     clock = _Clock(progress, heard)
     search, record = build(
-        settings, target, out, device=device, resume=resume, progress=clock, heard=clock.hear, given=given
+        settings,
+        target,
+        out,
+        device=device,
+        resume=resume,
+        progress=clock,
+        heard=clock.hear,
+        given=given,
+        store_url=store_url,
     )
     _forewarn(search, say)
     try:
-        prediction = search.run()
+        prediction = foretold(search.run(), settings)
     except KeyboardInterrupt:
         if (prediction := search.conclude()).results:
             prediction.warnings.append(
                 "Interrupted: this ranks what was relaxed so far; the run can be resumed."
             )
+            prediction = foretold(prediction, settings)
             write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
     return _with_cards(prediction, settings)
+
+
+def foretold(prediction: Prediction, settings: SearchSettings) -> Prediction:
+    """With the properties of the ranked crystals, where the settings ask for some."""
+    if not settings.properties or not prediction.results:
+        return prediction
+    from surrogates.properties.predicting import chosen, of_crystals
+
+    models = chosen(settings.properties)
+    rows = of_crystals(models, prediction.crystals)
+    results = [
+        replace(result, properties=tuple(value for value in row if value is not None))
+        for result, row in zip(prediction.results, rows, strict=True)
+    ]
+    unknown = [model.card.name for m, model in enumerate(models) if any(row[m] is None for row in rows)]
+    warnings = [f"{name} has not learned all elements of {prediction.target.formula}." for name in unknown]
+    return replace(prediction, results=results, warnings=[*prediction.warnings, *warnings])
 
 
 def _with_cards(prediction: Prediction, settings: SearchSettings) -> Prediction:

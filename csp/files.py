@@ -92,7 +92,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any] | float) -> None:
     """Write JSON, indented by one.
 
     Raises:

@@ -292,6 +292,12 @@ class SearchSettings(BaseModel):
         description="Other phases in the powder pattern's sample, formulas of the library's crystals or "
         "files, a,b; what is not named is tolerated",
     )
+    properties: Phases = Field(
+        (),
+        title="Properties",
+        description="Properties to foretell of what is ranked, a,b: bulk_modulus, band_gap and others that "
+        "csp models list shows",
+    )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
 

@@ -8,10 +8,29 @@ from typing import Any
 
 from csp.errors import MissingError
 
-__all__ = ["workers"]
+__all__ = ["cluster", "workers"]
 
 SHARES_PER_WORKER = 4  # so that no worker waits long for the last one
 LOCAL = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}  # as many as cores
+
+
+@contextmanager
+def cluster(runner: str) -> Iterator[Any]:
+    """What tasks are submitted to: the workers of a Dask cluster.
+
+    Args:
+        runner: "dask", a cluster on this machine; or the address of a scheduler.
+
+    Raises:
+        MissingError: The package is not there.
+    """
+    try:
+        from prefect_dask.task_runners import DaskTaskRunner
+    except ImportError as error:
+        raise MissingError("This needs Dask: pip install 'csp-engine[cluster]'.") from error
+    where: dict[str, Any] = {"address": runner} if runner != "dask" else {"cluster_kwargs": LOCAL}
+    with DaskTaskRunner(**where) as pool:
+        yield pool
 
 
 @contextmanager
@@ -27,12 +46,7 @@ def workers(
     Raises:
         MissingError: The package is not there.
     """
-    try:
-        from prefect_dask.task_runners import DaskTaskRunner
-    except ImportError as error:
-        raise MissingError("This needs Dask: pip install 'csp-engine[cluster]'.") from error
-    cluster: dict[str, Any] = {"address": runner} if runner != "dask" else {"cluster_kwargs": LOCAL}
-    with DaskTaskRunner(**cluster) as pool:
+    with cluster(runner) as pool:
 
         def share_out(
             task: Any, arguments: tuple[Any, ...], number: int, progress: Callable[[int, int], None]

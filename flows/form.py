@@ -10,7 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
 from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
@@ -30,7 +30,9 @@ __all__ = [
     "Library",
     "More",
     "Runner",
+    "field_of",
     "plain_library",
+    "rest_of",
     "settings_of",
     "shown",
 ]
@@ -38,12 +40,21 @@ __all__ = [
 FIRST = ("formula", "candidates", "generators", "labeller", "library")
 
 
-def _field(name: str, position: int | None = None) -> FieldInfo:
+def field_of(kind: type[BaseModel], name: str, position: int | None = None) -> FieldInfo:
     """A settings' field as one of a form, which shows what is in `json_schema_extra`."""
-    field = copy(SearchSettings.model_fields[name])
+    field = copy(kind.model_fields[name])
     shown: dict[str, Any] = {"title": field.title, "description": field.description}
     field.json_schema_extra = shown if position is None else {**shown, "position": position}
     return field
+
+
+def rest_of(kind: type[BaseModel], first: tuple[str, ...]) -> dict[str, Any]:
+    """The fields of settings but the first, for `create_model`."""
+    return {
+        name: (field.annotation, field_of(kind, name, position))
+        for position, (name, field) in enumerate(kind.model_fields.items())
+        if name not in first
+    }
 
 
 def shown(title: str, description: str, **constraints: Any) -> Any:
@@ -51,11 +62,11 @@ def shown(title: str, description: str, **constraints: Any) -> Any:
     return Field(json_schema_extra={"title": title, "description": description}, **constraints)
 
 
-Formula = Annotated[str, _field("formula")]
-Candidates = Annotated[int, _field("candidates")]
-Generators = Annotated[tuple[GeneratorName, ...], _field("generators")]
-Labeller = Annotated[str, _field("labeller")]
-Library = Annotated[LibraryFile, _field("library")]
+Formula = Annotated[str, field_of(SearchSettings, "formula")]
+Candidates = Annotated[int, field_of(SearchSettings, "candidates")]
+Generators = Annotated[tuple[GeneratorName, ...], field_of(SearchSettings, "generators")]
+Labeller = Annotated[str, field_of(SearchSettings, "labeller")]
+Library = Annotated[LibraryFile, field_of(SearchSettings, "library")]
 Device = Annotated[
     str, shown("Device", "auto, cpu, cuda or cuda:N, on the worker", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
 ]
@@ -72,18 +83,10 @@ Folder = Annotated[
 ]
 
 
-def _rest() -> dict[str, Any]:
-    return {
-        name: (field.annotation, _field(name, position))
-        for position, (name, field) in enumerate(SearchSettings.model_fields.items())
-        if name not in FIRST
-    }
-
-
 _Advanced: Any = create_model(
     "_Advanced",
     __config__=ConfigDict(frozen=True, extra="forbid"),
-    **_rest(),
+    **rest_of(SearchSettings, FIRST),
 )
 
 

@@ -150,10 +150,11 @@ def rank(
     settings: SearchSettings, out: Path, device: str, reports: bool = False
 ) -> tuple[Prediction, RunRecord]:
     """The ranking, its files written into the out folder."""
+    from csp.engine import foretold
     from csp.report.files import write_report
 
     search, record = _search(settings, out, device, reports)
-    prediction = search.conclude()
+    prediction = foretold(search.conclude(), settings)
     write_report(prediction, out, record, symprec=settings.symprec)
     return prediction, record
 

@@ -108,6 +108,7 @@ def deployments() -> list[RunnerDeployment]:
     from prefect.types.entrypoint import EntrypointType
 
     from flows.benchmark import benchmark
+    from flows.explore import explore
     from flows.many import predict_many
     from flows.predict import predict
     from flows.train import train_surrogate
@@ -115,6 +116,7 @@ def deployments() -> list[RunnerDeployment]:
     said: list[tuple[Any, str]] = [
         (predict, "The stable crystals of a chemical formula"),
         (predict_many, "A prediction for each formula of a list or a CSV file"),
+        (explore, "The stable phases of a whole chemical system, from its elements"),
         (benchmark, "How many known crystals are found from the formula alone"),
         (train_surrogate, "The fast energy model, trained on your data or on more of it"),
     ]

@@ -33,6 +33,7 @@ __all__ = [
     "EnergyModelCard",
     "check_known",
     "choose_relaxer",
+    "folders",
     "is_ours",
     "list_models",
     "load_model",
@@ -91,12 +92,13 @@ def list_models() -> list[EnergyModelCard]:
     """The cards of the models that come with the package, by name, and then of the user's."""
     return [
         cards.read_card(path, EnergyModelCard)
-        for folder in _folders()
+        for folder in folders()
         for path in sorted(folder.glob("*.json"))
     ]
 
 
-def _folders() -> tuple[Path, Path]:
+def folders() -> tuple[Path, Path]:
+    """Where models are known by their names: of the package, and the user's."""
     return _shipped(), user_folder()
 
 
@@ -189,7 +191,7 @@ def our_names() -> frozenset[str]:
 
 def _own() -> list[str]:
     """The names of our own models: those that come with the package first."""
-    return [path.stem for folder in _folders() for path in sorted(folder.glob("*.safetensors"))]
+    return [path.stem for folder in folders() for path in sorted(folder.glob("*.safetensors"))]
 
 
 def check_known(name_or_path: str | Path, what: str = "model", more: Iterable[str] = ()) -> None:
@@ -342,5 +344,5 @@ def weights_file(name_or_path: str | Path) -> Path:
 
 def _named(name: str) -> Path | None:
     """The weights of this name; of two, those that come with the package."""
-    paths = (folder / f"{name}.safetensors" for folder in _folders())
+    paths = (folder / f"{name}.safetensors" for folder in folders())
     return next((path for path in paths if path.exists()), None)

@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 import csp
+import csp.settings
 from csp.relaxation.relax import Status
 from csp.report import files
 from csp.search.stages import STAGES
@@ -32,6 +33,19 @@ TINY = {
     "refined": 2,
     "rattled": 0,
     "max_steps": 5,
+    "progress": False,
+}
+
+
+FEW = {"candidates": 8, "screened": 8, "relaxed": 2, "refined": 1, "rattled": 0}
+NARROW = {
+    "generators": "random",
+    "library": "none",
+    "relaxer": "none",
+    "searches": 3,
+    "max_atoms": 2,
+    "largest_cell": 4,
+    "depth": "quick",
     "progress": False,
 }
 
@@ -183,6 +197,10 @@ def own_code() -> list[str]:
 def test_python_lines_run(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With small numbers."""
     monkeypatch.setattr(csp, "predict", functools.partial(csp.predict, **TINY), raising=False)
+    if "csp.explore" in code:
+        explore = csp.explore
+        monkeypatch.setattr("csp.settings.QUICK", {**csp.settings.QUICK, **FEW})
+        monkeypatch.setattr(csp, "explore", lambda system, **more: explore(system, **{**more, **NARROW}))
     exec(compile(code, "a page", "exec"), {})
 
 

@@ -72,7 +72,7 @@ def _figures(name: str, chain: Sequence[Vibrated]) -> dict[str, Any]:
     first, last = chain[0], chain[-1]
     assert first.phonons is not None
     assert last.phonons is not None
-    found = {
+    found: dict[str, Any] = {
         "lowest_thz": round(first.phonons.lowest_exact, 3),
         "acoustic_thz": round(first.phonons.acoustic, 4),
         "stable": first.phonons.stability is Stability.STABLE,

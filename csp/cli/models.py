@@ -12,6 +12,7 @@ from rich.table import Table
 from csp import plugins
 from csp.cli.console import in_options, output
 from csp.errors import InputError, MissingError
+from csp.files import read_text
 from csp.report.terminal import plain_table
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(help="The library of energy models.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(
+    help="The library of models, of energies and of properties.", no_args_is_help=True, add_completion=False
+)
+
+ERRORS = ("test_mae_", "left_out_mae.")  # what the names of a card's errors begin with
 
 Name = Annotated[str, typer.Argument(help="Name of a model, a weights file of ours, or a matgl folder")]
 
@@ -47,9 +52,35 @@ def list_all() -> None:
     for name, (about, usable) in plugins.about(plugins.MODELS, zoo.our_names()).items():
         table.add_row(name, about, "yes" if usable else "refused")
     output.print(table, soft_wrap=False)
+    _list_properties()
     if not cards:
         output.print("No model of ours comes with this version.")
     output.print("The folder of any potential of matgl can be named as well.")
+
+
+@app.command()
+def recommend(
+    data: Annotated[
+        Path, typer.Option(help="CSV table: formula or structure (a file), value, if known sigma and unit")
+    ],
+    unit: Annotated[str | None, typer.Option(help="Of the values, where no column says it")] = None,
+) -> None:
+    """Which property model is the best to learn values of your own from? Tries all."""
+    from surrogates.properties.own_data import read_own_data
+    from surrogates.properties.recommending import recommend as try_all
+
+    values = read_own_data(data, unit=unit)
+    tried = try_all(values)
+    table = plain_table("source", "reads", "by", f"left-out error, {values.unit}", "of the median's")
+    for one in tried:
+        if one.transferred is None:
+            continue
+        share = one.error / one.transferred.guess
+        table.add_row(one.name, one.reads, one.transferred.strategy, f"{one.error:.4g}", f"{share:.0%}")
+    output.print(table, soft_wrap=False)
+    for one in tried:
+        if one.why_not:
+            output.print(f"{one.name}: {in_options(one.why_not)}")
 
 
 @app.command()
@@ -60,7 +91,9 @@ def card(name: Name) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
-    if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
+    if _is_of_property(name):
+        rows = _property_card(name)
+    elif offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         rows = _offered_card(name, plugins.origin(offered))
     else:
         zoo.check_known(name)
@@ -82,7 +115,10 @@ def verify(
         output.print(f"{name}: {_verified(name)}")
         return
     wrong = []
-    for one in (*(card.name for card in zoo.list_models()), *filter(_files, published.PUBLISHED)):
+    from surrogates.properties import library
+
+    own = (card.name for card in zoo.list_models())
+    for one in (*own, *library.names(), *filter(_files, published.PUBLISHED)):
         try:
             output.print(f"{one}: {_verified(one)}")
         except InputError as error:
@@ -125,6 +161,10 @@ def _verified(name: str) -> str:
     from surrogates import zoo
     from surrogates.potentials import catalogue as published
 
+    if _is_of_property(name):
+        from surrogates.properties import library
+
+        return f"sha256 {library.verify(name).sha256[:12]}… as in its card"
     if offered := plugins.find(plugins.MODELS, name, zoo.our_names()):
         zoo.load_model(name)
         return f"loads; it comes from {plugins.origin(offered)}, and no hash is published to compare it with"
@@ -140,6 +180,57 @@ def _verified(name: str) -> str:
     if found != expected:
         raise InputError(f"sha256 {found[:12]}… is not the published {expected[:12]}….")
     return f"sha256 {found[:12]}… as published"
+
+
+def _list_properties() -> None:
+    from surrogates.properties import library
+
+    table = plain_table()
+    table.add_column("model of a property", no_wrap=True)
+    table.add_column("property; values, reads", overflow="fold")
+    table.add_column("error", justify="right")
+    for card in library.list_models():
+        unit = "" if card.unit == "1" else f", {card.unit}"
+        error = next((value for key, value in card.metrics.items() if key.startswith(ERRORS)), None)
+        told = "" if error is None else f"{error:.3g}"
+        table.add_row(card.name, f"{card.title}{unit}\n{card.n:,} values, {card.reads}", told)
+    if table.row_count:
+        output.print()
+        output.print(table, soft_wrap=False)
+
+
+def _is_of_property(name: str) -> bool:
+    from surrogates.properties import library
+
+    if name.endswith(".safetensors"):
+        return Path(name).with_suffix(".json").is_file() and '"scale"' in read_text(
+            Path(name).with_suffix(".json")
+        )
+    return name in library.names()
+
+
+def _property_card(name: str) -> Iterator[tuple[str, str]]:
+    from surrogates.properties import library
+
+    card = library.read_card(name)
+    yield "name", card.name
+    yield "property", f"{card.title}, {card.unit}{', as its logarithm' if card.scale == 'log10' else ''}"
+    yield (
+        "reads",
+        f"{card.reads}s" + (f", by {card.surrogate} {card.surrogate_sha256}" if card.surrogate else ""),
+    )
+    yield "values", f"{card.n:,}, from {card.span[0]:.4g} to {card.span[1]:.4g} {card.unit}"
+    yield "elements", _symbols(frozenset(card.elements))
+    yield "architecture", ", ".join(f"{key} {value}" for key, value in card.architecture.items())
+    yield "recipe", ", ".join(f"{key} {value}" for key, value in card.recipe.items())
+    yield "data", "\n".join(card.data)
+    yield "split", card.split
+    yield "parents", ", ".join(card.parents) or "none"
+    for key, value in card.metrics.items():
+        yield key, f"{value:g}"
+    yield "licence", card.licence
+    yield "code version", card.code_version
+    yield "sha256", card.sha256
 
 
 def _own_card(card: EnergyModelCard) -> Iterator[tuple[str, str]]:

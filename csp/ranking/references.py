@@ -75,22 +75,27 @@ class References:
     why_not: str = ""
 
     @classmethod
-    def of(cls, target: Target, library: Library, cache: Path | None = None) -> References:
+    def of(
+        cls, target: Target, library: Library, cache: Path | None = None, *, partial: bool = False
+    ) -> References:
         """The references that a library has for a target.
 
         Args:
             target: The composition.
             library: Where they are taken from.
             cache: Folder to keep relaxed references in; None is the user's cache folder.
+            partial: What there is, too, where an element is missing: it will be had from elsewhere.
         """
         from platformdirs import user_cache_path
 
         folder = (cache or user_cache_path("csp-engine")) / "references"
         known = _Known.of(target, library)
         elements = [chemical_symbols[z] for z in target.numbers]
-        if lacking := [s for s in elements if s not in {*known.rows, *known.too_large}]:
+        lacking = [s for s in elements if s not in {*known.rows, *known.too_large}]
+        if lacking and not partial:
             return cls.none(target, f"the library has no entry of {_listed(lacking)}")
-        if lacking := [s for s in elements if s in known.too_large]:
+        lacking = [s for s in elements if s in known.too_large]
+        if lacking and not partial:
             why = f"the library has only cells of more than {MAX_ATOMS} atoms of {_listed(lacking)}"
             return cls.none(target, why)
         first = [*elements, target.formula]

@@ -12,6 +12,7 @@ from typing import Any
 
 from csp.diffraction.sample import Identified
 from csp.files import alone_with, replacing_folder, write_text
+from csp.property_value import PropertyValue
 from csp.ranking.hull import Hull
 from csp.ranking.known import KnownAs
 from csp.report.card import Card
@@ -24,7 +25,7 @@ from csp.report.phonons import write_phonons
 from csp.report.record import RunRecord
 from csp.search.prediction import Prediction, Result, Variant
 
-__all__ = ["SCHEMA", "known_text", "variants_text", "write_report"]
+__all__ = ["SCHEMA", "known_text", "no_formula", "properties_text", "variants_text", "write_report"]
 
 SCHEMA = 3
 HULL = "hull.svg"
@@ -172,14 +173,25 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
-        writer.writerow({name: _no_formula(value) for name, value in told.items()})
+        told = {
+            **row,
+            "known_as": known_text(row),
+            "variants": variants_text(row),
+            "properties": properties_text(row),
+        }
+        writer.writerow({name: no_formula(value) for name, value in told.items()})
     return text.getvalue()
 
 
-def _no_formula(value: Any) -> Any:
+def no_formula(value: Any) -> Any:
     """Text that a spreadsheet would compute, as the name of a library's entry may be, becomes text to it."""
     return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
+
+
+def properties_text(row: Mapping[str, Any]) -> str:
+    """The properties of a row of `ranked.json`, for tables."""
+    values = (PropertyValue(**value) for value in row.get("properties") or ())
+    return "; ".join(f"{value.title} {value}" for value in values)
 
 
 def known_text(row: Mapping[str, Any]) -> str:

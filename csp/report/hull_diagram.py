@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from csp.ranking.hull import Hull, Phase
 
-__all__ = ["hull_svg"]
+__all__ = ["FOUND", "INK", "LINE", "hull_svg", "in_triangle", "printed", "shares_of"]
 
 STABLE = 1e-6  # eV/atom
 SHOWN = 0.2  # eV/atom above the hull; what is higher has the colour of this
@@ -49,19 +49,19 @@ def hull_svg(prediction: Prediction) -> str | None:
 
 
 def _binary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[str]) -> None:
-    points = sorted((_shares(p.formula, elements)[1], p.formation_ev_per_atom, p) for p in hull.phases)
+    points = sorted((shares_of(p.formula, elements)[1], p.formation_ev_per_atom, p) for p in hull.phases)
     on_it = [point for point in points if point[2].above_hull_ev_per_atom < STABLE]
     above = [point for point in points if point[2].above_hull_ev_per_atom >= STABLE]
     axes.plot(*_columns(on_it), "o-", color=LINE, label="on the hull of what the library holds")
     axes.plot(*_columns(above), "o", color=LINE, mfc="white", label="above it")
     for x, y, phase in on_it:
-        axes.annotate(_printed(phase.formula), (x, y), (0, -12), textcoords="offset points", ha="center",
+        axes.annotate(printed(phase.formula), (x, y), (0, -12), textcoords="offset points", ha="center",
                       fontsize=8, color=INK)  # fmt: skip
-    shares = _shares(prediction.target.formula, elements)
+    shares = shares_of(prediction.target.formula, elements)
     by_themselves = sum(s * hull.elements[e] for s, e in zip(shares, elements, strict=True))
     found = [r.enthalpy_ev_per_atom - by_themselves for r in prediction.results]
     axes.plot([shares[1]] * len(found), found, "_", ms=12, mew=1.5, color=FOUND,
-              label=f"{_printed(prediction.target.formula)}, found")  # fmt: skip
+              label=f"{printed(prediction.target.formula)}, found")  # fmt: skip
     axes.axhline(0, color=INK, lw=0.5)
     axes.set_xlabel(f"share of {elements[1]} atoms")
     what = "enthalpy" if prediction.target.pressure else "energy"
@@ -72,7 +72,7 @@ def _binary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[s
 def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[str]) -> None:
     by_formula = {phase.formula: phase for phase in hull.phases}
     for one, other in _edges(hull):
-        ends = [_in_triangle(_shares(formula, elements)) for formula in (one, other)]
+        ends = [in_triangle(shares_of(formula, elements)) for formula in (one, other)]
         axes.plot(*zip(*ends, strict=True), "-", lw=0.8, color=LINE, zorder=1)
     on_it = [p for p in by_formula.values() if p.above_hull_ev_per_atom < STABLE]
     above = [p for p in by_formula.values() if p.above_hull_ev_per_atom >= STABLE]
@@ -85,9 +85,9 @@ def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[
                             vmin=0, vmax=1000 * SHOWN, label="above it")  # fmt: skip
         axes.figure.colorbar(dots, ax=axes, shrink=0.6, label="meV/atom above the hull", extend="max")
     for phase in _labelled(on_it, elements):
-        axes.annotate(_printed(phase.formula), _in_triangle(_shares(phase.formula, elements)), (0, 6),
+        axes.annotate(printed(phase.formula), in_triangle(shares_of(phase.formula, elements)), (0, 6),
                       textcoords="offset points", ha="center", fontsize=8, color=INK)  # fmt: skip
-    there = _in_triangle(_shares(prediction.target.formula, elements))
+    there = in_triangle(shares_of(prediction.target.formula, elements))
     known = [r.e_above_hull_ev_per_atom for r in prediction.results]
     best = min((above for above in known if above is not None), default=None)
     words = (
@@ -95,7 +95,7 @@ def _ternary(axes: Axes, prediction: Prediction, hull: Hull, elements: Sequence[
     )
     words = ": on it" if best is not None and abs(best) < ON_IT else words
     axes.plot(*there, "*", ms=13, mfc="none", mec=FOUND, mew=1.4, zorder=3,
-              label=f"{_printed(prediction.target.formula)}, the lowest found{words}")  # fmt: skip
+              label=f"{printed(prediction.target.formula)}, the lowest found{words}")  # fmt: skip
     axes.set_aspect("equal")
     axes.set_axis_off()
 
@@ -105,7 +105,7 @@ def _labelled(phases: Sequence[Phase], elements: Sequence[str]) -> list[Phase]:
     first."""
     chosen: list[tuple[Phase, tuple[float, float]]] = []
     for phase in sorted(phases, key=lambda p: (p.formula not in elements, p.share == 0, len(p.formula))):
-        x, y = _in_triangle(_shares(phase.formula, elements))
+        x, y = in_triangle(shares_of(phase.formula, elements))
         if all(abs(x - a) > WIDE or abs(y - b) > HIGH for _, (a, b) in chosen):
             chosen.append((phase, (x, y)))
     return [phase for phase, _ in chosen]
@@ -129,7 +129,7 @@ def _edges(hull: Hull) -> set[tuple[str, str]]:
     }
 
 
-def _shares(formula: str, elements: Sequence[str]) -> tuple[float, ...]:
+def shares_of(formula: str, elements: Sequence[str]) -> tuple[float, ...]:
     """Of the atoms, in the order of the elements."""
     from pymatgen.core import Composition
 
@@ -137,13 +137,13 @@ def _shares(formula: str, elements: Sequence[str]) -> tuple[float, ...]:
     return tuple(float(composition.get_atomic_fraction(element)) for element in elements)
 
 
-def _in_triangle(shares: Sequence[float]) -> tuple[float, float]:
+def in_triangle(shares: Sequence[float]) -> tuple[float, float]:
     """Corners: the first element left, the second right, the third above."""
     return shares[1] + shares[2] / 2, shares[2] * HEIGHT
 
 
 def _places(phases: Sequence[Phase], elements: Sequence[str]) -> tuple[list[float], list[float]]:
-    places = [_in_triangle(_shares(phase.formula, elements)) for phase in phases]
+    places = [in_triangle(shares_of(phase.formula, elements)) for phase in phases]
     return [x for x, _ in places], [y for _, y in places]
 
 
@@ -151,7 +151,7 @@ def _columns(points: Sequence[tuple[float, float, Phase]]) -> tuple[list[float],
     return [x for x, _, _ in points], [y for _, y, _ in points]
 
 
-def _printed(formula: str) -> str:
+def printed(formula: str) -> str:
     """With its amounts below the line."""
     from ase.data import chemical_symbols
 

@@ -21,13 +21,14 @@ from csp.report.words import (
     answer,
     decomposition,
     printed_formula,
+    printed_formulas,
     printed_space_group,
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
 from csp.search.ranking_table import to_hull
 
-__all__ = ["FUNNEL", "card_page", "render_page", "render_pressures"]
+__all__ = ["FUNNEL", "card_page", "plain_value", "render_page", "render_pressures", "rendered"]
 
 FUNNEL = {
     "proposed": "proposed by the generators",
@@ -50,18 +51,19 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
     Args:
         cards: Of the ranked crystals, in their order.
     """
-    return _rendered(
+    return rendered(
         "page.html.jinja",
         cards,
         prediction=prediction,
         target=prediction.target,
         record=record,
-        settings={name: _plain(value) for name, value in record.settings.items()},
+        settings={name: plain_value(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
         order=prediction.ordered_by,
         decomposition=decomposition(prediction) or "the library's crystals",
         answer=answer(prediction) if prediction.results else (),
         doubts=doubts(prediction, [card.crystal for card in cards]),
+        foretold=prediction.results[0].properties if prediction.results else (),
         has_known=any(r.novelty for r in prediction.results),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
         has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),
@@ -85,7 +87,7 @@ def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str
         figure: Enthalpies over pressure, as SVG.
         reports: At each pressure the address of the prediction's page.
     """
-    return _rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
+    return rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
 
 
 def _lowest(values: Iterable[float | None]) -> float:
@@ -94,10 +96,11 @@ def _lowest(values: Iterable[float | None]) -> float:
 
 def card_page(card: Card) -> str:
     """A page of one card alone, for notebooks."""
-    return _rendered("one_card.html.jinja", [card])
+    return rendered("one_card.html.jinja", [card])
 
 
-def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
+def rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
+    """A page of this folder's templates, with all that it needs inside it."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -109,6 +112,7 @@ def _rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     )
     environment.filters |= {
         "formula": printed_formula,
+        "formulas": printed_formulas,
         "space_group": printed_space_group,
         "to_hull": to_hull,
         "wyckoff": wyckoff_summary,
@@ -143,9 +147,10 @@ def _funnel(funnel: Mapping[str, int]) -> list[tuple[str, int, float]]:
     return [(FUNNEL.get(name, name), count, 100 * count / largest) for name, count in funnel.items()]
 
 
-def _plain(value: Any) -> str:
+def plain_value(value: Any) -> str:
+    """A setting as people read it."""
     if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) or "none"
+        return ", ".join(map(plain_value, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
     return str(value)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
-from csp.report.files import SCHEMA, known_text, variants_text
+from csp.report.files import SCHEMA, known_text, properties_text, variants_text
 from csp.search.ranking_table import RankingTable, ranking_table
 from csp.search.result import Result
 
@@ -194,5 +194,6 @@ def _database(run: RankedRun, file: Path) -> None:
         for atoms, row in zip(crystals, rows, strict=True):
             # ASE keeps `id` for itself and allows no None
             told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
+            told["properties"] = properties_text(row)
             known = {name: value for name, value in told.items() if name != "id" and value not in (None, "")}
             database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})

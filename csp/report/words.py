@@ -17,6 +17,7 @@ __all__ = [
     "distances",
     "neighbours",
     "printed_formula",
+    "printed_formulas",
     "printed_space_group",
     "wyckoff_summary",
 ]
@@ -36,6 +37,8 @@ TERMS = {
     "decompose into, meV/atom. Zero or less is stable against them.",
     "σ": "One standard deviation of the energy, as the model itself estimates it, meV/atom.",
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
+    "foretold": "By models that learned from calculated properties of known crystals; ± holds 68 % of their "
+    "errors. Outside the data means that the crystal is unlike all that the model has seen.",
     "found again": "How many other candidates are this crystal, or relaxed to it.",
     "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in "
     "the conventional cell, and their letter.",
@@ -55,6 +58,11 @@ TERMS = {
 def printed_formula(formula: str) -> str:
     """SrTiO3 as SrTiO₃."""
     return formula.translate(BELOW)
+
+
+def printed_formulas(text: str) -> str:
+    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅."""
+    return re.sub(r"(?<=[A-Za-z)])\d+", lambda found: found[0].translate(BELOW), text)
 
 
 def printed_space_group(symbol: str) -> str:

@@ -15,6 +15,16 @@ from csp.search.result import Result
 __all__ = ["RankingTable", "ranking_table", "to_hull"]
 
 _ORDERS = {"pattern": "xrd"}  # by the column's name
+SYMBOLS = {
+    "bulk_modulus": "K",
+    "shear_modulus": "G",
+    "band_gap": "gap",
+    "highest_phonon": "phonon",
+    "refractive_index": "n",
+    "formation_energy": "Ef",
+    "hull_distance": "Ehull",
+}
+FEW, MOST = 2, 3  # properties beside which there is room for another column; that there is room for at all
 STYLE = "border-collapse: collapse; font-variant-numeric: tabular-nums"
 
 
@@ -99,11 +109,12 @@ def ranking_table(
     patterned = any(result.probability_pattern is not None for result in results)
     # beside a pattern there is no room for all, which the files have
     probable = not patterned and any(result.probability is not None for result in results)
-    uncertain = uncertain and not patterned
+    foretold = _foretold(shown)
+    uncertain = uncertain and not patterned and not foretold
     none = 1.0 - sum(result.probability or 0.0 for result in results)
     told = any(result.novelty for result in shown)
     vibrating = not patterned and any(result.dynamic_stability for result in shown)
-    columns = {
+    columns: dict[str, list[str] | None] = {
         "": [str(r.rank) for r in shown],
         "xrd %": [_percent(r.probability_pattern) for r in shown] if patterned else None,
         "Rwp": [_percent(r.r_wp) for r in shown] if patterned else None,
@@ -114,13 +125,16 @@ def ranking_table(
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
         "THz": [_thz(r) for r in shown] if vibrating else None,
         f"{symbol} eV/at": None
-        if hull or probable or patterned or vibrating
+        if hull or probable or patterned or vibrating or foretold
         else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
-        "atoms": None if patterned or vibrating else [str(r.n_atoms) for r in shown],
+        "atoms": None if patterned or vibrating or foretold else [str(r.n_atoms) for r in shown],
         "Å³/at": [f"{r.volume_per_atom:.2f}" for r in shown],
-        "from": None if told else [_shortened(r.template_id or r.generator) for r in shown],
-        "known as": [_shortened(_known(r)) for r in shown] if told else None,
+        "from": None
+        if told or len(foretold) > FEW
+        else [_shortened(r.template_id or r.generator) for r in shown],
+        "known as": [_shortened(_known(r)) for r in shown] if told and len(foretold) <= FEW else None,
+        **foretold,
         " ": ["" if r.status == Status.CONVERGED else "*" for r in shown] if unconverged else None,
     }
     present = {name: cells for name, cells in columns.items() if cells is not None}
@@ -135,6 +149,7 @@ def ranking_table(
         *(["±: 68 %"] if sure else []),
         *(["hull: meV/at above that of what the library holds"] if hull else []),
         *(["THz: lowest frequency, of imaginary modes below 0"] if vibrating else []),
+        *_units(shown),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(
@@ -145,6 +160,35 @@ def ranking_table(
         notes=(*notes, *explained),
         more=len(results) - len(shown),
     )
+
+
+def _foretold(shown: Sequence[Result]) -> dict[str, list[str] | None]:
+    """Columns of what models foretell, as many as there is room for; a ? where the crystal lies outside their
+    data."""
+    names = dict.fromkeys(value.name for result in shown for value in result.properties)
+    return {
+        _head(name): [
+            next((f"{v.short}{' ?' if v.outside else ''}" for v in r.properties if v.name == name), "–")
+            for r in shown
+        ]
+        for name in list(names)[:MOST]
+    }
+
+
+def _head(name: str) -> str:
+    return SYMBOLS.get(name, _shortened(name.replace("_", " "), 11))
+
+
+def _units(shown: Sequence[Result]) -> list[str]:
+    units = {v.name: v.unit for r in shown for v in r.properties}
+    named = [
+        f"{_head(name)}: {name.replace('_', ' ')}{'' if unit == '1' else f', {unit}'}"
+        for name, unit in list(units.items())[:MOST]
+    ]
+    if len(units) > MOST:
+        named.append(f"{len(units) - MOST} more in the files")
+    outside = any(v.outside for r in shown for v in r.properties)
+    return [*named, *(["? outside the data of the model"] if outside else [])]
 
 
 def _millis(value: float | None, decimals: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from csp.property_value import PropertyValue
 from csp.ranking.known import KnownAs
 
 __all__ = ["Result", "Unranked", "Variant", "cif_path"]
@@ -92,6 +93,7 @@ class Result:
         rank_300k: The rank by it, of those where it is known.
         rank_1000k: The same at 1000 K.
         led_from: The saddle that it lies below, and along which mode; "" where it was not found so.
+        properties: What models foretell of it, of those that were asked for.
     """
 
     rank: int
@@ -137,6 +139,7 @@ class Result:
     rank_300k: int | None = None
     rank_1000k: int | None = None
     led_from: str = ""
+    properties: tuple[PropertyValue, ...] = ()
 
     @property
     def above_lowest(self) -> float:
@@ -150,6 +153,7 @@ class Result:
             **values,
             "known_as": [entry.as_dict() for entry in self.known_as],
             "variants": [asdict(variant) for variant in self.variants],
+            "properties": [value.as_dict() for value in self.properties],
         }
 
 

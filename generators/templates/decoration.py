@@ -189,7 +189,7 @@ class Decoration:
         w = np.array(weights)
         ln_p = w - np.logaddexp.reduce(w)
         order = np.argsort(-ln_p.round(9), kind="stable")[:LOOKED_AT].tolist()
-        return [Filled(*filled[k], float(ln_p[k])) for k in order]
+        return [Filled(filled[k][0], filled[k][1], float(ln_p[k])) for k in order]
 
     def _chosen(self, target: Target) -> Ints:
         """The entries with the likest elements that may have a right number of atoms, by their rows."""
@@ -248,7 +248,7 @@ class Decoration:
     ) -> torch.Tensor:
         """Å³ [B]: those of the entries by the ratio of what the prior predicts for the two compositions; of
         entries whose elements stand in for others, what it predicts for the target."""
-        old = [self._volume.predict(*np.unique(cell.numbers, return_counts=True)) for cell in skeletons]
+        old = [self._volume.predict(*_amounts(cell.numbers)) for cell in skeletons]
         new = crystals.n_atoms / target.n_atoms * self._volume.predict(target.numbers, target.counts)
         stands_in = torch.from_numpy(self._library.stand_in(rows))
         return torch.where(stands_in, new, crystals.volumes * new / torch.tensor(old))
@@ -292,3 +292,9 @@ def _shells(target: Target, crystals: Crystals) -> NDArray[np.float32]:
     k = len(target.numbers)
     kind = (crystals.numbers[:, None] == torch.tensor(target.numbers)).int().argmax(1)
     return radial_counts(replace(crystals.to(dtype=torch.float32), numbers=kind), k).numpy()
+
+
+def _amounts(numbers: Ints) -> tuple[list[int], list[int]]:
+    """Elements and how many atoms of each."""
+    elements, counts = np.unique(numbers, return_counts=True)
+    return elements.tolist(), counts.tolist()

@@ -48,7 +48,7 @@ def ways_to_fill(sizes: tuple[int, ...], amounts: tuple[int, ...]) -> Ints:
         reachable = _sums(sizes[place + 1 :], max(amounts))
         given = left[:, None] - size * np.eye(k, dtype=np.int64)  # [W, k, k]: the orbit goes to each in turn
         possible = (given >= 0).all(2) & reachable[np.maximum(given, 0)].all(2)
-        way, element = possible.nonzero()
+        way, element = np.nonzero(possible)
         if len(way) > MAX_WAYS:
             return np.zeros((0, len(sizes)), np.int64)
         ways, left = np.column_stack([ways[way], element]), given[way, element]

@@ -91,15 +91,38 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
             n - ((inverse * gram).sum() + squared) / noise2,
             *(by_width[kind == k].sum() for k in range(len(blocks)) if not free[k]),
         ]
-        # a weak pull to sensible widths keeps what few labels leave open from running away
+        value = 0.5 * (log_det + (power - moment @ mean) / noise2)
+        return float(value), np.array(gradient)
+
+    kernels = [block.columns @ block.columns.T for block in blocks] if n < design.shape[1] else []
+
+    def surprise_of_few(parameters: Floats) -> tuple[float, Floats]:
+        """The same through its N × N form, for fewer labels than columns."""
+        widths = np.full(len(blocks), FLAT)
+        widths[~np.array(free)] = np.exp(parameters[1:])
+        noise2 = np.exp(2.0 * parameters[0])
+        total = noise2 * np.eye(n) + sum(w**2 * k for w, k in zip(widths, kernels, strict=True))
+        factor = cho_factor(total, lower=True)
+        inverse = cho_solve(factor, np.eye(n))
+        alpha = inverse @ y
+        gradient = [noise2 * (np.trace(inverse) - alpha @ alpha)]
+        gradient += [
+            w**2 * float((inverse * k).sum() - alpha @ k @ alpha)
+            for w, k, fixed in zip(widths, kernels, free, strict=True)
+            if not fixed
+        ]
+        return float(np.log(np.diag(factor[0])).sum() + 0.5 * y @ alpha), np.array(gradient)
+
+    def pulled(parameters: Floats) -> tuple[float, Floats]:
+        """A weak pull to sensible widths keeps what few labels leave open from running away."""
+        value, gradient = (surprise_of_few if kernels else surprise)(parameters)
         away = (parameters - start) / LOOSE
-        value = 0.5 * (log_det + (power - moment @ mean) / noise2 + away @ away)
-        return float(value), np.array(gradient) + away / LOOSE
+        return value + 0.5 * float(away @ away), gradient + away / LOOSE
 
     begin = [0.5 * max(float(y.std()), 1e-3), *(b.width for b in blocks if b.width is not None)]
     start = np.log(np.clip(begin, SMALLEST, LARGEST))
     bounds = np.log([[10 * SMALLEST, LARGEST], *[[SMALLEST, LARGEST]] * (len(start) - 1)])
-    best = minimize(surprise, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    best = minimize(pulled, start, jac=True, method="L-BFGS-B", bounds=bounds)
     noise = float(np.exp(best.x[0]))
     covariance = np.asarray(np.linalg.inv(gram / noise**2 + np.diag(prior(best.x[1:]))), np.float64)
     weights = np.asarray(covariance @ moment / noise**2, np.float64)

@@ -96,11 +96,15 @@ class CrystalTransformer(nn.Module):
 
     def features(self, atoms: Environments) -> Tensor:
         """float [A, width]: what the energy is a linear function of, per atom."""
-        x = self.elements(atoms.numbers)
+        return self.depths(atoms)[-1]
+
+    def depths(self, atoms: Environments) -> list[Tensor]:
+        """float [A, width] each: the atoms as elements, after each block, and as the energy sees them."""
+        x = [self.elements(atoms.numbers)]
         geometry = self.pairs(atoms, self.elements.table())
         for block, bias in zip(self.blocks, geometry.bias, strict=True):
-            x = block(x, geometry, bias)
-        return self.readout(x)
+            x.append(block(x[-1], geometry, bias))
+        return [*x, self.readout(x[-1])]
 
     def forward(self, atoms: Environments) -> Tensor:
         """float64 [B, kinds]: energies, eV per cell."""

@@ -65,10 +65,7 @@ class Surrogate:
         Raises:
             InputError: For an element that the network was not trained on.
         """
-        unknown = set(crystals.numbers.unique().tolist()) - self.elements
-        if unknown:
-            numbers = ", ".join(str(z) for z in sorted(unknown))
-            raise InputError(f"The surrogate {self.name} was not trained on the elements {numbers}.")
+        self.check_elements(crystals)
         there = crystals.to(self.device)
         energy = there.cell.new_zeros(len(there), dtype=torch.float64)
         force = torch.zeros_like(there.frac, dtype=torch.float64)
@@ -76,7 +73,7 @@ class Surrogate:
         sigma = torch.zeros_like(energy)
         surroundings = (surroundings or Surroundings.of(there)).to(self.device)
         surroundings.update(there, self.network.architecture.cutoff)
-        for rows in self._chunks(there, surroundings.orbits.n_sites):
+        for rows in self.chunks(there, surroundings.orbits.n_sites):
             part, around = there[rows], surroundings[rows]
             pairs, atoms = self._environments(part, around)
             atoms.vector.requires_grad_(forces)
@@ -104,6 +101,13 @@ class Surrogate:
             sigma.to(home) if self.rigidity else None,
         )
 
+    def check_elements(self, crystals: Crystals) -> None:
+        """Raise InputError for an element that the network was not trained on."""
+        unknown = set(crystals.numbers.unique().tolist()) - self.elements
+        if unknown:
+            numbers = ", ".join(str(z) for z in sorted(unknown))
+            raise InputError(f"The surrogate {self.name} was not trained on the elements {numbers}.")
+
     def sigma(self, crystals: Crystals) -> Tensor | None:
         """See `csp.protocols.Uncertain`."""
         if self.rigidity is None:
@@ -118,7 +122,7 @@ class Surrogate:
         """
         there = crystals.to(self.device)
         features = there.cell.new_zeros(len(there), self.network.architecture.width, dtype=torch.float64)
-        for rows in self._chunks(there, there.n_atoms):
+        for rows in self.chunks(there, there.n_atoms):
             atoms = environments(there[rows], self.network.architecture.cutoff, self.network.radii.dtype)
             features[rows] = _mean(self.network.features(atoms), atoms)
         return features.to(crystals.device)
@@ -140,7 +144,7 @@ class Surrogate:
         )
         return pairs, atoms if orbits.trivial else replace(atoms, multiplicity=orbits.multiplicity)
 
-    def _chunks(self, crystals: Crystals, n_sites: Tensor) -> list[Tensor]:
+    def chunks(self, crystals: Crystals, n_sites: Tensor) -> list[Tensor]:
         """Rows of crystals of similar density, so that padding wastes little, sized for the device."""
         sphere = 4.0 / 3.0 * torch.pi * self.network.architecture.cutoff**3
         per_atom = crystals.n_atoms * sphere / crystals.volumes  # expected neighbours of an atom

@@ -14,7 +14,7 @@ from tests.places import ROOT
 
 NAMES = [
     *("Crystals", "Library", "Prediction", "__version__"),
-    *("errors", "load_model", "phonons", "predict", "relax"),
+    *("errors", "explore", "load_model", "phonons", "predict", "predict_properties", "relax"),
 ]
 TIMED = """
 import sys, time

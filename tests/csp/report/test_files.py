@@ -19,7 +19,7 @@ from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import ContractError
 from csp.report import files
-from csp.report.files import known_text, variants_text, write_report
+from csp.report.files import known_text, properties_text, variants_text, write_report
 from csp.report.record import RunRecord
 from csp.report.terminal import ranking_table
 from csp.search.prediction import Prediction, Variant
@@ -61,7 +61,7 @@ def test_ranked_json_has_the_schema_and_the_values(folder: Path) -> None:
         assert list(row)[: len(SCHEMA_KEYS)] == SCHEMA_KEYS
         assert row.pop("variants") == []
         for key, value in result.as_dict().items():
-            if key == "variants":
+            if key in ("variants", "properties"):
                 continue
             assert row[key] == (pytest.approx(value, abs=6e-7) if isinstance(value, float) else value), key
         assert (folder / row["file"]).is_file()
@@ -74,6 +74,7 @@ def test_the_csv_says_the_same_as_the_json(folder: Path) -> None:
     assert [list(row) for row in rows] == [list(row) for row in results]
     for row, result in zip(rows, results, strict=True):
         plain = {**result, "known_as": known_text(result), "variants": variants_text(result)}
+        plain["properties"] = properties_text(result)
         assert row == {key: "" if value is None else str(value) for key, value in plain.items()}
 
 

@@ -277,7 +277,7 @@ def test_the_tables_can_be_made_in_postgresql() -> None:
         for t in tables.metadata.sorted_tables
     )
     assert text.count("BYTEA") == 7
-    assert text.count("CREATE TABLE") == 5
+    assert text.count("CREATE TABLE") == 6
 
 
 # -- killed runs --------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from surrogates.exporting import export_adapted
 from surrogates.transfer import regression
 from surrogates.transfer.adapt import adapt, best, near_duplicates
 from surrogates.transfer.fit_correction import LAST_LAYER, fit_correction
-from surrogates.transfer.regression import Block, fit_linear
+from surrogates.transfer.regression import Block, Floats, fit_linear
 from surrogates.transformer.correction import CENTRES, LastLayerCorrection
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import Rigidity, widening, with_constant
@@ -87,9 +87,16 @@ def test_a_linear_head_is_its_weights() -> None:
     torch.testing.assert_close(Rigidity(factor).sigma(features), head.sigma(features))
 
 
-def test_the_gradient_of_the_evidence_is_that_of_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    from scipy.optimize import approx_fprime
+def surprise(y: Floats, design: Floats, widths: Floats, noise: float) -> float:
+    """−ln p(y) from the covariance of the labels themselves, constants aside."""
+    total = noise**2 * np.eye(len(y)) + (design * widths**2) @ design.T
+    return float(0.5 * (np.linalg.slogdet(total)[1] + y @ np.linalg.solve(total, y)))
 
+
+@pytest.mark.parametrize("n", [40, 5])
+def test_the_evidence_and_its_gradient_for_more_and_for_fewer_labels_than_weights(
+    n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     def minimize(function, start, **options):  # type: ignore[no-untyped-def]
@@ -99,13 +106,20 @@ def test_the_gradient_of_the_evidence_is_that_of_finite_differences(monkeypatch:
     found = regression.minimize
     monkeypatch.setattr(regression, "minimize", minimize)
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((40, 6))
-    y = 2.0 + x @ rng.standard_normal(6) + 0.1 * rng.standard_normal(40)
-    fit_linear([Block(np.ones((40, 1)), None), Block(x[:, :2], 0.3), Block(x[:, 2:], 0.1)], y, np.arange(40))
+    x, ones = rng.standard_normal((n, 6)), np.ones((n, 1))
+    y = 2.0 + x @ rng.standard_normal(6) + 0.1 * rng.standard_normal(n)
+    fit_linear([Block(ones, None), Block(x[:, :2], 0.3), Block(x[:, 2:], 0.1)], y, np.arange(n))
     function, start = seen[0]
+    values = []
     for shift in (-0.4, 0.3):
-        numeric = approx_fprime(start + shift, lambda at: function(at)[0], 1e-6)
-        np.testing.assert_allclose(function(start + shift)[1], numeric, rtol=1e-4)
+        noise, first, second = np.exp(start + shift)
+        widths = np.array([regression.FLAT, *[first] * 2, *[second] * 4])
+        pull = 0.5 * 3 * (shift / regression.LOOSE) ** 2
+        values.append(function(start + shift)[0] - pull - surprise(y, np.hstack([ones, x]), widths, noise))
+        steps = 1e-4 * np.eye(3)
+        numeric = [(function(start + shift + h)[0] - function(start + shift - h)[0]) / 2e-4 for h in steps]
+        np.testing.assert_allclose(function(start + shift)[1], numeric, rtol=2e-3)
+    assert values[0] == pytest.approx(values[1], abs=1e-6)  # but for a constant
 
 
 # -- the choice ---------------------------------------------------------------------------------------
