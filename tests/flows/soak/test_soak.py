@@ -104,7 +104,7 @@ def test_each_fault_is_found(done: Any) -> None:
     runs.pop(2)
     assert found(done) == {"crashed": 1, "wrong_lost": 1}
     runs[0]["state"]["type"] = "CRASHED"
-    assert found(done) == {"lost": 1, "wrong_lost": 1}
+    assert found(done) == {"crashed": 1, "lost": 1, "wrong_lost": 1}
     runs.append(run("NaCl", "dddddddd-1"))
     assert found(done) == {"crashed": 1, "twice": 1, "wrong_lost": 1, "other_ranking": 1, "other_store": 1}
     shutil.copytree(folders / "NaCl-aaaaaaaa", folders / "NaCl-dddddddd")
