@@ -95,8 +95,9 @@ def measure(
         found |= _queue(out, right, false, parameters, minutes, workers, seed, database, disk, say)
         if candidates:
             say(f"A store of {candidates:,} candidates is filled and asked.")
-            _new_database(database, "full")
-            found |= measure_store(database.url(database="full"), candidates, seed)
+            write_json(out / "summary.json", found)
+            _new_database(database, "million")
+            found |= measure_store(database.url(database="million"), candidates, seed)
     write_json(out / "summary.json", found)
     return found
 
