@@ -95,8 +95,9 @@ def measure(
         found |= _queue(out, right, false, parameters, minutes, workers, seed, database, disk, say)
         if candidates:
             say(f"A store of {candidates:,} candidates is filled and asked.")
-            _new_database(database, "full")
-            found |= measure_store(database.url(database="full"), candidates, seed)
+            write_json(out / "summary.json", found)
+            _new_database(database, "million")
+            found |= measure_store(database.url(database="million"), candidates, seed)
     write_json(out / "summary.json", found)
     return found
 
@@ -115,10 +116,10 @@ def _undisturbed(out: Path, plan: Mapping[str, Any], say: Say) -> dict[str, Any]
             done = subprocess.run(command, env=_environment(out), stdout=log, stderr=log)
         if done.returncode:
             raise CspError(f"The undisturbed searches failed; {out / 'undisturbed.log'} says why.")
-        write_json(folder / DONE, round(time.monotonic() - since, 1))
-    memory = json.loads((folder / "memory.json").read_text(encoding="utf-8"))
+        write_json(folder / DONE, {"undisturbed_s": round(time.monotonic() - since, 1)})
+    memory = json.loads((folder / "memory.json").read_text(encoding="utf-8"))["mb"]
     return {
-        "undisturbed_s": json.loads((folder / DONE).read_text(encoding="utf-8")),
+        **json.loads((folder / DONE).read_text(encoding="utf-8")),
         "process.searches": len(memory),
         f"process.after_{min(WARM, len(memory))}_mb": memory[min(WARM, len(memory)) - 1],
         "process.last_mb": memory[-1],

@@ -98,10 +98,11 @@ def _compare(formula: str, run: Path, right: Path, rows: Rows, note: Any) -> Non
 def stored(location: Path | str) -> dict[str, dict[str, int]]:
     """How many rows each table of a store has of each run, by the name of its folder."""
     found: dict[str, dict[str, int]] = {}
+    of_runs = [table for table in tables.metadata.sorted_tables if table is not tables.runs]
     with tables.connect(location).connect() as connection:
         for run in connection.execute(sql.select(tables.runs.c.id)).scalars():
-            found[Path(run).name] = dict.fromkeys(("shards", "candidates", "energies", "outcomes"), 0)
-        for table in (tables.shards, tables.candidates, tables.energies, tables.outcomes):
+            found[Path(run).name] = {table.name: 0 for table in of_runs}
+        for table in of_runs:
             counted = sql.select(table.c.run_id, sql.func.count()).group_by(table.c.run_id)
             for run, n in connection.execute(counted):
                 found[Path(run).name][table.name] = n

@@ -90,13 +90,8 @@ def _copy(connection: sql.Connection, n: int) -> None:
     """The rows of run-0 for run-1 to run-n-1, in the database itself."""
     number = sql.func.generate_series(1, n - 1).table_valued("k").render_derived()
     name = sql.func.concat("run-", number.c.k)
-    for table, key in (
-        (tables.runs, "id"),
-        (tables.shards, "run_id"),
-        (tables.candidates, "run_id"),
-        (tables.energies, "run_id"),
-        (tables.outcomes, "run_id"),
-    ):
+    for table in tables.metadata.sorted_tables:
+        key = "id" if table is tables.runs else "run_id"
         columns = [name if column.name == key else column for column in table.c]
         every = table.join(number, sql.true())
         rows = sql.select(*columns).select_from(every).where(table.c[key] == "run-0")

@@ -41,7 +41,7 @@ def main(plan: Path, out: Path) -> None:
         if again:
             shutil.rmtree(folder)
         memory.append(round(resident(os.getpid()), 1))
-        write_json(out / "memory.json", memory)
+        write_json(out / "memory.json", {"mb": memory})
 
 
 if __name__ == "__main__":

@@ -314,7 +314,7 @@ def of_ranking(text: str, folder: Path) -> Iterator[Reader]:
     write(run / "structures.extxyz", atoms)
     mine = file("mine.cif", str(CifWriter(Crystals.from_atoms([SALT]).structures()[0])), folder)
     yield lambda: str(match(mine, run))
-    yield lambda: latest(folder, "NaCl")
+    yield lambda: latest("NaCl", folder)
     yield lambda: export(RankedRun.read(run), folder / "a.db")
     yield lambda: export(RankedRun.read(run), folder / "a.extxyz")
 
