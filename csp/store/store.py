@@ -9,7 +9,6 @@ run in its out folder; the same tables live in PostgreSQL when the location is a
 from __future__ import annotations
 
 import json
-import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -72,7 +71,6 @@ class Store:
         self.run = run
         self._place = tables.place(location)
         self._engine = tables.connect(location)
-        weakref.finalize(self, self._engine.dispose)  # of a connection to a server that is kept
         on_sqlite = self._engine.dialect.name == "sqlite"
         self._insert: Any = sqlite.insert if on_sqlite else postgresql.insert
 
