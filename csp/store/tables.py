@@ -172,8 +172,9 @@ def place(location: Path | str) -> str:
 
 
 def connect(location: Path | str) -> sql.Engine:
-    """No connection is kept: SQLite's file is whole between two transactions and can be copied or deleted, and a
-    server that went away is found again.
+    """No connection is kept: SQLite's file is whole between two transactions and can be copied or deleted.
+
+    A server that went away is found again.
     """
     if isinstance(location, str):
         try:
