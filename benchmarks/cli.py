@@ -12,7 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.calibration.cli import calibration, differences
+from benchmarks.generation.cli import generators, pools
 from benchmarks.hulls.cli import hulls
+from benchmarks.options import Known, KnownEnergies, Prototyped, say_some
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -25,20 +27,6 @@ app.command("last-order", hidden=True)(calibration)  # its name until 0.2
 app.command()(calibration)
 app.command()(differences)
 app.command()(hulls)
-
-Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
-Prototyped = Annotated[
-    Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
-]
-Targets = Annotated[
-    str, typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training")
-]
-KnownEnergies = Annotated[
-    Path, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-]
-Energies = Annotated[
-    Path | None, typer.Option(help="Parquet table of formation energies: which polymorph is the answer")
-]
 
 
 @app.command()
@@ -104,7 +92,9 @@ def recovery(
         found += outcome.found
         passed = time.monotonic() - started
         console.print(f"{k:3d}/{len(chosen)}  {outcome.line()}   found {found} of {k} in {passed:.0f} s")
-    _say(summary, ("n", "found_at_1", "found_at_5", "found_at_10", "found_at_20", "proposed.any", "seconds"))
+    say_some(
+        summary, ("n", "found_at_1", "found_at_5", "found_at_10", "found_at_20", "proposed.any", "seconds")
+    )
     console.print(f"{out}/table.md, recovery.png, recovery.json and summary.json are written.")
 
 
@@ -163,34 +153,7 @@ def throughput(
             write_json(out / "summary.json", summary)
 
 
-@app.command()
-def generators(
-    out: Out,
-    library: Known,
-    targets: Targets = "heldout",
-    energies: Energies = None,
-    model: Annotated[
-        str, typer.Option(help="What relaxes proposals for at most 50 steps too; none: nothing is relaxed")
-    ] = "none",
-    limit: Limit = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """How early do the template generators propose known crystals?"""
-    from benchmarks.generation.templates import ARMS, KS, measure
-    from csp.device import resolve_device
-    from surrogates.zoo import load_model
-
-    on = resolve_device(device)
-    relaxer = None if model == "none" else load_model(model, on)
-    found, name = measure(
-        targets, library, energies, out, model=relaxer, limit=limit, seed=seed, say=console.print
-    )
-    for kind in ("", "_relaxed") if relaxer else ("",):
-        for arm in ARMS:
-            counts = "  ".join(f"@{k} {found[f'recall_at_{k}{kind}.{arm}.{name}']}" for k in KS)
-            console.print(f"{arm + kind.replace('_', ' '):24} {counts}")
-    _say(found, (f"ceiling.{name}", f"n.{name}"))
+app.command()(generators)
 
 
 @app.command()
@@ -226,7 +189,7 @@ def skeletons(
         source = Library.open(crystals) if crystals else opened
         truths = of_ids(targets, source, max_atoms, seed, all_folds=all_folds)
     found = measure(truths[:limit], opened, out, among=among, say=console.print)
-    _say(found, ("found_of_ratio", "found_decorated", "n"))
+    say_some(found, ("found_of_ratio", "found_decorated", "n"))
 
 
 @app.command()
@@ -264,42 +227,7 @@ def alike(
     console.print(f"{found['entries']} names are in {out}/ids.txt.")
 
 
-@app.command()
-def pools(
-    out: Out,
-    library: Known,
-    targets: Targets = "heldout",
-    energies: Energies = None,
-    size: Annotated[int, typer.Option(min=1, help="Crystals in a pool")] = 500,
-    surrogate: Annotated[str, typer.Option(help="Model that screens and relaxes")] = "xs",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights of a space-group model; default: the one that ships")
-    ] = None,
-    arms: Annotated[str, typer.Option(help="Generators of the pools, a,b")] = "learned,random",
-    limit: Limit = None,
-    seed: Seed = 0,
-    device: Device = "auto",
-) -> None:
-    """Does the learned space-group generator draw known crystals more often than chance does?"""
-    from benchmarks.generation.pools import measure
-    from csp.device import resolve_device
-    from surrogates.zoo import load_model
-
-    model = load_model(surrogate, resolve_device(device))
-    found = measure(
-        targets,
-        library,
-        energies,
-        out,
-        size=size,
-        model=model,
-        weights=weights,
-        arms=arms.split(","),
-        limit=limit,
-        seed=seed,
-        say=console.print,
-    )
-    _say(found, tuple(key for key in found if "." in key))
+app.command()(pools)
 
 
 @app.command()
@@ -335,7 +263,7 @@ def pairs(
         device=resolve_device(device),
         say=console.print,
     )
-    _say(found, tuple(name for name in found if name not in ("seed", "library")))
+    say_some(found, tuple(name for name in found if name not in ("seed", "library")))
 
 
 @app.command()
@@ -514,7 +442,3 @@ def _named(folders: list[str]) -> tuple[tuple[str, Path], ...]:
     if not all(map(all, named)):
         raise InputError("write a name and a folder, for example random=out/random.", setting="beside")
     return tuple((name, Path(folder)) for name, folder in named)
-
-
-def _say(summary: dict[str, Any], names: tuple[str, ...]) -> None:
-    console.print("  ".join(f"{name} {summary[name]}" for name in names))

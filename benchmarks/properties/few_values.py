@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.properties.parts import Forest, composition_descriptors, kept
 from csp.errors import MissingError
+from csp.files import write_json
 from surrogates.properties import library
 from surrogates.properties.catalogue import PROPERTIES, backward
 from surrogates.properties.fitting import PropertyRecipe, fit
@@ -27,7 +28,7 @@ from surrogates.transformer.surrogate import Surrogate
 __all__ = ["SIZES", "TARGETS", "few_values"]
 
 TARGETS = ("bulk_modulus", "shear_modulus", "highest_phonon", "refractive_index", "band_gap")
-SIZES = (20, 50, 200)
+SIZES = (50, 20, 200)  # in this order: the first tells most
 TEST = 1000  # other crystals that errors are of
 LOWER = 0.8  # share of the values that extrapolation learns from
 SCRATCH = PropertyRecipe(epochs=200, least=200, most=400, batch=64, lr=1e-3)
@@ -46,20 +47,18 @@ def few_values(
     models = [m for m in models if m.card.property in PROPERTIES and m.card.surrogate_sha256 == sha256]
     if len(models) < 2:
         raise MissingError(f"There are no models of properties on the features of {surrogate.name} {sha256}.")
+    sources = {
+        name: [*others, library.together(others)]
+        for name in TARGETS
+        if (others := [model for model in models if model.card.property != name])
+    }
     figures: dict[str, Any] = {}
-    for name in TARGETS:
-        others = [model for model in models if model.card.property != name]
-        sources = [*others, library.together(others)]
-        for size in SIZES:
+    for size in SIZES:
+        for name in TARGETS:
             done = [
                 kept(
                     out / "parts" / f"few-{name}-{size}-{draw}.json",
-                    _draw,
-                    values,
-                    name,
-                    sources,
-                    size,
-                    draw,
+                    *(_draw, values, name, sources[name], size, draw),
                 )
                 for draw in range(draws)
             ]
@@ -68,19 +67,18 @@ def few_values(
             best = min(figures[f"{name}.{size}.{key}"] for key in ("scratch", "forest"))
             figures[f"{name}.{size}.ratio"] = round(figures[f"{name}.{size}.transfer"] / best, 3)
             log(f"{name}, {size} values: {figures[f'{name}.{size}.ratio']} of the better other")
+            write_json(out / "summary.json", figures)
+    for name in TARGETS:
         far = [
             kept(
                 out / "parts" / f"far-{name}-{draw}.json",
-                _extrapolation,
-                values,
-                name,
-                sources,
-                draw,
+                *(_extrapolation, values, name, sources[name], draw),
             )
             for draw in range(draws)
         ]
         for key in ("transfer", "scratch", "forest"):
             figures[f"{name}.extrapolation.{key}"] = round(float(np.mean([one[key] for one in far])), 3)
+        write_json(out / "summary.json", figures)
     return figures
 
 
@@ -99,7 +97,7 @@ def _extrapolation(values: Values, name: str, sources: list[PropertyModel], draw
     rows, y = values.rows(name), values.y[name]
     limit = torch.quantile(y[rows], LOWER)
     lower, upper = rows[y[rows] <= limit], rows[y[rows] > limit]
-    learned, _ = _split(values, lower, SIZES[-1], draw)
+    learned, _ = _split(values, lower, max(SIZES), draw)
     test = upper[torch.randperm(len(upper), generator=torch.Generator().manual_seed(draw))[:TEST]]
     found, _ = _all_ways(values, name, sources, learned, test, draw)
     return {key: float(spearmanr(one.numpy(), y[test].numpy()).statistic) for key, one in found.items()}

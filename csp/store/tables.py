@@ -172,14 +172,13 @@ def place(location: Path | str) -> str:
 
 
 def connect(location: Path | str) -> sql.Engine:
-    """SQLite's file is whole between two transactions and can be copied or deleted: no connection is kept.
+    """No connection is kept: SQLite's file is whole between two transactions and can be copied or deleted.
 
-    One to a server is: to connect takes longer than most questions. It is tried before it is used, so that a
-    server that went away is found again.
+    A server that went away is found again.
     """
     if isinstance(location, str):
         try:
-            return sql.create_engine(location, pool_size=1, pool_pre_ping=True)
+            return sql.create_engine(location, poolclass=sql.NullPool)
         except ModuleNotFoundError as error:  # what speaks to PostgreSQL
             raise MissingError(
                 f"This database needs {error.name}: pip install 'csp-engine[cluster]'."

@@ -101,22 +101,19 @@ def _known(elements: frozenset[int], crystals: Crystals) -> Tensor:
 
 def _values(model: PropertyModel, predicted: Predicted) -> list[PropertyValue]:
     card = model.card
-    columns = (predicted.value, predicted.sigma, predicted.low, predicted.high, predicted.leverage)
     return [
         PropertyValue(
             name=card.property,
             title=card.title,
             unit=card.unit,
-            value=value,
-            sigma=sigma,
-            low=low,
-            high=high,
-            leverage=leverage,
-            outside=outside,
+            value=float(predicted.value[b]),
+            sigma=float(predicted.sigma[b]),
+            low=float(predicted.low[b]),
+            high=float(predicted.high[b]),
+            leverage=float(predicted.leverage[b]),
+            outside=bool(predicted.outside[b]),
             model=card.name,
             by_composition=model.by_composition,
         )
-        for value, sigma, low, high, leverage, outside in zip(
-            *(column.tolist() for column in columns), predicted.outside.tolist(), strict=True
-        )
+        for b in range(len(predicted.value))
     ]

@@ -25,12 +25,6 @@ from surrogates.transformer.uncertainty import Rigidity, with_constant
 __all__ = ["calibrated", "encoder_for", "held_out", "train_all", "train_one"]
 
 FEW = 5000  # values below which a fifth of the compositions is held out, not a tenth
-OF_COMPOSITIONS: dict[str, Any] = {
-    "epochs": 24,
-    "most": 800,
-    "batch": 128,
-    "lr": 3e-3,
-}  # of the recipe, which costs more a step
 LICENCE = "Apache-2.0; trained on data of the Materials Project (CC BY 4.0)"
 
 
@@ -150,7 +144,7 @@ def train_all(
     the same surrogate and with the same recipe, are kept."""
     for composition in (False, True):
         if composition:
-            recipe = replace(recipe, **OF_COMPOSITIONS)
+            recipe = replace(recipe, epochs=24, most=800, batch=128, lr=3e-3)  # its steps cost more
         for name in PROPERTIES:
             path = folder / f"{name}{library.COMPOSITION if composition else ''}.safetensors"
             if _there(path, surrogate, recipe, composition):

@@ -94,28 +94,30 @@ def fit_linear(blocks: Sequence[Block], y: Floats, groups: NDArray[np.int64]) ->
         value = 0.5 * (log_det + (power - moment @ mean) / noise2)
         return float(value), np.array(gradient)
 
-    kernels = [block.columns @ block.columns.T for block in blocks] if n < design.shape[1] else []
+    few = n < design.shape[1]
+    kernels = [block.columns @ block.columns.T for block in blocks if block.width is not None] if few else []
+    unbound = np.hstack([np.zeros((n, 0)), *(block.columns for block in blocks if block.width is None)])
 
     def surprise_of_few(parameters: Floats) -> tuple[float, Floats]:
-        """The same through its N × N form, for fewer labels than columns."""
-        widths = np.full(len(blocks), FLAT)
-        widths[~np.array(free)] = np.exp(parameters[1:])
-        noise2 = np.exp(2.0 * parameters[0])
-        total = noise2 * np.eye(n) + sum(w**2 * k for w, k in zip(widths, kernels, strict=True))
+        """The same through its N × N form, for fewer labels than columns; what is free is projected out."""
+        noise2, widths2 = np.exp(2.0 * parameters[0]), np.exp(2.0 * parameters[1:])
+        total = noise2 * np.eye(n) + sum(w * k for w, k in zip(widths2, kernels, strict=True))
         factor = cho_factor(total, lower=True)
         inverse = cho_solve(factor, np.eye(n))
+        onto = inverse @ unbound
+        across = unbound.T @ onto
+        inverse -= onto @ np.linalg.solve(across, onto.T)
         alpha = inverse @ y
-        gradient = [noise2 * (np.trace(inverse) - alpha @ alpha)]
-        gradient += [
-            w**2 * float((inverse * k).sum() - alpha @ k @ alpha)
-            for w, k, fixed in zip(widths, kernels, free, strict=True)
-            if not fixed
+        gradient = [
+            scale * float((inverse * k).sum() - alpha @ k @ alpha)
+            for scale, k in zip([noise2, *widths2], [np.eye(n), *kernels], strict=True)
         ]
-        return float(np.log(np.diag(factor[0])).sum() + 0.5 * y @ alpha), np.array(gradient)
+        log_det = np.log(np.diag(factor[0])).sum() + 0.5 * np.linalg.slogdet(across)[1]
+        return float(log_det + 0.5 * y @ alpha), np.array(gradient)
 
     def pulled(parameters: Floats) -> tuple[float, Floats]:
         """A weak pull to sensible widths keeps what few labels leave open from running away."""
-        value, gradient = (surprise_of_few if kernels else surprise)(parameters)
+        value, gradient = (surprise_of_few if few else surprise)(parameters)
         away = (parameters - start) / LOOSE
         return value + 0.5 * float(away @ away), gradient + away / LOOSE
 

@@ -112,6 +112,8 @@ def test_the_flow_ranks_the_same_with_it(
     files = [(tmp_path / name / "ranked.json").read_bytes() for name in ("sqlite", "postgres")]
     assert files[0] == files[1]
     assert not (tmp_path / "postgres" / tables.FILE).exists()
-    with tables.connect(postgres.url()).connect() as connection:
+    engine = tables.connect(postgres.url())
+    with engine.connect() as connection:
         assert str(tmp_path / "postgres") in connection.execute(sql.select(tables.runs.c.id)).scalars().all()
+    engine.dispose()
     assert postgres.password not in "".join(p.read_text() for p in (tmp_path / "postgres").glob("*.json"))

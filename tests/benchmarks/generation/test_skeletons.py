@@ -1,9 +1,11 @@
 """Where a truth is found: by an entry of its own ratio, as a decorated skeleton, or not."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks.generation.skeletons import Sought, measure, summary
 from benchmarks.ground_truth import Truth
@@ -12,17 +14,18 @@ from csp.crystals import Crystals
 from csp.library.library import Library
 
 
-def test_a_wurtzite_is_of_its_ratio_and_a_lattice_of_chance_is_not_found(tmp_path: Path) -> None:
+def test_rock_salt_is_of_its_ratio_and_a_lattice_of_chance_is_not_found(tmp_path: Path) -> None:
     library = Library.open()
-    wurtzite = np.flatnonzero(library.material_id == "aflow:AB_hP4_186_b_b-001")
-    crystal = primitive(library.crystals(wurtzite))
-    formula = crystal.structures()[0].composition.reduced_formula
+    salt = np.flatnonzero(library.material_id == "aflow:AB_cF8_225_a_b-001")
+    crystal = primitive(library.crystals(salt))
+    first = crystal.numbers == crystal.numbers[0]
+    crystal = replace(crystal, numbers=torch.where(first, 19, 35))  # the two kinds of sites are alike
     chance = Crystals.from_arrays(
         [[[4.1, 0.3, 0], [0, 5.2, 0.7], [0.4, 0, 6.3]]], [[[0, 0, 0], [0.31, 0.47, 0.22]]], [[31, 33]]
     )
-    truths = [Truth("wurtzite", formula, crystal, {}), Truth("chance", "GaAs", chance, {})]
+    truths = [Truth("salt", "KBr", crystal, {}), Truth("chance", "GaAs", chance, {})]
     told: list[str] = []
-    found = measure(truths, library, tmp_path, among=30, say=told.append)
+    found = measure(truths, library, tmp_path, among=100, say=told.append)
     assert (found["n"], found["found_of_ratio"], found["found_decorated"]) == (2, 1, 0)
     assert len(told) == 2
     assert json.loads((tmp_path / "summary.json").read_text()) == found

@@ -18,9 +18,11 @@ SLOW = ("torch", "prefect", "pymatgen", "pandas", "matplotlib", "ase", "scipy")
 ALL = list(commands())
 MAIN = "import sys\nfrom csp.__main__ import main"
 TELL = f"print(*(name for name in {SLOW} if name in sys.modules), file=sys.stderr)"
-STOP_AFTER = (  # what Ctrl-C does; a timer's thread may take longer to start than it is to wait
+# What Ctrl-C does; a timer's thread may take longer to start than it is to wait. Some libraries swallow it
+# while they are imported: people press again.
+STOP_AFTER = (
     "import signal\nsignal.signal(signal.SIGALRM, signal.default_int_handler)\n"
-    "signal.setitimer(signal.ITIMER_REAL, {})"
+    "signal.setitimer(signal.ITIMER_REAL, {}, 6.0)"
 )
 
 
