@@ -3,7 +3,8 @@
 The worker that sees a process die puts its run on the list again (`go_on`), at once and without the
 server's events, of which a busy SQLite may lose one. Where it cannot, since server or database is away just
 then, `csp up` does (`go_on_all`). A run whose worker is gone too is found when `csp up` starts again
-(`take_up`), or by its silence (the automations in `flows.up`).
+(`take_up`), or by its silence (`mark_silent`). Prefect's automations are not used for this: when the server
+is killed they forget which runs they wait for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -22,15 +24,27 @@ from prefect.client.schemas.filters import (
     FlowRunFilterTags,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.events.filters import EventFilter, EventNameFilter, EventOccurredFilter, EventResourceFilter
 from prefect.runtime import flow_run as this_run
-from prefect.states import AwaitingRetry, Cancelled, Failed
+from prefect.states import AwaitingRetry, Cancelled, Crashed, Failed
 
 from csp.errors import CspError
 
-__all__ = ["CRASHES", "GOES_ON", "go_on", "go_on_all", "stop_crashing", "take_up"]
+__all__ = [
+    "CRASHES",
+    "GOES_ON",
+    "GONE",
+    "TOO_OFTEN",
+    "go_on",
+    "go_on_all",
+    "mark_silent",
+    "stop_crashing",
+    "take_up",
+]
 
 CRASHES = 6  # after so many a run is not taken up again
 GOES_ON = "Goes on from what is stored."
+GONE = "The process of this run is gone."
 TOO_OFTEN = f"The process of this run died {CRASHES} times; it is not started again."
 LEFT = 60.0  # seconds after a crash, in which a worker puts its run on the list again
 
@@ -49,12 +63,8 @@ def go_on_all(tag: str, seconds: float = LEFT) -> None:
 
     What crashed too often is marked as failed.
     """
-    crashed = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag]),
-        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])),
-    )
     with get_client(sync_client=True) as client:
-        for run in client.read_flow_runs(flow_run_filter=crashed):
+        for run in client.read_flow_runs(flow_run_filter=_in_state(tag, StateType.CRASHED)):
             since = datetime.now(UTC) - run.state.timestamp if run.state else timedelta(0)
             if run.deployment_id is None or since < timedelta(seconds=seconds):
                 continue
@@ -63,17 +73,44 @@ def go_on_all(tag: str, seconds: float = LEFT) -> None:
             client.set_flow_run_state(run.id, then, force=often)
 
 
+def mark_silent(tag: str, seconds: float) -> None:
+    """Mark as crashed what has this tag, is at work by its state, and was silent for so long.
+
+    Its process and the worker that would have told are gone. A run that only could not be heard is worked on
+    twice, which does no harm.
+    """
+    since = datetime.now(UTC) - timedelta(seconds=seconds)
+    with get_client(sync_client=True) as client:
+        for run in client.read_flow_runs(
+            flow_run_filter=_in_state(tag, StateType.RUNNING, StateType.PENDING)
+        ):
+            if run.state is not None and run.state.timestamp < since and not _heard(client, run.id, since):
+                client.set_flow_run_state(run.id, Crashed(message=GONE), force=True)
+
+
+def _heard(client: SyncPrefectClient, id_: UUID, since: datetime) -> bool:
+    """Is there a heartbeat of a run?"""
+    heartbeat = EventFilter(
+        occurred=EventOccurredFilter.model_validate({"since": since}),
+        event=EventNameFilter(name=["prefect.flow-run.heartbeat"]),
+        resource=EventResourceFilter(id=[f"prefect.flow-run.{id_}"]),
+    )
+    return bool(client.read_events(filter=heartbeat, limit=1).events)
+
+
+def _in_state(tag: str, *types: StateType) -> FlowRunFilter:
+    return FlowRunFilter(
+        tags=FlowRunFilterTags(all_=[tag]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types))),
+    )
+
+
 def take_up(tag: str) -> None:
     """Schedule again what an earlier `csp up` of this server left at work when it ended.
 
     It alone works on what has this tag and is not of a work pool; what has a process is still worked on.
     """
-    at_work = FlowRunFilter(
-        tags=FlowRunFilterTags(all_=[tag]),
-        state=FlowRunFilterState(
-            type=FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.PENDING, StateType.CANCELLING])
-        ),
-    )
+    at_work = _in_state(tag, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=at_work)
         here = _with_a_process() if runs else set()

@@ -11,8 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from csp.cli.stopping import terminated_as_interrupted
 from csp.errors import CspError
@@ -22,19 +21,16 @@ from flows.roots import ROOTS, usual_roots
 from flows.server import FILES, Server, running
 
 if TYPE_CHECKING:
-    from prefect.automations import Automation
     from prefect.deployments.runner import RunnerDeployment
 
-__all__ = ["AlreadyUpError", "deployments", "install_automations", "up", "warning"]
+__all__ = ["AlreadyUpError", "deployments", "up", "warning"]
 
 TAG = "csp"
 POLL = 2.0  # seconds between looks for new runs
-LOOK = 20.0  # seconds between looks for runs that crashed
+LOOK = 20.0  # seconds between looks for runs that nobody works on
 HEARTBEAT = 30  # seconds; the least that Prefect allows
-SILENCE = 10 * HEARTBEAT  # without one for so long a run is taken for dead; a machine may be very busy
-GONE = "The process of this run is gone."
+SILENCE = 10 * HEARTBEAT  # without one a run is taken for dead; a machine may be very busy
 GIVES_WAY = 5  # niceness of the runs: the server that they report to comes first
-START = 300  # seconds that a process may take from being made to its flow's first heartbeat
 
 
 class AlreadyUpError(CspError):
@@ -62,9 +58,8 @@ def up(host: str, port: int, at_once: int, pool: str | None, ready: Callable[[st
             server.wait()
             from flows.crashes import take_up
 
-            install_automations()
             take_up(TAG)  # what was at work when this server ended the last time goes on at once
-            threading.Thread(target=_look_after_crashed, daemon=True).start()
+            threading.Thread(target=_look_after_runs, daemon=True).start()
             work = _by_workers(offered, pool, server) if pool else _here(offered, at_once)
             Up(url, os.getpid()).write()
             try:
@@ -128,89 +123,20 @@ def deployments() -> list[RunnerDeployment]:
     ]
 
 
-def install_automations() -> None:
-    """Runs that fell silent, process and worker gone, are marked as crashed, and those scheduled again.
-
-    They go on from what is stored; a run that keeps crashing ends itself, and what a worker sees crash it
-    schedules itself (`flows.crashes`). Only runs with our tag are meant: others may use the server too.
-    """
-    from prefect.automations import Automation
-    from prefect.client.schemas.objects import StateType
-    from prefect.events.actions import ChangeFlowRunState
-    from prefect.events.schemas.automations import EventTrigger, Posture
-    from prefect.events.schemas.events import ResourceSpecification
-
-    from flows.crashes import GOES_ON
-
-    def events(*names: str) -> set[str]:
-        return {f"prefect.flow-run.{name}" for name in names}
-
-    over = ("Completed", "Failed", "Cancelled", "Cancelling", "Crashed", "AwaitingRetry")
-    run = ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"})
-    gone = ResourceSpecification({**run.root, "prefect.state-message": GONE})
-    ours = ResourceSpecification(
-        {"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"}
-    )
-
-    def silence(after: str, *expected: str, seconds: float) -> EventTrigger:
-        return EventTrigger(
-            match=run,
-            match_related=ours,
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            after=events(after),
-            expect=events(*expected, *over),
-            threshold=1,
-            within=timedelta(seconds=seconds),
-        )
-
-    crashed = EventTrigger(
-        match=gone,
-        match_related=ours,
-        posture=Posture.Reactive,
-        expect=events("Crashed"),
-        threshold=1,
-        within=timedelta(0),
-    )
-    crash = ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=GONE, force=False)
-    again = ChangeFlowRunState(
-        state=StateType.SCHEDULED,
-        name="AwaitingRetry",
-        message=GOES_ON,
-        force=False,
-    )
-    for name, trigger, action in (
-        ("csp: dead runs", silence("heartbeat", "heartbeat", seconds=SILENCE), crash),
-        ("csp: runs that never start", silence("Pending", "Running", seconds=START), crash),
-        ("csp: crashed runs go on", crashed, again),
-    ):
-        automation = Automation(name=name, trigger=trigger, actions=[action])
-        try:
-            there = cast(Automation, Automation.read(name=name))
-        except ValueError:  # there is none of that name
-            automation.create()
-            continue
-        if _meaning(there) != _meaning(automation):  # an update forgets the runs that are waited for
-            automation.id = there.id
-            automation.update()
-
-
-def _look_after_crashed() -> None:
-    """As long as this process lives."""
+def _look_after_runs() -> None:
+    """As long as this process lives: what nobody works on any more goes on."""
     import httpx
     from prefect.exceptions import PrefectException
 
-    from flows.crashes import go_on_all
+    from flows.crashes import go_on_all, mark_silent
 
+    began = time.monotonic()
     while True:
         time.sleep(LOOK)
         with suppress(httpx.HTTPError, PrefectException, RuntimeError):  # it is away, or a run is deleted
+            if time.monotonic() - began > SILENCE:  # while there was no server, nobody could be heard
+                mark_silent(TAG, SILENCE)
             go_on_all(TAG)
-
-
-def _meaning(automation: Automation) -> dict[str, Any]:
-    """An automation but for the ids that each one made gets."""
-    return automation.model_dump(exclude={"id": True, "trigger": {"id"}})
 
 
 def _here(deployments: list[RunnerDeployment], at_once: int) -> Callable[[], None]:
@@ -241,7 +167,8 @@ def _by_workers(deployments: list[RunnerDeployment], pool: str, server: Server) 
     )
     with get_client(sync_client=True) as client, suppress(ObjectAlreadyExists):
         client.create_work_pool(kind)
-    for deployment in deployments:
+    for deployment in deployments:  # whatever the environment of the workers
+        deployment.job_variables = {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT)}}
         deployment.apply(work_pool_name=pool)
 
     def watch() -> None:
