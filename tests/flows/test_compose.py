@@ -21,9 +21,11 @@ import httpx
 import jsonschema
 import psycopg
 import pytest
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
 
+from flows.up import deployments
 from tests.flows.api import Api
 from tests.flows.compose import Service, read, service, variables
 from tests.flows.postgres import Postgres
@@ -80,6 +82,19 @@ def test_deployments_name_flows_and_parameters_that_there_are(file: str) -> None
         if given:
             jsonschema.validate(given, parameter_schema(flow.fn).model_dump())
         assert bool(deployment.get("schedules")) == (file == "nightly.yaml")
+
+
+def test_what_csp_up_offers_is_deployed() -> None:
+    offered = {(one.name, one.description) for one in deployments()}
+    assert {(one["name"], one["description"]) for one in read("prefect.yaml")["deployments"]} == offered
+
+
+def test_what_a_user_keeps_is_kept_for_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches, the choice of a library and models of one's own are in the volume."""
+    for name, value in service("worker", {"CSP_PASSWORD": "a"}, {}).environment.items():
+        monkeypatch.setenv(name, value)
+    for place in (user_cache_path, user_config_path, user_data_path):
+        assert place("csp-engine").is_relative_to("/state")
 
 
 @contextmanager
