@@ -38,6 +38,7 @@ from csp.report.results import RankedRun, export, latest
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.many import read_formulas
+from surrogates.properties.own_data import read_own_data
 from surrogates.training.label_files import read_labels
 from tests.fuzz.mutations import JSON, damaged, mutated
 from tests.places import SHARED
@@ -241,6 +242,19 @@ def of_table(content: bytes, folder: Path) -> Iterator[Reader]:
     yield partial(imported, path)
 
 
+OWN = "\n".join(
+    f"{formula},{k}.5,0.1,GPa"
+    for k, formula in enumerate("NaCl KCl LiF MgO CaO SrO BaO ZnS ZnO GaAs InP AlN".split(), start=-2)
+)
+OWN_WORDS = ["value", "sigma", "unit", "structure", "formula", "a.csv", "nan", "1e999", '"', "Xx2", "K"]
+
+
+def of_own_values(text: str, folder: Path) -> Iterator[Reader]:
+    path = file("a.csv", text, folder)
+    yield partial(read_own_data, path)
+    yield partial(read_own_data, path, unit="GPa")
+
+
 # -- powder patterns ----------------------------------------------------------------------------------
 
 POINTS = 120
@@ -328,6 +342,7 @@ TARGETS = {
     "databases": Fuzzed(damaged(_database()), of_database),
     "rows": Fuzzed(tables(), of_rows),
     "tables": Fuzzed(damaged(_parquet([ROW])), of_table),
+    "own values": Fuzzed(mutated([f"formula,value,sigma,unit\n{OWN}\n"], OWN_WORDS), of_own_values),
     "patterns": Fuzzed(mutated(HEADED, SCAN_WORDS), of_pattern),
     "rankings": Fuzzed(rankings(), of_ranking),
 }
