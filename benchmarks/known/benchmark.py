@@ -15,11 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.machine import machine
 from csp.device import resolve_device
 from csp.engine import build, predict
-from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.library.energies import read_energies
 from csp.library.library import Library
@@ -83,9 +82,7 @@ def measure(
     """
     known = Library.open(library)
     told = {"library": known.fingerprint, **{name: str(value) for name, value in settings.items()}}
-    if names := changed(out / "settings.json", told):
-        raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-    write_json(out / "settings.json", told)
+    begin(out, told)
     energy_of, path = read_energies(energies), out / "compositions.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     done = {one.formula: one for one in (Kept(**json.loads(line)) for line in lines)}
