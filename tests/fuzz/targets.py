@@ -244,7 +244,7 @@ def of_table(content: bytes, folder: Path) -> Iterator[Reader]:
 
 OWN = "\n".join(
     f"{formula},{k}.5,0.1,GPa"
-    for k, formula in enumerate("NaCl KCl LiF MgO CaO SrO BaO ZnS ZnO GaAs InP AlN".split(), start=-2)
+    for k, formula in enumerate(["NaCl", "KCl", "LiF", "MgO", "CaO", "SrO", "BaO", "ZnS", "ZnO", "GaAs", "InP", "AlN"], start=-2)
 )
 OWN_WORDS = ["value", "sigma", "unit", "structure", "formula", "a.csv", "nan", "1e999", '"', "Xx2", "K"]
 
