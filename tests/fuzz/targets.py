@@ -242,10 +242,8 @@ def of_table(content: bytes, folder: Path) -> Iterator[Reader]:
     yield partial(imported, path)
 
 
-OWN = "\n".join(
-    f"{formula},{k}.5,0.1,GPa"
-    for k, formula in enumerate(["NaCl", "KCl", "LiF", "MgO", "CaO", "SrO", "BaO", "ZnS", "ZnO", "GaAs", "InP", "AlN"], start=-2)
-)
+SOLIDS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "SrO", "BaO", "ZnS", "ZnO", "GaAs", "InP", "AlN"]
+OWN = "\n".join(f"{formula},{k}.5,0.1,GPa" for k, formula in enumerate(SOLIDS, start=-2))
 OWN_WORDS = ["value", "sigma", "unit", "structure", "formula", "a.csv", "nan", "1e999", '"', "Xx2", "K"]
 
 
