@@ -336,7 +336,9 @@ TARGETS = {
     "settings": Fuzzed(SETTINGS, of_settings),
     "lists": Fuzzed(LISTS, of_list),
     "cifs": Fuzzed(mutated(_cifs(), CIF_WORDS), of_cif),
-    "frames": Fuzzed(mutated([_frames()], FRAME_WORDS), of_frames, seeds=(f"{10**20}\na\n",)),
+    "frames": Fuzzed(
+        mutated([_frames()], FRAME_WORDS), of_frames, seeds=(f"{10**19}\na\n", "9" * 5000 + "\na\n")
+    ),
     "databases": Fuzzed(damaged(_database()), of_database),
     "rows": Fuzzed(tables(), of_rows),
     "tables": Fuzzed(damaged(_parquet([ROW])), of_table),
