@@ -14,7 +14,7 @@ from csp.errors import InputError, MissingError, ProviderError
 from csp.library.library import Library
 from csp.library.providers import Provider
 from csp.matching.matcher import Matcher
-from tests.optimade_server import Served, serving
+from benchmarks.library.server import Served, serving
 from tests.places import SHARED, needs
 
 THIRTY_FIVE = SHARED / "data" / "benchmark35"

@@ -12,7 +12,7 @@ from csp.library.library import Library
 from csp.library.on_demand import EMBEDDED, library_for, reopened
 from csp.library.providers import Provider
 from csp.target import Target
-from tests.optimade_server import Served, serving
+from benchmarks.library.server import Served, serving
 
 TARGET = Target.parse("TiO2")
 

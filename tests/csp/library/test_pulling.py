@@ -20,7 +20,7 @@ from csp.library.materials_project import FIELDS, own_fields
 from csp.library.optimade import Client, resolve
 from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import PullReport, pull
-from tests.optimade_server import Served, resource, serving
+from benchmarks.library.server import Served, resource, serving
 
 
 @pytest.fixture(autouse=True)

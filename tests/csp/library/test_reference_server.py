@@ -21,7 +21,7 @@ from csp.library.optimade import Client
 from csp.library.providers import Provider
 from csp.library.pulling import pull
 from csp.target import Target
-from tests.optimade_server import resource
+from benchmarks.library.server import resource
 from tests.places import SHARED, needs
 
 pytest.importorskip("optimade", reason="the package optimade[server] is not installed")
