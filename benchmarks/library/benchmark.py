@@ -1,8 +1,8 @@
 """How long a database takes to come: the whole of it by `csp library pull`, which is killed once on the way,
 and what a search that names no library asks for.
 
-The database is a library file that a server on the loopback interface serves, so that the internet has no part
-in the times; the server has the same machine.
+The database is a library file that a server on the loopback interface serves, so that the internet has no
+part in the times; the server has the same machine.
 """
 
 from __future__ import annotations

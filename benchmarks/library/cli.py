@@ -19,9 +19,7 @@ def library(
     formula: Annotated[
         str, typer.Option(help="Whose ratio and chemical system a search asks for")
     ] = "SrTiO3",
-    page: Annotated[
-        int, typer.Option(min=1, max=10_000, help="Entries that the pull asks for at once")
-    ] = 500,
+    page: Annotated[int, typer.Option(min=1, max=10_000, help="Entries that a pull asks for at once")] = 500,
 ) -> None:
     """How long do a whole pull, killed once on the way, and a search's own question take?"""
     from benchmarks.library.benchmark import measure
