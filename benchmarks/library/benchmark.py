@@ -78,6 +78,7 @@ def measure(
             "pull.pages": len(pages),
             "pull.pages_asked_twice": sum(count - 1 for count in pages.values()),
             "pull.seconds": round(killed["seconds"] + whole["seconds"], 1),
+            "pull.cpu_seconds": round(killed["cpu"] + whole["cpu"], 1),
             "pull.seconds_of_first_20000": killed["of_20000"],
             "pull.peak_mib": max(killed["mib"], whole["mib"]),
         }
@@ -125,6 +126,7 @@ class _Pull:
         """
         environment = {name: value for name, value in os.environ.items() if name != "CSP_OFFLINE"}
         started, of_20000, mib = time.perf_counter(), None, 0
+        before = os.times()
         log = self.out.with_suffix(".log")
         with log.open("w", encoding="utf-8") as file:
             process = subprocess.Popen(self.command, env=environment, stdout=file, stderr=file)
@@ -143,8 +145,9 @@ class _Pull:
                 process.wait()
         if process.returncode != 0 and stop_at is None:
             raise ProviderError(f"The pull failed: {log.read_text(encoding='utf-8').strip()[-500:]}")
-        seconds = time.perf_counter() - started
-        return {"seconds": seconds, "of_20000": of_20000, "mib": mib, "entries": self.kept()}
+        seconds, after = time.perf_counter() - started, os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        return {"seconds": seconds, "cpu": cpu, "of_20000": of_20000, "mib": mib, "entries": self.kept()}
 
     def kept(self) -> int:
         """Entries that it says to have."""

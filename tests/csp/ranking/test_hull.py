@@ -15,6 +15,7 @@ from scipy.optimize import linprog
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import ContractError, LabelError
+from csp.library.importing import import_structures
 from csp.library.library import Library
 from csp.protocols import Evaluation, Label
 from csp.ranking.hull import Hull, Phase, convex_hull
@@ -123,8 +124,6 @@ def test_labels_are_never_mixed_and_elements_never_missing() -> None:
 
 def library(tmp_path: Path) -> Library:
     """Na in six volumes, Cl, NaCl twice, CsCl and Na3Cl: written and read as people's libraries are."""
-    from csp.library.importing import import_structures
-
     folder = tmp_path / "cifs"
     folder.mkdir()
     crystals = {
@@ -259,6 +258,21 @@ def test_neighbours_without_a_compound_are_told_before(tmp_path: Path) -> None:
     found, notes = bare.hull(*ends_of(bare, [Status.CONVERGED] * 2), LABEL)
     assert found is not None
     assert notes[1:] == bare.forewarning
+
+
+def test_known_compounds_that_the_library_lacks_are_told_before(tmp_path: Path) -> None:
+    """A library with an oxide of titanium, but not with rutile, which SrTiO3 could decompose into."""
+    cells = {"Sr": "fcc", "Ti": "bcc", "O": "sc", "TiO": "rocksalt", "SrO": "rocksalt"}
+    folder = tmp_path / "oxides"
+    folder.mkdir()
+    for formula, structure in cells.items():
+        bulk(formula, structure, a=4.5).write(folder / f"{formula}.cif")
+    import_structures(folder, tmp_path / "oxides.parquet", source_name="test", licence="none")
+    known = Library.open(tmp_path / "oxides.parquet")
+    *_, said = References.of(Target.parse("SrTiO3"), known, tmp_path).forewarning
+    named = said.removeprefix("Hull: the library has no ").partition(", which the AFLOW encyclopedia")[0]
+    assert "TiO2" in named.split(", ")
+    assert not {"SrTiO3", "TiO", "SrO", "CaTiO3"} & set(named.split(", "))
 
 
 def test_compounds_that_are_too_many_or_in_too_large_cells_are_told(
