@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmarks.files import Clock, changed
 from benchmarks.ground_truth import TARGETS35, Truth, Truths, read_truths
@@ -58,7 +58,7 @@ class RecoverySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: Path = Field(
+    targets: Annotated[Path, BeforeValidator(lambda given: given or TARGETS35)] = Field(
         TARGETS35,
         title="Targets",
         description="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project",

@@ -15,6 +15,7 @@ from pymatgen.io.cif import CifWriter
 
 import benchmarks.recovery.benchmark
 import csp.engine
+from benchmarks.ground_truth import TARGETS35
 from benchmarks.recovery.benchmark import Recovery, RecoverySettings, relaxed_truth
 from benchmarks.recovery.budgets import BUDGETS, Budget
 from csp.crystals import Crystals
@@ -125,6 +126,10 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
 def test_no_library_can_be_said_in_a_word(targets: Path) -> None:
     assert settings(targets, library="none").library_file is None
     assert settings(targets, library="mine.parquet").library_file == Path("mine.parquet")
+
+
+def test_targets_that_a_form_leaves_empty_are_the_35() -> None:
+    assert RecoverySettings.read(targets="").targets == TARGETS35
 
 
 def test_wrong_settings_are_told_before_any_work(targets: Path, tmp_path: Path) -> None:
