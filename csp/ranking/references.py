@@ -11,7 +11,7 @@ are in the library.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
@@ -169,7 +169,12 @@ class References:
         )
 
     def hull(
-        self, ids: Sequence[str], relaxed: RelaxationResult, per_atom: Tensor, label: Label
+        self,
+        ids: Sequence[str],
+        relaxed: RelaxationResult,
+        per_atom: Tensor,
+        label: Label,
+        names: Mapping[str, str] = {},
     ) -> tuple[Hull | None, list[str]]:
         """The hull at the target's composition, and what people should know of it.
 
@@ -177,10 +182,11 @@ class References:
         missing.
 
         Args:
-            ids: [B], of the starts (`relax`).
+            ids: [B], of the starts (`relax`) and of further entries of the library.
             relaxed: The relaxed crystals of all compositions.
             per_atom: float64 [B], their energies or enthalpies, eV/atom.
             label: Label of what will be compared with the hull.
+            names: Of the further entries, by their ids.
 
         Raises:
             LabelError: If the relaxed crystals have another label.
@@ -194,9 +200,10 @@ class References:
         if failed:
             reason = f"no crystal of {_listed(failed)} could be relaxed"
             return None, [*notes, f"There is no energy above the hull: {reason}."]
-        names = [self.names.get(ids[k], "") for k in good]
+        named = {**self.names, **names}
+        called = [named.get(ids[k], "") for k in good]
         labels = [relaxed.label, label]
-        return convex_hull(self.target, relaxed.crystals[good], per_atom[good], labels, names), notes
+        return convex_hull(self.target, relaxed.crystals[good], per_atom[good], labels, called), notes
 
     def _summary(self, relaxed: RelaxationResult, n_good: int) -> str:
         text = f"Hull: {n_good} reference crystals of {len(self)} compositions"

@@ -17,13 +17,14 @@ from csp.crystals import Crystals
 from csp.errors import ContractError, LabelError
 from csp.library.importing import import_structures
 from csp.library.library import Library
-from csp.protocols import Evaluation, Label
+from csp.protocols import Evaluation, Generator, Label
 from csp.ranking.hull import Hull, Phase, convex_hull
 from csp.ranking.references import References
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.search import Search
 from csp.store.store import Store
 from csp.target import Target
+from tests.csp.search.test_own_entries import Known
 from tests.csp.search.test_search import SETTINGS, Interrupting, Strained
 from tests.lennard_jones import LennardJones
 
@@ -330,12 +331,18 @@ def test_what_stands_for_others_or_is_there_twice_is_no_reference(tmp_path: Path
 # -- in a search ----------------------------------------------------------------------------------------
 
 
-def search(folder: Path, references: References | None, model: LennardJones | None = None) -> Search:
+def search(
+    folder: Path,
+    references: References | None,
+    model: LennardJones | None = None,
+    generator: Generator | None = None,
+) -> Search:
     fewer = {"candidates": 6, "screened": 4, "relaxed": 3, "rattled": 0, "max_steps": 20}
     settings = SETTINGS.model_copy(update={**fewer, "hull": references is not None})
     store = Store.begin(folder, {"of": "the same"}, formula="NaCl", versions={}, resume=True)
     models = [model or LennardJones()]
-    return Search(settings, settings.target(), [Strained()], models, 16.0, store, references=references)
+    generators = [generator or Strained()]
+    return Search(settings, settings.target(), generators, models, 16.0, store, references=references)
 
 
 def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
@@ -373,6 +380,19 @@ def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
     assert not partial.has_hull
     assert "not all relaxed yet" in partial.warnings[-1]
     assert search(later, elsewhere).run().results == whole.results
+
+
+def test_no_entry_of_the_target_is_below_the_hull_that_it_is_on(tmp_path: Path) -> None:
+    """Those that are no reference are on it as the search relaxed them."""
+    target = Target.parse("NaCl")
+    references = References.of(target, library(tmp_path).excluding(target), tmp_path / "cache")
+    found = search(tmp_path / "run", references, generator=Known()).run()
+    above = {r.template_id: r.e_above_hull_ev_per_atom for r in found.results if r.template_id}
+    assert {"mine-0", "mine-1"} <= above.keys()
+    assert found.hull is not None
+    [product] = found.hull.products
+    assert above[product.id] == pytest.approx(0.0, abs=1e-9)
+    assert min(above[name] for name in ("mine-0", "mine-1")) > -1e-9
 
 
 def test_a_library_without_any_reference_is_told(tmp_path: Path) -> None:
