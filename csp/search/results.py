@@ -170,10 +170,7 @@ def _results(
     sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
     n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
     provenance = [conclusion.by_id[relaxed.candidate[row]] for row in top]
-    told = [
-        known.of(crystals[k], numbers[k], provenance[k].template_id) if known else Told()
-        for k in range(len(top))
-    ]
+    told = [known.of(crystals[k], provenance[k].template_id) if known else Told() for k in range(len(top))]
     found = conclusion.funnel.times_found()
     if conclusion.rounds is not None:
         found.update(conclusion.rounds.times_found())
