@@ -86,6 +86,8 @@ def recovery(
         **{name: value for name, value in given.items() if value is not None},
     )
     benchmark = Recovery.begin(settings, out, device=device, resume=resume)
+    if settings.library_note:
+        note(settings.library_note)
     for problem in benchmark.truths.problems:
         note(str(problem), word="left out:")
     chosen = benchmark.truths.choose(only.split(",") if only else None, limit)

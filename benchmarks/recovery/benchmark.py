@@ -118,6 +118,13 @@ class RecoverySettings(BaseModel):
         """The library; None: the embedded prototypes."""
         return chosen() if self.library == AUTO_LIBRARY else self.library
 
+    @property
+    def library_note(self) -> str:
+        """What people should know of the library; "" where it is the one that they asked for."""
+        if self.library == AUTO_LIBRARY and self.library_file is None:
+            return "No library is chosen (csp library use): templates are the embedded AFLOW prototypes."
+        return ""
+
     def search(self, formula: str, generators: tuple[str, ...]) -> SearchSettings:
         """The search for one target."""
         return SearchSettings.read(

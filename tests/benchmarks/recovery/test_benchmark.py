@@ -20,6 +20,7 @@ from benchmarks.recovery.benchmark import Recovery, RecoverySettings, relaxed_tr
 from benchmarks.recovery.budgets import BUDGETS, Budget
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.library.chosen import choose
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.benchmark import benchmark
 from tests.lennard_jones import LennardJones
@@ -126,6 +127,16 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
 def test_no_library_can_be_said_in_a_word(targets: Path) -> None:
     assert settings(targets, library="none").library_file is None
     assert settings(targets, library="mine.parquet").library_file == Path("mine.parquet")
+
+
+def test_a_library_that_is_not_chosen_is_told(
+    targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert settings(targets, library="auto").library_note.startswith("No library is chosen")
+    assert not settings(targets, library="none").library_note
+    choose(TARGETS35)  # any file
+    assert not settings(targets, library="auto").library_note
 
 
 def test_targets_that_a_form_leaves_empty_are_the_35() -> None:
