@@ -306,8 +306,8 @@ class _Known:
         lacking = sorted(_in_system(target, Library.open()).keys() - self.formulas - {target.formula})
         if lacking:
             sentences.append(
-                f"Hull: the library has no {_listed(lacking)}, which the AFLOW encyclopedia of crystal "
-                "structures has; the hull may be lower."
+                f"Hull: the library has no {_listed(lacking)}, of which the AFLOW encyclopedia has crystals, "
+                "some of them idealised; where one is stable the hull is lower."
             )
         if self.too_large:
             sentences.append(

@@ -271,7 +271,7 @@ def test_known_compounds_that_the_library_lacks_are_told_before(tmp_path: Path) 
     import_structures(folder, tmp_path / "oxides.parquet", source_name="test", licence="none")
     known = Library.open(tmp_path / "oxides.parquet")
     *_, said = References.of(Target.parse("SrTiO3"), known, tmp_path).forewarning
-    named = said.removeprefix("Hull: the library has no ").partition(", which the AFLOW encyclopedia")[0]
+    named = said.removeprefix("Hull: the library has no ").partition(", of which the AFLOW encyclopedia")[0]
     assert "TiO2" in named.split(", ")
     assert not {"SrTiO3", "TiO", "SrO", "CaTiO3"} & set(named.split(", "))
 
