@@ -277,8 +277,8 @@ def _bonds(
     for i, j, image, length in zip(*structure.get_neighbor_list(reach + EXACT), strict=True):
         known = lengths.get((orbits[i], orbits[j]), ())
         if any(abs(length - one) < EXACT for one in known):
-            there = tuple(int(n) for n in image)
-            back = (int(j), int(i), tuple(-n for n in there))
+            a, b, c = (int(n) for n in image)
+            there, back = (a, b, c), (int(j), int(i), (-a, -b, -c))
             if back not in bonds:
                 bonds[int(i), int(j), there] = float(length)
     return [Bond(i, j, image, length) for (i, j, image), length in sorted(bonds.items())]
