@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui test-adapters test-lowest test-highest lint docs bench-small clean
+.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -51,6 +51,10 @@ test-ui: .venv/installed
 		timeout 600 apt-get install -y -qq --no-install-recommends chromium postgresql >/dev/null; }
 	OMP_NUM_THREADS=1 timeout --kill-after=30 1800 \
 		.venv/bin/pytest -n 2 --dist loadfile -m 'service and not slow' tests/flows tests/csp/report $(ARGS)
+
+# Random inputs to all that reads what people bring, for ten minutes.
+test-fuzz: .venv/installed
+	OMP_NUM_THREADS=1 FUZZ_SECONDS=$(or $(SECONDS),600) .venv/bin/pytest -m fuzz tests/fuzz $(ARGS)
 
 # Potentials of other packages, in an environment of their own. This SevenNet is the newest that the torch-sim for
 # Python 3.11 can drive; its package carries its weights.

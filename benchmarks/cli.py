@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.calibration.cli import calibration, differences
+from benchmarks.hulls.cli import hulls
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -23,6 +24,7 @@ app = typer.Typer(help="How well and how fast the engine works.", no_args_is_hel
 app.command("last-order", hidden=True)(calibration)  # its name until 0.2
 app.command()(calibration)
 app.command()(differences)
+app.command()(hulls)
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[

@@ -14,8 +14,8 @@ from ase.data import chemical_symbols
 
 from csp.crystallography.symmetry import primitive
 from csp.crystals import Crystals
-from csp.errors import CspError, InputError, MissingError
-from csp.library.cif import DisorderedError, UnreadableError, read_cif
+from csp.errors import CrystalError, CspError, InputError, MissingError
+from csp.library.cif import read_cif
 from csp.library.library import Library
 from csp.library.optimade import Client
 from csp.library.providers import PROVIDERS, Provider
@@ -182,10 +182,8 @@ def _read_truth(path: Path, published: dict[str, int]) -> Truth:
     """Raises InputError, one clause, for what cannot be a truth."""
     try:
         crystal = read_cif(path)
-    except UnreadableError as error:
-        raise InputError("it holds no crystal structure") from error
-    except DisorderedError as error:
-        raise InputError("it has partial occupancies") from error
+    except CrystalError as error:
+        raise InputError(error.clause) from error
     numbers, counts = crystal.numbers.unique(return_counts=True)
     amounts = zip(numbers.tolist(), counts.tolist(), strict=True)
     try:

@@ -14,6 +14,7 @@ when they are first used, so that `import csp` is quick and brings no PyTorch. T
 from importlib import import_module
 from typing import Any
 
+from csp.account import have_a_home
 from csp.threads import one_thread_after_fork, wait_asleep
 
 _PLACES = {
@@ -27,6 +28,7 @@ _PLACES = {
 
 __all__ = ["Crystals", "Library", "Prediction", "__version__", "errors", "load_model", "predict", "relax"]
 
+have_a_home()
 wait_asleep()
 one_thread_after_fork()
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from csp.cli.plain_letters import say_it_in_plain_letters
-from csp.errors import CspError
+from csp.errors import CspError, of_system
 from csp.threads import wait_asleep
 
 __all__ = ["COMMANDS", "main"]
@@ -37,12 +36,13 @@ COMMANDS = {
 
 def main() -> None:
     """Entry point of `csp`."""
-    wait_asleep()
-    say_it_in_plain_letters()
-    try:
+    try:  # from the first moment: what is slow to import is imported in here
+        wait_asleep()
+        from csp.cli.plain_letters import say_it_in_plain_letters
         from csp.cli.program import program
         from csp.device import keep_freed_memory
 
+        say_it_in_plain_letters()
         keep_freed_memory()
         program(COMMANDS).main(prog_name="csp")
     except CspError as error:
@@ -50,6 +50,11 @@ def main() -> None:
 
         fail(error)
         sys.exit(error.exit_code)
+    except OSError as error:
+        from csp.cli.console import fail
+
+        fail(of_system(error))
+        sys.exit(1)
     except KeyboardInterrupt:  # before there was a command that knows what is done
         print("csp: Interrupted.", file=sys.stderr)
         sys.exit(130)

@@ -6,13 +6,14 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from csp.errors import InputError, MissingError
+from csp.cif_file import Block, is_cif, read_blocks
+from csp.errors import CrystalError, InputError, MissingError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Cell", "read_cell"]
+__all__ = ["Cell", "cell_vectors", "read_cell"]
 
 Cell = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]]
 """Lattice vectors a, b, c, Å."""
@@ -32,7 +33,7 @@ def read_cell(path: Path) -> Cell:
 
     if not path.is_file():
         raise MissingError(f"There is no file {path} to take a cell from.")
-    vectors = _by_pymatgen(path)
+    vectors = _of_cif(path) if is_cif(path) else _by_pymatgen(path)
     if vectors is None:
         vectors = _by_ase(path)
     if vectors is None:
@@ -47,6 +48,37 @@ def read_cell(path: Path) -> Cell:
         )
     a, b, c = ((float(x), float(y), float(z)) for x, y, z in vectors)
     return a, b, c
+
+
+def _of_cif(path: Path) -> NDArray[np.float64]:
+    try:
+        blocks = [block for block in read_blocks(path) if block.has_cell]
+        if len(blocks) > 1:
+            raise CrystalError("several crystals", f"it holds {len(blocks)} crystals, not one")
+        if not blocks:
+            raise CrystalError("no cell", "it has no cell")
+        return cell_vectors(blocks[0])
+    except CrystalError as error:
+        raise error.named(path) from error
+
+
+def cell_vectors(block: Block) -> NDArray[np.float64]:
+    """[3, 3], Å: the lattice vectors of a block of a CIF.
+
+    Raises:
+        CrystalError: It has none that can be.
+    """
+    import numpy as np
+    from pymatgen.core import Lattice
+
+    values = block.cell()
+    edges, cosines = values[:3], np.cos(np.deg2rad(values[3:]))
+    squared_volume = 1 + 2 * cosines.prod() - (cosines**2).sum()  # of unit edges
+    if min(edges) < SHORTEST or max(edges) > LONGEST or max(values[3:]) >= 180 or squared_volume < FLAT**2:
+        raise CrystalError(
+            "no cell", f"no cell has edges and angles of {', '.join(f'{v:g}' for v in values)}"
+        )
+    return np.array(Lattice.from_parameters(*values).matrix)
 
 
 def _by_pymatgen(path: Path) -> NDArray[np.float64] | None:

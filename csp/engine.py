@@ -159,7 +159,7 @@ def build(
     # a cell that is given is taken as it is under the pressure
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
-    references = References.of(target, library) if settings.hull else None
+    references = _references(settings, target, library)
     probability = (
         None
         if target.pressure
@@ -286,18 +286,22 @@ def predict(
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
     given: Given = NOTHING_GIVEN,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> Prediction:
     """Search, and write the results into `out`. When interrupted, what can be ranked is written first.
 
     Args:
         out: None: nothing is kept but what is returned.
+        say: Told what people should know before anything is relaxed.
     """
     if out is None:
         with TemporaryDirectory(prefix="csp-") as folder:
             search, _ = build(settings, target, Path(folder), device=device, progress=progress, given=given)
+            _forewarn(search, say)
             return _with_cards(search.run(), settings)
     clock = _Clock(progress)
     search, record = build(settings, target, out, device=device, resume=resume, progress=clock, given=given)
+    _forewarn(search, say)
     try:
         prediction = search.run()
     except KeyboardInterrupt:
@@ -317,6 +321,25 @@ def _with_cards(prediction: Prediction, settings: SearchSettings) -> Prediction:
     target = prediction.target
     card = NotebookCard(target.formula, prediction.models, settings.symprec, target.pressure != 0)
     return replace(prediction, card=card)
+
+
+def _references(settings: SearchSettings, target: Target, library: Library) -> References | None:
+    """What energies above the hull are counted from; None: they are not asked for."""
+    if not settings.hull:
+        return None
+    if library.is_embedded:
+        why = "the embedded prototypes are examples of structures, not what a crystal could decompose into"
+        return References.none(target, f"{why}; `csp library pull` gets a database")
+    if settings.labeller != "none" and settings.relaxer == "none":
+        return References.none(
+            target, "energies learned from labels of one composition have none with others"
+        )
+    return References.of(target, library)
+
+
+def _forewarn(search: Search, say: Callable[[str], None]) -> None:
+    for sentence in search.references.forewarning if search.references else []:
+        say(sentence)
 
 
 class _Clock:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 __all__ = [
     "ContractError",
+    "CrystalError",
     "CspError",
     "InputError",
     "LabelError",
@@ -14,6 +16,7 @@ __all__ = [
     "ProviderError",
     "StoreError",
     "did_you_mean",
+    "of_system",
 ]
 
 
@@ -45,6 +48,23 @@ class InputError(CspError, ValueError):
     exit_code = 2
 
 
+class CrystalError(InputError):
+    """A crystal of a file or a database that cannot be used.
+
+    Attributes:
+        kind: What is wrong in a few words, to count by.
+        clause: The same of this crystal, "it has partial occupancies".
+    """
+
+    def __init__(self, kind: str, clause: str, *, of: str = "") -> None:
+        super().__init__(f"{of} cannot be used: {clause}." if of else f"{clause}.")
+        self.kind, self.clause = kind, clause
+
+    def named(self, name: object) -> CrystalError:
+        """The same with the name of the crystal in its sentence."""
+        return CrystalError(self.kind, self.clause, of=str(name))
+
+
 class MissingError(CspError):
     """Something the machine should have is not there: a model, a library, a package."""
 
@@ -61,6 +81,15 @@ class ContractError(CspError):
 
 class StoreError(CspError):
     """The database of a run cannot be read or written just now."""
+
+
+def of_system(error: OSError) -> CspError:
+    """What the system refuses, in one sentence: a disk that is full, a folder that may not be written."""
+    if error.errno == errno.ENOSPC:
+        return CspError("The disk is full.")
+    reason = (error.strerror or str(error)).splitlines()[0].rstrip(".")
+    name = error.filename2 or error.filename  # of two, the one that was to be
+    return CspError(f"{name}: {reason}." if name else f"{reason}.")
 
 
 class ProviderError(CspError):

@@ -1,29 +1,43 @@
-"""The one way files are written: whole or not at all, so that a crash or a full disk spoils nothing."""
+"""The one way files are written: whole or not at all, so that a crash or a full disk spoils nothing.
+
+And the one way in which text that people bring is read, in whichever encoding.
+"""
 
 from __future__ import annotations
 
+import bz2
 import fcntl
+import gzip
 import json
 import logging
+import lzma
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from csp.errors import InputError
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "COMPRESSED",
     "alone_with",
     "keep_arrays",
+    "read_text",
     "replacing",
     "replacing_folder",
     "write_arrays",
     "write_json",
     "write_text",
 ]
+
+COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+LARGEST = 64 * 2**20  # bytes of text
 
 
 @contextmanager
@@ -101,3 +115,26 @@ def keep_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         write_arrays(path, **arrays)
     except OSError as error:
         logging.getLogger(__name__).warning("Nothing can be kept in %s: %s.", path.parent, error)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, whichever of the common encodings it has, decompressed.
+
+    Raises:
+        InputError: There is no such file, it cannot be read, or is larger than 64 MB.
+    """
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    try:
+        with COMPRESSED.get(path.suffix.lower(), open)(path, "rb") as stream:
+            content: bytes = stream.read(LARGEST + 1)
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        raise InputError(f"{path} cannot be read: {error}.") from error
+    if len(content) > LARGEST:
+        raise InputError(f"{path} holds more than {LARGEST // 2**20} MB of text.")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", errors="replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")

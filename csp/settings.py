@@ -22,6 +22,7 @@ from pydantic import (
 
 from csp import plugins
 from csp.cell_file import read_cell
+from csp.formula import plain
 from csp.target import CRYSTAL_SYSTEMS, Target
 from csp.wrong_values import first_wrong
 
@@ -91,12 +92,13 @@ class SearchSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    formula: str = Field(
+    formula: Annotated[str, BeforeValidator(plain)] = Field(
         min_length=1,
         max_length=200,
-        pattern=r"^[(\[ ]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9.()\[\] ])*$",
+        # for forms; `Target.parse` knows all that may be wrong
+        pattern=r"^[(\[{ 0-9/]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9₀-₉.·•⋅∙・●*∗/½¼¾(){}\[\] ])*$",
         title="Formula",
-        description="Chemical formula, for example SrTiO3 or Ba(FeAs)2",
+        description="Chemical formula, for example SrTiO3, Ba(FeAs)2 or CaSO4·2H2O",
     )
     generators: Names = Field(
         DEFAULT_GENERATORS,
@@ -224,9 +226,10 @@ class SearchSettings(BaseModel):
         description="Best crystals to rattle (also in doubled cells) and relax without symmetry",
     )
     hull: bool = Field(
-        False,
+        True,
         title="Hull",
-        description="Energies above the convex hull of known crystals, relaxed by the model that ranks",
+        description="Energies above the convex hull of what the library has of the elements, relaxed by "
+        "the model that ranks; none where an element is missing",
     )
     symprec: float = Field(0.1, gt=0, le=1, title="symprec", description="Å, for reported space groups")
     seed: int = Field(0, ge=0, le=2**31 - 1, title="Seed", description="Same seed, same result")
@@ -264,15 +267,6 @@ class SearchSettings(BaseModel):
         if cell is not None and set(info.data.get("generators", ())) - set(WITHOUT_TEMPLATES):
             raise ValueError("templates have cells of their own; ask for `generators` space_group,random")
         return cell
-
-    @field_validator("hull")
-    @classmethod
-    def _one_kind_of_energy(cls, hull: bool, info: ValidationInfo) -> bool:
-        if hull and info.data.get("labeller") != "none" and info.data.get("relaxer") == "none":
-            raise ValueError(
-                "energies learned from labels of one composition have no hull with others; name a `relaxer`"
-            )
-        return hull
 
     @property
     def library_file(self) -> Path | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from csp.cell_file import Cell
 from csp.errors import InputError
+from csp.formula import electronegativity_key, read_formula
 
-__all__ = ["CRYSTAL_SYSTEMS", "Target", "electronegativity_key"]
+__all__ = ["CRYSTAL_SYSTEMS", "Target"]
 
 MAX_ELEMENTS = 12
 CRYSTAL_SYSTEMS = {
@@ -38,6 +37,9 @@ class Target:
         pressure: Hydrostatic pressure, GPa.
         cell: Lattice vectors, Å, of a primitive or conventional cell that proposals of `space_group` and
             `random` have; None: any.
+        name: The formula as it was asked for (NH3 where `formula` is H3N) if it is plain letters and digits
+            that mean the same, else `formula`. Folders are named by it.
+        formula_note: What was made of the formula as it was written, one sentence; "" for nothing.
     """
 
     formula: str
@@ -48,6 +50,8 @@ class Target:
     space_groups: frozenset[int] | None = None
     pressure: float = 0.0
     cell: Cell | None = None
+    name: str = field(default="", compare=False)
+    formula_note: str = field(default="", compare=False)
 
     @classmethod
     def parse(
@@ -60,7 +64,7 @@ class Target:
         pressure: float = 0.0,
         cell: Cell | None = None,
     ) -> Target:
-        """Read a formula such as `SrTiO3` or `Ba(FeAs)2`; amounts are reduced to coprime integers.
+        """Read a formula such as `SrTiO3` or `Ba(FeAs)2` (`csp.formula`).
 
         Args:
             formula: The formula as written.
@@ -71,10 +75,11 @@ class Target:
             cell: A known cell, lattice vectors in Å; None: any.
 
         Raises:
-            InputError: In one sentence, for what is not a formula, for fractional amounts that no multiple
-                up to 100 makes whole, and for formula units larger than `max_atoms`.
+            InputError: In one sentence, for what is not a formula and for formula units larger than
+                `max_atoms`.
         """
-        counts = _parse_counts(formula)
+        read = read_formula(formula)
+        counts = read.counts
         if len(counts) > MAX_ELEMENTS:
             raise InputError(f"{formula!r} has {len(counts)} elements; at most {MAX_ELEMENTS} are supported.")
         ordered = sorted(counts, key=electronegativity_key)
@@ -88,7 +93,7 @@ class Target:
         if space_groups is not None and not space_groups:
             raise InputError("No space group is left to propose in; allow at least one of 1-230.")
         return cls(
-            formula="".join(f"{s}{counts[s] if counts[s] > 1 else ''}" for s in ordered),
+            formula=str(read),
             numbers=tuple(_atomic_number(s) for s in ordered),
             counts=tuple(counts[s] for s in ordered),
             max_atoms=max_atoms,
@@ -96,6 +101,8 @@ class Target:
             space_groups=space_groups,
             pressure=pressure,
             cell=cell,
+            name=formula if formula.isascii() and formula.isalnum() and not read.change else str(read),
+            formula_note=read.change,
         )
 
     @property
@@ -116,45 +123,6 @@ class Target:
     def allows_group(self, number: int) -> bool:
         """May proposals have this space group?"""
         return self.space_groups is None or number in self.space_groups
-
-
-def _parse_counts(formula: str) -> dict[str, int]:
-    """Element symbol → coprime integer amount."""
-    from pymatgen.core import Composition, Element
-
-    text = re.sub(r"\s+", "", formula)
-    if not text:
-        raise InputError("The formula is empty; write one such as SrTiO3.")
-    not_one = f"{formula!r} is not a chemical formula; write one such as SrTiO3 or Ba(FeAs)2."
-    if not re.fullmatch(r"(?:[A-Z][a-z]?|[()\[\]]|\d+(?:\.\d+)?)+", text):
-        raise InputError(not_one)
-    if text.count("(") != text.count(")") or text.count("[") != text.count("]"):
-        raise InputError(f"{formula!r} has a bracket that is not closed; write for example Ba(FeAs)2.")
-    unknown = [s for s in re.findall(r"[A-Z][a-z]?", text) if not Element.is_valid_symbol(s) or s in "DT"]
-    if unknown:
-        raise InputError(f"{formula!r} is not a chemical formula: there is no element {unknown[0]}.")
-    try:
-        composition = Composition(text)
-    except ValueError as error:
-        raise InputError(not_one) from error
-    amounts = {e.symbol: float(x) for e, x in composition.items() if x > 0}
-    if not amounts:
-        raise InputError(f"{formula!r} contains no atoms.")
-    for multiple in range(1, 101):
-        scaled = {s: x * multiple for s, x in amounts.items()}
-        if all(abs(x - round(x)) < 1e-6 and round(x) > 0 for x in scaled.values()):
-            whole = {s: round(x) for s, x in scaled.items()}
-            divisor = math.gcd(*whole.values())
-            return {s: n // divisor for s, n in whole.items()}
-    raise InputError(f"The amounts in {formula!r} cannot be made whole numbers; write an ordered formula.")
-
-
-def electronegativity_key(symbol: str) -> tuple[float, str]:
-    """Sorts element symbols as formulas list them: by electronegativity (Pauling), unknown ones last."""
-    from pymatgen.core import Element
-
-    chi = Element(symbol).data.get("X")
-    return (float(chi) if isinstance(chi, (int, float)) else 99.0, symbol)
 
 
 def _atomic_number(symbol: str) -> int:

@@ -11,6 +11,7 @@ from csp.errors import InputError
 __all__ = ["first_wrong"]
 
 WHOLE, NUMBER, YES_OR_NO, A_LIST = "a whole number", "a number", "true or false", "a list"
+LONGEST = 80  # letters of a value that is told
 MUST_BE = {
     "bool_parsing": YES_OR_NO,
     "bool_type": YES_OR_NO,
@@ -61,6 +62,7 @@ def _number(limit: Any) -> Any:
 
 def _plain(value: Any) -> str:
     """A value as a person would write it."""
-    if isinstance(value, (list, tuple)):
-        return ",".join(map(_plain, value)) or "nothing"
-    return str(value) or "nothing"
+    text = ",".join(map(_plain, value)) if isinstance(value, (list, tuple)) else str(value)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}…"
+    return (text if text.isprintable() else repr(text)) or "nothing"

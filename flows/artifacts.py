@@ -65,7 +65,7 @@ def table(prediction: Prediction) -> list[dict[str, Any]]:
             **_probability(r),
             f"Δ{symbol}, meV/atom": round(r.above_lowest, 1),
             f"{symbol}, eV/atom": round(r.enthalpy_ev_per_atom, 4),
-            **_above_hull(r),
+            **_to_hull(r),
             "space group": f"{r.spacegroup} ({r.spacegroup_number})",
             "atoms": r.n_atoms,
             "Å³/atom": round(r.volume_per_atom, 2),
@@ -81,10 +81,9 @@ def _probability(result: Result) -> dict[str, float]:
     return {} if result.probability is None else {"probability, %": round(100 * result.probability, 1)}
 
 
-def _above_hull(result: Result) -> dict[str, float]:
+def _to_hull(result: Result) -> dict[str, str]:
     """A column where there is a hull."""
-    above = result.e_above_hull_ev_per_atom
-    return {} if above is None else {"above hull, meV/atom": round(1000 * above, 1)}
+    return {"to the hull": result.stability} if result.stability else {}
 
 
 def summary(prediction: Prediction, record: RunRecord, where: str) -> str:

@@ -52,7 +52,9 @@ def submit(
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done")] = False,
 ) -> None:
     """Have a formula predicted by `csp up`, or by a server's workers."""
-    settings.target()  # what is wrong is said before anything is submitted
+    target = settings.target()  # what is wrong is said before anything is submitted
+    if target.formula_note:
+        note(target.formula_note)
     reach()
     from flows.client import follow
     from flows.client import submit as ask

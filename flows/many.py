@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.runtime import flow_run
 
 from csp.errors import InputError
+from csp.files import read_text
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS
 from flows.ask import ask, page
 from flows.crashes import go_on, stop_crashing
@@ -61,7 +62,10 @@ def predict_many(
     if not wanted:
         raise InputError("No formula is given, neither in the list nor in a CSV file.")
     targets = [settings_of(f, candidates, generators, labeller, library, advanced)[1] for f in wanted]
-    distinct = list(dict.fromkeys(target.formula for target in targets))
+    distinct = {target.formula: target for target in reversed(targets)}  # the first that was written
+    log = get_run_logger()
+    for note in filter(None, (target.formula_note for target in targets)):
+        log.info(note)
     parameters = {
         "candidates": candidates,
         "generators": list(generators),
@@ -71,11 +75,12 @@ def predict_many(
         "device": device,
     }
     made: list[dict[str, Any]] = []
-    for formula in distinct:
-        run = ask({"formula": formula, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
-        made.append({"formula": formula, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
+    for formula in dict.fromkeys(target.formula for target in targets):
+        name = distinct[formula].name
+        run = ask({"formula": name, **parameters}, key=f"{flow_run.id}-{formula}", tags=[flow_run.name])
+        made.append({"formula": name, "run": f"[{run.name}]({page(run)})", "id": str(run.id)})
     create_table_artifact(made, key="many", description=f"{len(made)} runs of {flow_run.name}")
-    get_run_logger().info("%d runs are scheduled", len(made))
+    log.info("%d runs are scheduled", len(made))
     return [row["id"] for row in made]
 
 
@@ -86,9 +91,9 @@ def read_formulas(table: Path) -> list[str]:
         InputError: The file is not there or holds none.
     """
     try:
-        rows = [row for row in csv.reader(table.read_text(encoding="utf-8-sig").splitlines()) if any(row)]
-    except OSError as error:
-        raise InputError(f"The CSV file {table} cannot be read: {error.strerror}.") from error
+        rows = [row for row in csv.reader(read_text(table).splitlines()) if any(row)]
+    except csv.Error as error:
+        raise InputError(f"The CSV file {table} cannot be read: {error}.") from error
     head = [name.strip().lower() for name in rows[0]] if rows else []
     column = head.index("formula") if "formula" in head else 0
     found = [row[column].strip() for row in rows["formula" in head :] if len(row) > column]

@@ -148,11 +148,13 @@ def predict(
         raise InputError(f"There is no library {settings.library_file} on this machine.")
     name = target.formula
     if FlowRunContext.get() is None:
-        return _plain(settings, folder or Path("out") / name, device)
+        return _plain(settings, folder or Path("out") / target.name, device)
     stop_crashing()
     log, reporter = get_run_logger(), _reporter(settings, name)
-    out = folder.absolute() if folder else runs() / f"{name}-{str(flow_run.id)[:8]}"
+    out = folder.absolute() if folder else runs() / f"{target.name}-{str(flow_run.id)[:8]}"
     log.info("%s: results go to %s", name, out)
+    if target.formula_note:
+        log.info(target.formula_note)
     reporter.started("loading the models")
     from flows.artifacts import publish
 

@@ -59,6 +59,7 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
             offered = deployments()  # while the server starts
             wait()
             install_automations()
+            _take_up(url)
             runner = _offering(offered, at_once)
             Up(url, os.environ[FILES_URL], os.getpid()).write()
             try:
@@ -67,6 +68,14 @@ def up(host: str, port: int, at_once: int, ready: Callable[[str], None]) -> None
                     asyncio.run(runner.start())
             finally:
                 Up.forget()
+
+
+def _take_up(url: str) -> None:
+    """What was at work when this server ended the last time goes on at once."""
+    from flows.crashes import take_up
+
+    if os.environ["PREFECT_API_URL"] == f"{url}/api":  # else others may be at work for that server
+        take_up(TAG)
 
 
 def deployments() -> list[RunnerDeployment]:

@@ -129,6 +129,7 @@ class RecoverySettings(BaseModel):
             relaxer=self.relaxer,
             seed=self.seed,
             top=WHOLE_RANKING,
+            hull=False,
             **BUDGETS[self.budget].as_dict(),
         )
 

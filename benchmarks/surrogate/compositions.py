@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
+from csp.library.tables import read_table
 from csp.target import Target
 from surrogates.training.labelled import compositions, read_structures
 
@@ -42,7 +43,7 @@ def choose(
     Returns:
         The compositions and how many were passed over.
     """
-    table = pq.read_table(energies, columns=["material_id", "split"])
+    table = read_table(energies, {"material_id": pa.string(), "split": pa.string()}, "table of energies")
     split = dict(zip(table["material_id"].to_pylist(), table["split"].to_pylist(), strict=True))
     crystals, ids = read_structures(structures, split)
     parts: dict[str, set[str]] = {"train": set(), "val": set(), "test": set()}

@@ -132,7 +132,11 @@ def library_info(
 
 
 def read_elements(text: str) -> list[str]:
-    """ "Mo,S" or "Mo-S" to symbols. Raises InputError for what is no element."""
+    """ "Mo,S" or "Mo-S" to symbols.
+
+    Raises:
+        InputError: One is no element.
+    """
     from ase.data import atomic_numbers
 
     symbols = [part for part in re.split(r"[,\s-]+", text) if part]
@@ -143,7 +147,11 @@ def read_elements(text: str) -> list[str]:
 
 
 def read_ratio(text: str) -> list[int]:
-    """ "ABC3" to 1, 1, 3. Raises InputError for what is no ratio."""
+    """ "ABC3" to 1, 1, 3.
+
+    Raises:
+        InputError: It is no ratio.
+    """
     parts = re.findall(r"([A-Z])(\d*)", text)
     letters = [letter for letter, _ in parts]
     amounts = [int(n or 1) for _, n in parts]

@@ -60,6 +60,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         kind, default = Annotated[kind, typer.Argument(help=field.description)], inspect.Parameter.empty
     elif kind is bool:
         switch = f"--{name.replace('_', '-')}"
+        switch += f"/--no{switch[1:]}" if default else ""
         kind = Annotated[kind, typer.Option(switch, help=field.description)]
     else:
         default = ",".join(map(str, default)) if isinstance(default, tuple) else default

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from csp.cli.console import note, output
 from csp.cli.options import Device, takes_settings
 from csp.cli.progress import progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.errors import CspError, of_system
 from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
@@ -35,8 +37,16 @@ def predict(
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
     target = settings.target()
-    folder = out or Path("out") / target.formula
+    folder = out or Path("out") / target.name
     started = time.monotonic()
+    said: list[str] = []
+
+    def say(sentence: str) -> None:
+        said.append(sentence)
+        note(sentence)
+
+    if target.formula_note:
+        say(target.formula_note)
     try:
         with terminated_as_interrupted(), progress(time_shares(settings)) as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
@@ -45,13 +55,16 @@ def predict(
 
             if resume and not begun(folder):
                 note(f"Nothing to resume in {folder}: a new run begins.")
-            prediction = run(settings, target, folder, device=device, resume=resume, progress=report)
+            prediction = run(settings, target, folder, device=device, resume=resume, progress=report, say=say)
     except KeyboardInterrupt as ending:
         raise StoppedError(_interrupted(folder), ending) from ending
+    except OSError as error:
+        reason = of_system(error).message.removesuffix(".")
+        raise CspError(f"{reason}; what is done is in {folder}, and `resume` goes on with it.") from error
     if json:
         typer.echo((folder / "ranked.json").read_bytes(), nl=False)  # UTF-8, whatever the terminal's encoding
     else:
-        _show(prediction)
+        _show(prediction, said)
         seconds = time.monotonic() - started
         output.print(f"{folder}/report.html, structures/ and ranked.json written after {seconds:.0f} s.")
     if prediction.mostly_failed:
@@ -67,17 +80,21 @@ def _interrupted(folder: Path) -> str:
     return "Interrupted before the search began."
 
 
-def _show(prediction: Prediction) -> None:
+def _show(prediction: Prediction, said: Collection[str]) -> None:
+    """Print a ranking and what people should know of it, but for what was said before."""
     from csp.report.terminal import ranking_table
 
     if prediction.results:
         output.print(ranking_table(prediction, len(prediction.results)), soft_wrap=False)
     if prediction.known_before:
         output.print(prediction.known_before)
+    if prediction.results and (stability := prediction.results[0].stability):
+        output.print(f"Crystal 1 is {stability}.")
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     for warning in prediction.warnings:
-        note(warning, to=output)
+        if warning not in said:
+            note(warning, to=output)
 
 
 def match(

@@ -11,6 +11,7 @@ import typer
 
 from csp.cli.options import Device
 from csp.errors import InputError, MissingError
+from csp.files import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -414,7 +415,7 @@ def _lines(path: Path | None) -> set[str]:
         return set()
     if not path.is_file():
         raise MissingError(f"There is no file {path}.")
-    return set(path.read_text(encoding="utf-8").splitlines())
+    return set(read_text(path).splitlines())
 
 
 def _json(text: str, option: str) -> dict[str, Any]:

@@ -30,7 +30,8 @@ class Command(TyperCommand):
             return super().parse_args(ctx, args)
         except typer.BadParameter:
             given, _, _ = self.make_parser(ctx).parse_args(words)
-            missing = [_shown(one) for one in self.params if one.required and not given.get(one.name or "")]
+            required = [one for one in self.params if one.required]
+            missing = [_shown(one) for one in required if given.get(one.name or "") in (None, [], ())]
             if not missing:
                 raise
         raise InputError(f"{_name(ctx)} needs {_listed(missing)}; {_help(ctx)} explains.")

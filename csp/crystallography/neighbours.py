@@ -49,6 +49,7 @@ COVALENT_RADII = _covalent_radii()
 # potentials collapse to has up to 0.64. Elements whose outer s electrons pressure squeezes out have large
 # radii and come closer, the heavy ones to all, the others to each other: K 0.53, Na and La 0.60 at 300 GPa.
 CLOSEST, CLOSEST_PRESSED, CLOSEST_ELECTROPOSITIVE = 0.6, 0.66, 0.5
+OVERLAPPING = 0.5  # atoms of a file that are closer are not those of a crystal: 15 of 100,000 entries
 PRESSED = 100.0  # GPa
 SQUEEZED = (19, 37, 55, 87, 38, 56, 88)  # K, Rb, Cs, Fr, Sr, Ba, Ra
 ELECTROPOSITIVE = (3, 11, 20, 21, 39, *SQUEEZED, *range(57, 72), *range(89, 104))

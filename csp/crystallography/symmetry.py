@@ -26,6 +26,7 @@ __all__ = [
     "Symmetrized",
     "crystal_system",
     "moyo_datasets",
+    "number_of_operations",
     "primitive",
     "primitive_sites",
     "reported_space_groups",
@@ -73,6 +74,25 @@ def reported_space_groups(crystals: Crystals, symprec: float) -> list[int]:
                 data = None
             numbers.append(0 if data is None else int(data.number))
     return numbers
+
+
+def number_of_operations(rotations: np.ndarray, translations: np.ndarray) -> int:
+    """Number of the space group with these operations in whichever setting, 0 for none.
+
+    Args:
+        rotations: [G, 3, 3] on fractional columns.
+        translations: [G, 3].
+    """
+    import spglib
+
+    failed: type[Exception] = getattr(spglib, "SpglibError", RuntimeError)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Set OLD_ERROR_HANDLING", DeprecationWarning)
+        try:
+            kind = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), translations)
+        except failed:
+            kind = None
+    return 0 if kind is None else int(kind.number)
 
 
 def space_group_symbol(number: int) -> str:

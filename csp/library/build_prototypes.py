@@ -80,9 +80,13 @@ HEXAGONAL_OF_RHOMBOHEDRAL = np.array([[2, -1, -1], [1, 1, -2], [1, 1, 1]]) / 3.0
 
 
 def encyclopedia(package: Path | None = None) -> list[dict[str, Any]]:
-    """What the package kim-tools says of each prototype, by label. package: its folder; None: as installed.
+    """What the package kim-tools says of each prototype, by label.
 
-    Raises MissingError where it is not installed.
+    Args:
+        package: Its folder; None: as installed.
+
+    Raises:
+        MissingError: It is not installed.
     """
     if package is None:
         found = find_spec("kim_tools")
@@ -112,7 +116,8 @@ def species(info: dict[str, Any]) -> tuple[list[str], bool]:
 def built_crystal(info: dict[str, Any], symbols: list[str]) -> Crystals:
     """The prototype as its label and parameters say, in a primitive cell of the standard setting.
 
-    Raises InputError where label and parameters do not belong together.
+    Raises:
+        InputError: Label and parameters do not belong together.
     """
     from pymatgen.core import Element
 

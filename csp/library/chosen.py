@@ -17,7 +17,11 @@ def _place() -> Path:
 
 
 def choose(path: Path) -> None:
-    """Have searches without `--library` use this file. Raises MissingError if it is not there."""
+    """Have searches without `--library` use this file.
+
+    Raises:
+        MissingError: It is not there.
+    """
     if not path.is_file():
         raise MissingError(f"There is no library at {path}; `csp library pull` or `import` makes one.")
     write_text(_place(), f"{path.absolute()}\n")
@@ -29,7 +33,11 @@ def forget() -> None:
 
 
 def chosen() -> Path | None:
-    """The file, or None if none is chosen. Raises InputError if the chosen one is gone."""
+    """The file, or None if none is chosen.
+
+    Raises:
+        InputError: The chosen one is gone.
+    """
     try:
         path = Path(_place().read_text(encoding="utf-8").strip())
     except OSError:

@@ -99,12 +99,14 @@ def _shipped() -> dict[str, float]:
 def _main(structures: Path, properties: Path) -> None:
     """Write the table that ships: `python -m csp.library.compression STRUCTURES PROPERTIES`, Parquet files,
     the second with the columns material_id and log10_k_vrh."""
-    import pyarrow.parquet as pq
+    import pyarrow as pa
 
     from csp.library.library import Library
+    from csp.library.tables import read_table
 
     library = Library.open(structures)
-    known = pq.read_table(properties, columns=["material_id", "log10_k_vrh"]).to_pylist()
+    columns = {"material_id": pa.string(), "log10_k_vrh": pa.float64()}
+    known = read_table(properties, columns, "table of bulk moduli").to_pylist()
     modulus = {row["material_id"]: 10.0 ** row["log10_k_vrh"] for row in known if row["log10_k_vrh"]}
     rows = np.array([k for k, name in enumerate(library.material_id.tolist()) if modulus.get(name, 0.0) > 1])
     fractions = np.zeros((len(rows), 119))

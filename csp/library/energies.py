@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from csp.errors import InputError, MissingError
+from csp.library.tables import read_table
 
-if TYPE_CHECKING:
-    import pyarrow as pa
+__all__ = ["read_distances", "read_energies", "read_stable"]
 
-__all__ = ["read_energies", "read_stable"]
+TABLE = "table of formation energies"
 
 
 def read_energies(path: Path, split: str | None = None) -> dict[str, float]:
@@ -22,16 +20,33 @@ def read_energies(path: Path, split: str | None = None) -> dict[str, float]:
 
     Raises:
         MissingError: There is no such file.
-        InputError: It is no Parquet table, or it lacks one of these columns.
+        InputError: It is no Parquet table, or it lacks one of these columns or has it of another type.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    columns = ["material_id", "formation_energy", *(["split"] if split is not None else [])]
-    table = _read(path, columns)
+    columns = {"material_id": pa.string(), "formation_energy": pa.float64()}
+    table = read_table(path, columns | ({} if split is None else {"split": pa.string()}), TABLE)
     table = table.filter(pc.is_valid(table["formation_energy"]))
     if split is not None:
         table = table.filter(pc.equal(table["split"], split))
     return dict(zip(table["material_id"].to_pylist(), table["formation_energy"].to_pylist(), strict=True))
+
+
+def read_distances(path: Path) -> dict[str, float]:
+    """Distances from the convex hull, eV/atom, by id, of a table as `read_stable` reads it, where unique.
+
+    Raises:
+        MissingError: There is no such file.
+        InputError: It is no Parquet table, or it lacks one of these columns.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = {"material_id": pa.string(), "e_above_hull": pa.float64(), "e_above_hull_unique": pa.bool_()}
+    table = read_table(path, columns, TABLE)
+    table = table.filter(pc.and_(pc.is_valid(table["e_above_hull"]), table["e_above_hull_unique"]))
+    return dict(zip(table["material_id"].to_pylist(), table["e_above_hull"].to_pylist(), strict=True))
 
 
 def read_stable(path: Path, within: float) -> set[str]:
@@ -40,25 +55,12 @@ def read_stable(path: Path, within: float) -> set[str]:
 
     Raises:
         MissingError: There is no such file.
-        InputError: It is no Parquet table, or it lacks one of these columns.
+        InputError: It is no Parquet table, or it lacks one of these columns or has it of another type.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    table = _read(path, ["material_id", "e_above_hull", "e_above_hull_unique"])
+    columns = {"material_id": pa.string(), "e_above_hull": pa.float64(), "e_above_hull_unique": pa.bool_()}
+    table = read_table(path, columns, TABLE)
     low = pc.and_(pc.less_equal(table["e_above_hull"], within), table["e_above_hull_unique"])
     return set(table.filter(low)["material_id"].to_pylist())
-
-
-def _read(path: Path, columns: list[str]) -> pa.Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise MissingError(f"There is no table of formation energies at {path}.")
-    try:
-        missing = [name for name in columns if name not in pq.read_schema(path).names]
-        if missing:
-            raise InputError(f"{path} is no table of formation energies: no column {', '.join(missing)}.")
-        return pq.read_table(path, columns=columns)
-    except pa.ArrowException as error:
-        raise InputError(f"{path} is damaged or no Parquet file.") from error

@@ -18,7 +18,8 @@ __all__ = ["read_entry"]
 def read_entry(resource: Mapping[str, Any], provider: Provider, licence: str, retrieved: str) -> Entry:
     """The entry of a JSON:API resource of type "structures"; its crystal may be the reason that it has none.
 
-    retrieved: today, as 2026-01-31.
+    Args:
+        retrieved: Today, as 2026-01-31.
     """
     attributes = resource.get("attributes")
     own = str(resource.get("id") or "")

@@ -30,6 +30,7 @@ __all__ = ["Library"]
 Ints = NDArray[np.int64]
 
 EMBEDDED = Path(__file__).parents[1] / "data" / "aflow_prototypes.parquet"
+EMBEDDED_NAME = "AFLOW prototypes"
 MAX_NUMBER = 118
 
 
@@ -85,7 +86,7 @@ class Library:
             InputError: For a file that is no library.
         """
         if path is None:
-            return replace(_from_parquet(EMBEDDED), name="AFLOW prototypes")
+            return replace(_from_parquet(EMBEDDED), name=EMBEDDED_NAME)
         path = Path(path)
         if not path.is_file():
             raise MissingError(f"There is no library at {path}; make one with `csp library import`.")
@@ -120,6 +121,21 @@ class Library:
         """Of which rows the elements stand for others (see `library_schema`)?"""
         known = self.about.get("stand_in")
         return np.zeros(len(rows), bool) if known is None else known[rows].astype(bool)
+
+    def duplicate(self, rows: Ints) -> NDArray[np.bool_]:
+        """Which rows are a crystal that another source has too?"""
+        known = self.about.get("duplicate_of")
+        return np.array([known is not None and known[row] is not None for row in rows.tolist()], bool)
+
+    def distances(self, rows: Ints) -> NDArray[np.float64]:
+        """How far rows are above their source's own convex hull, eV/atom; NaN where it is not known."""
+        known = self.about.get("e_above_hull")
+        return np.full(len(rows), np.nan) if known is None else known[rows].astype(np.float64)
+
+    @property
+    def is_embedded(self) -> bool:
+        """Is it the prototypes that come with the engine, not what is known of some compositions?"""
+        return self.name == EMBEDDED_NAME
 
     def _composed_as(self, target: Target) -> Ints:
         """The visible entries whose atoms are the target's."""
@@ -293,15 +309,17 @@ def _from_parquet(path: Path) -> Library:
         table = pq.read_table(path, columns=columns, memory_map=True)
         schema = library_schema()
         table = table.cast(pa.schema([schema.field(name) for name in columns]))
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["not understood"])[0].rstrip(".")
         raise InputError(f"The library {path} is damaged or no Parquet file: {reason}.") from error
     if any(table[name].null_count for name in REQUIRED):
         raise InputError(
             f"The library {path} has rows with missing values; import it with `csp library import`."
         )
 
-    note = (available.metadata or {}).get(b"source", path.stem.encode()).decode()
     origin = tuple(
         table[name].to_numpy() if name in columns else np.full(len(table), default, dtype=object)
         for name, default in zip(ORIGIN, (note, ""), strict=True)

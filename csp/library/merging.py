@@ -26,7 +26,8 @@ ROWS_AT_ONCE = 5000
 def copy_rows(path: Path, writer: pq.ParquetWriter, without: Set[str]) -> None:
     """Write the rows of a library but those of some ids, columns that it lacks being unknown.
 
-    Raises InputError for a file that is no library.
+    Raises:
+        InputError: The file is no library.
     """
     for batch in _batches(path):
         kept = np.array([name not in without for name in batch["material_id"].to_pylist()])

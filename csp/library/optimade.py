@@ -45,7 +45,11 @@ TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 
 
 def check_online() -> None:
-    """Raises ProviderError where CSP_OFFLINE forbids to ask."""
+    """May other machines be asked?
+
+    Raises:
+        ProviderError: CSP_OFFLINE forbids it.
+    """
     if offline():
         raise ProviderError("CSP_OFFLINE is set: no database is asked.")
 
@@ -96,7 +100,8 @@ class Client:
     def pages(self, query: str = "", start: str = "") -> Iterator[Page]:
         """All pages of a question, from the address `start` if one is given.
 
-        Raises ProviderError where the server cannot be reached or understood, or sends the same page again.
+        Raises:
+            ProviderError: The server cannot be reached or understood, or sends the same page again.
         """
         url, seen, first = start, set[str](), not start
         while True:
@@ -263,7 +268,9 @@ def resolve(name: str, pause: Callable[[float], None] = time.sleep) -> Provider:
     """The provider of a name, or at an address. Names that are not known here are looked up in the list that
     the OPTIMADE consortium keeps; `a.b` is the database b of a provider a.
 
-    Raises InputError where there is no such provider, ProviderError where the list cannot be read.
+    Raises:
+        InputError: There is no such provider.
+        ProviderError: The list cannot be read.
     """
     if "://" in name:
         return Provider.at(name)

@@ -47,7 +47,11 @@ class Provider:
 
     @classmethod
     def at(cls, url: str) -> Provider:
-        """A database of which only the address is known. Raises InputError for what is none."""
+        """A database of which only the address is known.
+
+        Raises:
+            InputError: It is no address.
+        """
         from urllib.parse import urlsplit
 
         parts = urlsplit(url)

@@ -136,7 +136,7 @@ class Pull:
             found = library_rows(list(self.enrich(list(fresh.values()))))
             state.pages += 1
             self._write_rows(state.pages, found.rows)
-            state.skipped = dict(Counter(state.skipped) + Counter(found.skipped.values()))
+            state.skipped = dict(Counter(state.skipped) + Counter(map(str, found.skipped.values())))
             state.sent += len(fresh)
             state.kept += len(found.rows)
             state.returned, state.available = page.returned, page.available

@@ -6,13 +6,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, NamedTuple
+
+import torch
 
 from csp.crystallography.symmetry import space_groups
 from csp.crystals import Crystals
 from csp.errors import InputError
-from csp.target import electronegativity_key
+from csp.formula import in_order
 
 __all__ = ["SYMPREC", "Entry", "LibraryRows", "checked", "library_rows", "reduced_formula"]
 
@@ -43,11 +44,11 @@ class LibraryRows:
     """Rows, and by name why other entries have none."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, InputError] = field(default_factory=dict)
 
 
 def checked(crystal: Crystals) -> Crystals | InputError:
-    """The crystal, or what is wrong with it."""
+    """The crystal in a right-handed cell, or what is wrong with it."""
     volume = float(crystal.volumes[0])
     if crystal.frac.shape[0] == 0:
         return InputError("it has no atoms.")
@@ -55,6 +56,8 @@ def checked(crystal: Crystals) -> Crystals | InputError:
         return InputError("its cell has no volume or its coordinates are no numbers.")
     if crystal.numbers.min() < 1 or crystal.numbers.max() > 118:
         return InputError("it has atoms of no known element.")
+    if float(torch.linalg.det(crystal.cell[0])) < 0:
+        return crystal.with_geometry(-crystal.cell, -crystal.frac).wrapped()
     return crystal
 
 
@@ -64,11 +67,7 @@ def reduced_formula(numbers: Sequence[int]) -> str:
 
     amounts = Counter(numbers)
     divisor = math.gcd(*amounts.values())
-    ordered = sorted(amounts, key=lambda z: _chi(chemical_symbols[z]))
-    return "".join(f"{chemical_symbols[z]}{n if (n := amounts[z] // divisor) > 1 else ''}" for z in ordered)
-
-
-_chi = cache(electronegativity_key)
+    return in_order({chemical_symbols[z]: n // divisor for z, n in amounts.items()})
 
 
 def library_rows(entries: Sequence[Entry]) -> LibraryRows:
@@ -79,14 +78,14 @@ def library_rows(entries: Sequence[Entry]) -> LibraryRows:
         if isinstance(entry.crystal, Crystals):
             good.append(entry)
         else:
-            found.skipped[entry.name] = str(entry.crystal)
+            found.skipped[entry.name] = entry.crystal
     crystals = Crystals.cat([e.crystal for e in good if isinstance(e.crystal, Crystals)])
     unknown = [i for i, e in enumerate(good) if not e.space_group]
     groups = dict(zip(unknown, space_groups(crystals[unknown], SYMPREC), strict=True))
     for i, (entry, (cell, frac, numbers)) in enumerate(zip(good, crystals.arrays(), strict=True)):
         group = entry.space_group or groups[i]
         if not group:
-            found.skipped[entry.name] = "its symmetry cannot be analysed; atoms may overlap."
+            found.skipped[entry.name] = InputError("its symmetry cannot be analysed; atoms may overlap.")
             continue
         found.rows.append(
             {

@@ -29,7 +29,6 @@ class Card:
         models: Names of the models that screened and relaxed, and that refined.
         files: Names of files to save, each with its text.
         pressed: Under pressure, where enthalpies are compared?
-        hull: What energies above the hull are counted from, "SrO + TiO₂"; "" if not known.
     """
 
     formula: str
@@ -38,17 +37,12 @@ class Card:
     models: tuple[str, ...]
     files: Mapping[str, str]
     pressed: bool = False
-    hull: str = ""
 
     @property
-    def decomposition(self) -> str:
+    def stability(self) -> str:
         """What the hull says of it; empty where there is none."""
-        above = self.result.e_above_hull_ev_per_atom
-        if above is None or not self.hull:
-            return ""
-        if above > 0:
-            return f"{1000 * above:.1f} meV/atom above {self.hull}, into which it could decompose."
-        return f"Stable: {-1000 * above:.1f} meV/atom below {self.hull}."
+        words = self.result.stability
+        return f"{words[:1].upper()}{words[1:]}." if words else ""
 
     @property
     def heading(self) -> str:

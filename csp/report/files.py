@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from csp.files import alone_with, replacing_folder, write_text
+from csp.ranking.hull import Hull
 from csp.ranking.known import KnownAs
 from csp.report.card import Card
 from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
 from csp.report.description import describe
+from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
 from csp.report.record import RunRecord
-from csp.report.words import decomposition
 from csp.search.prediction import Prediction, Result, Variant
 
 __all__ = ["SCHEMA", "known_text", "variants_text", "write_report"]
 
 SCHEMA = 3
+HULL = "hull.svg"
 CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 
@@ -30,9 +32,9 @@ DECIMALS = 6  # of the numbers in the tables: below the resolution of the rankin
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
     """Write the files of an out folder.
 
-    They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `run.json`
-    and `ranked.json`. Equal predictions give equal files, but for the timings in `run.json`. `ranked.json`
-    comes last: where it is, all are.
+    They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `hull.svg`
+    where there is a hull of two or three elements, `run.json` and `ranked.json`. Equal predictions give equal
+    files, but for the timings in `run.json`. `ranked.json` comes last: where it is, all are.
 
     Args:
         prediction: What to write.
@@ -51,6 +53,10 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
         write_text(folder / "structures.extxyz", extxyz(prediction, list(range(len(cards)))))
         write_text(folder / "ranked.csv", _csv(rows))
         write_text(folder / "report.html", render_page(prediction, record, cards[:CARDS]))
+        if (svg := hull_svg(prediction)) is not None:
+            write_text(folder / HULL, svg)
+        else:
+            (folder / HULL).unlink(missing_ok=True)  # of an earlier ranking
         write_text(folder / "run.json", _dumps(_run(prediction, record)))
         write_text(folder / "ranked.json", _dumps(_ranked(prediction, rows)))
 
@@ -72,7 +78,6 @@ def _cards(
                 prediction.models,
                 {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
                 pressed=prediction.target.pressure != 0,
-                hull=decomposition(prediction),
             )
         )
         files.append(texts)
@@ -93,12 +98,20 @@ def _ranked(prediction: Prediction, rows: list[dict[str, Any]]) -> dict[str, Any
         "known_before": prediction.known_before,
         "pressure_gpa": prediction.target.pressure,
         "decomposition": _rounded(prediction.decomposition),
+        "hull": _hull(prediction.hull),
         "results": rows,
         "funnel": prediction.funnel,
         "unranked": dict(sorted(Counter(u.status for u in prediction.unranked).items())),
         "failed": prediction.failed,
         "warnings": prediction.warnings,
     }
+
+
+def _hull(hull: Hull | None) -> dict[str, Any] | None:
+    if hull is None:
+        return None
+    told = hull.as_dict()
+    return _rounded({**told, "phases": [_rounded(phase) for phase in told["phases"]]})
 
 
 def _run(prediction: Prediction, record: RunRecord) -> dict[str, Any]:

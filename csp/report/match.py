@@ -5,49 +5,104 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
 from csp.crystals import Crystals
 from csp.errors import InputError
+from csp.formula import in_order, read_formula
 from csp.library.cif import read_cif
 from csp.matching.matcher import Matcher
+from csp.report.results import RankedRun
+from csp.settings import SearchSettings
 
-__all__ = ["Match", "match"]
+__all__ = ["Match", "Matching", "match"]
+
+DEFAULT_SYMPREC: float = SearchSettings.model_fields["symprec"].default
+HEAD = ("rank", "space group", "RMS", "volume", "file")
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Where a crystal stands in a ranking; rank and what follows it are None where it is not there.
+    """A ranked crystal that matches the given one.
+
+    Attributes:
+        rank: Counted from 1.
+        file: Its CIF in the run's folder.
+        space_group: Its number; 0 where the analysis fails.
+        rms: Root-mean-square displacement of the sites from the crystal's, in units of (V/N)^(1/3).
+        volume_ratio: Found / given, per atom: a match means nothing about the volume.
+    """
+
+    rank: int
+    file: str
+    space_group: int
+    rms: float
+    volume_ratio: float
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """Where a crystal stands in a ranking.
 
     Attributes:
         formula: The run's formula.
         n_ranked: Crystals that were compared.
-        rank: Rank of the best-ranked match, counted from 1.
-        file: Its CIF in the run's folder.
-        rms: Root-mean-square displacement of the sites from the crystal's, in units of (V/N)^(1/3).
-        volume_ratio: Found / given, per atom: a match means nothing about the volume.
-        also: Further ranks that match.
+        space_group: The given crystal's number; 0 where the analysis fails.
+        symprec: Å, of all these space groups: the run's.
+        matches: Best-ranked first; none: the crystal is not there.
     """
 
     formula: str
     n_ranked: int
-    rank: int | None = None
-    file: str | None = None
-    rms: float | None = None
-    volume_ratio: float | None = None
-    also: tuple[int, ...] = ()
+    space_group: int
+    symprec: float
+    matches: tuple[Match, ...] = ()
+
+    @property
+    def rank(self) -> int | None:
+        """Of the best-ranked match; None: the crystal is not among the ranked ones."""
+        return self.matches[0].rank if self.matches else None
 
     def __str__(self) -> str:
-        if self.rank is None:
-            return f"Not among the {self.n_ranked} ranked crystals of {self.formula}."
-        also = f"; so do the ranks {', '.join(map(str, self.also))}" if self.also else ""
+        given = f"The given crystal is {_group(self.space_group)} within {self.symprec:g} Å."
+        if not self.matches:
+            return f"{given} It is not among the {self.n_ranked} ranked crystals of {self.formula}."
+        rows = [
+            (str(m.rank), _group(m.space_group), f"{m.rms:.4f}", f"{m.volume_ratio:.3f}", m.file)
+            for m in self.matches
+        ]
+        widths = [max(map(len, column)) for column in zip(HEAD, *rows, strict=True)]
+        lines = [
+            "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+            for row in (HEAD, *rows)
+        ]
+        return "\n".join(
+            [
+                f"{given} Of {self.n_ranked} ranked crystals of {self.formula} it matches:",
+                "",
+                *lines,
+                "",
+                "RMS displacement of the sites in (V/N)^(1/3); volume per atom, the given crystal's being 1.",
+                *([why] if (why := self._other_group()) else []),
+            ]
+        )
+
+    def _other_group(self) -> str:
+        """What is to be known of a first match that has another space group."""
+        first = self.matches[0]
+        if first.space_group == self.space_group:
+            return ""
+        same = next((m.rank for m in self.matches if m.space_group == self.space_group), None)
+        where = (
+            "no match has the given one" if same is None else f"the first match with the given one is {same}"
+        )
         return (
-            f"Rank {self.rank} of {self.n_ranked} ({self.file}) matches: RMS displacement {self.rms:.4f} "
-            f"(V/N)^(1/3), volume {self.volume_ratio:.3f} times the given crystal's{also}."
+            f"Rank {first.rank} has another space group than the given crystal, {_group(first.space_group)}: "
+            f"it matches within the tolerances alone, and {where}."
         )
 
 
-def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
+def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Matching:
     """Look for the crystal of a CIF in the ranking that `csp predict` left in the folder `run`.
 
     Args:
@@ -60,45 +115,35 @@ def match(cif: Path, run: Path, matcher: Matcher = Matcher.DEFAULT) -> Match:
             crystal of another composition.
     """
     truth = read_cif(cif)
-    ranked, crystals = _read_run(run)
-    formula = ranked["formula"]
-    _check_composition(truth, formula, cif)
+    ranked = RankedRun.read(run)
+    _check_composition(truth, ranked.formula, cif)
+    crystals = ranked.crystals()
     fitting = matcher.fits(truth, crystals).nonzero().flatten().tolist()
-    if not fitting:
-        return Match(formula, len(crystals))
-    found = crystals[fitting[0]]
-    best = ranked["results"][fitting[0]]
-    return Match(
-        formula=formula,
-        n_ranked=len(crystals),
-        rank=best["rank"],
-        file=best["file"],
-        rms=float(matcher.rms(truth, found)),
-        volume_ratio=float(found.volumes / found.n_atoms * truth.n_atoms / truth.volumes),
-        also=tuple(ranked["results"][k]["rank"] for k in fitting[1:]),
-    )
+    symprec = _symprec(run)
+    given, *groups = reported_space_groups(Crystals.cat([truth, crystals[fitting]]), symprec)
+    volumes = (crystals.volumes / crystals.n_atoms) / (truth.volumes / truth.n_atoms)
+    rms = matcher.rms(truth, crystals[fitting]).tolist()
+    matches = [
+        Match(ranked.results[k]["rank"], ranked.results[k]["file"], group, shift, float(volumes[k]))
+        for k, group, shift in zip(fitting, groups, rms, strict=True)
+    ]
+    return Matching(ranked.formula, len(crystals), given, symprec, tuple(matches))
 
 
-def _read_run(folder: Path) -> tuple[dict[str, Any], Crystals]:
-    """`ranked.json` and the crystals of its results, in their order."""
-    from ase.io import read
+def _group(number: int) -> str:
+    return f"{space_group_symbol(number)} ({number})" if number else "of no space group"
 
-    if not (folder / "ranked.json").is_file():
-        raise InputError(f"{folder} holds no finished prediction: there is no ranked.json in it.")
+
+def _symprec(run: Path) -> float:
+    """Å: the tolerance with which the run reported space groups."""
     try:
-        ranked = json.loads((folder / "ranked.json").read_text(encoding="utf-8"))
-        frames = read(folder / "structures.extxyz", index=":") if ranked["results"] else []
-        if [atoms.info["rank"] for atoms in frames] != [result["rank"] for result in ranked["results"]]:
-            raise ValueError("ranked.json and structures.extxyz disagree")
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"The prediction in {folder} is damaged: {error}.") from error
-    return ranked, Crystals.from_atoms(frames)
+        return float(json.loads((run / "run.json").read_text(encoding="utf-8"))["settings"]["symprec"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_SYMPREC
 
 
 def _check_composition(truth: Crystals, formula: str, path: Path) -> None:
-    from pymatgen.core import Composition
-
-    [structure] = truth.structures()
-    own = structure.composition.reduced_composition
-    if own != Composition(formula).reduced_composition:
-        raise InputError(f"{path} is {own.reduced_formula}, the prediction is of {formula}.")
+    numbers = truth.structures()[0].composition.get_el_amt_dict()
+    own = in_order({symbol: round(amount) for symbol, amount in numbers.items()})
+    if read_formula(own).counts != read_formula(formula).counts:
+        raise InputError(f"{path} is {read_formula(own)}, the prediction is of {formula}.")

@@ -6,15 +6,42 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ValidationError
+
+from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.files import replacing
 from csp.report.files import SCHEMA, known_text, variants_text
 
+if TYPE_CHECKING:
+    from ase import Atoms
+
 __all__ = ["RankedRun", "export", "latest"]
 
 FORMATS = (".extxyz", ".db", ".csv")
+
+
+class _Row(BaseModel):
+    """What is read of a row of `ranked.json`."""
+
+    rank: int
+    file: str
+    n_atoms: int
+    spacegroup: str
+    above_lowest_ev_per_atom: float
+    generator: str
+    template_id: str
+
+
+class _Ranked(BaseModel):
+    """What is read of `ranked.json`."""
+
+    formula: str
+    label: str | None
+    results: list[_Row]
+    funnel: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +56,65 @@ class RankedRun:
         """The run in a folder.
 
         Raises:
-            InputError: Where no ranking is, or one of another version of the engine.
+            InputError: Where no ranking is, a damaged one, or one of another version of the engine.
         """
-        try:
-            ranked = json.loads((folder / "ranked.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder} holds no finished run.") from error
-        if ranked["schema"] == 2:
-            ranked = _renamed(ranked)
-        if ranked["schema"] != SCHEMA:
+        ranked = _json(folder)
+        if not isinstance(ranked, dict) or ranked.get("schema") not in (2, SCHEMA):
             raise InputError(
                 f"{folder} was ranked by another version of the engine; `resume` its search to rank it anew."
             )
+        try:
+            _Ranked.model_validate(ranked, strict=True)
+        except ValidationError as error:
+            what = ".".join(map(str, error.errors()[0]["loc"]))
+            raise InputError(
+                f"The prediction in {folder} is damaged: ranked.json has no right {what}."
+            ) from error
+        if ranked["schema"] != SCHEMA:
+            ranked = _renamed(ranked)
         return RankedRun(folder, ranked)
+
+    @property
+    def formula(self) -> str:
+        """Of what was predicted."""
+        return str(self.ranked["formula"])
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """The rows, best first."""
+        rows: list[dict[str, Any]] = self.ranked["results"]
+        return rows
+
+    def atoms(self) -> list[Atoms]:
+        """The ranked crystals as relaxed, for ASE, in their order.
+
+        Raises:
+            InputError: They are not there.
+        """
+        from ase.io import read
+
+        if not self.results:
+            return []
+        try:
+            frames = read(self.folder / "structures.extxyz", index=":", format="extxyz")
+            if [atoms.info.get("rank") for atoms in frames] != [row["rank"] for row in self.results]:
+                raise ValueError("ranked.json and structures.extxyz disagree")
+        except Exception as error:  # ASE's reader raises whatever it meets in a damaged file
+            raise InputError(f"The prediction in {self.folder} is damaged: {error}.") from error
+        return list(frames)
+
+    def crystals(self) -> Crystals:
+        """The same as a batch."""
+        return Crystals.from_atoms(self.atoms())
+
+
+def _json(folder: Path) -> Any:
+    try:
+        return json.loads((folder / "ranked.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder} holds no finished prediction: there is no ranked.json in it.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"The prediction in {folder} is damaged: {error}.") from error
 
 
 def _renamed(ranked: dict[str, Any]) -> dict[str, Any]:
@@ -59,8 +132,11 @@ def latest(runs: Path, formula: str) -> RankedRun:
     """
     places = sorted(runs.glob("*/ranked.json"), key=lambda path: path.stat().st_mtime, reverse=True)
     for place in places:
-        run = RankedRun.read(place.parent)
-        if run.ranked["formula"] == formula:
+        try:
+            run = RankedRun.read(place.parent)
+        except InputError:  # of another version, or damaged: another run may be of the formula
+            continue
+        if run.formula == formula:
             return run
     raise MissingError(
         f"No run of {formula} has finished yet in {runs}; the out folder of another run can be named."
@@ -88,10 +164,8 @@ def export(run: RankedRun, file: Path) -> None:
 
 def _database(run: RankedRun, file: Path) -> None:
     from ase.db import connect
-    from ase.io import read
 
-    rows = run.ranked["results"]
-    crystals = read(run.folder / "structures.extxyz", index=":", format="extxyz") if rows else []
+    rows, crystals = run.results, run.atoms()
     label = run.ranked["label"] or ""
     with connect(str(file), type="db") as database:
         for atoms, row in zip(crystals, rows, strict=True):

@@ -103,7 +103,7 @@ class Conclusion:
         return Prediction(
             target=self.target,
             label=funnel.ranking_model.label if top else None,
-            results=self._results(top, places, probability, None if hull is None else hull.energy),
+            results=self._results(top, places, probability, hull),
             crystals=self._relaxed.result.crystals[top],
             funnel=self._counts(),
             models=tuple(
@@ -111,11 +111,13 @@ class Conclusion:
             ),
             order="energy" if by is None else "probability",
             known_before=self.known.sentence if self.known else "",
+            decomposition={} if hull is None else hull.decomposition,
+            hull=hull,
             unranked=self._unranked(),
             failed=self._failed,
             relaxer_why=self.relaxer_why,
-            decomposition={} if hull is None else dict(hull.decomposition),
             warnings=[
+                *filter(None, [self.target.formula_note]),
                 *self._losses(),
                 *funnel.adaptation.notes(funnel.settings.rounds, lambda: funnel.pool),
                 *(
@@ -308,11 +310,11 @@ class Conclusion:
             return None, []
         if not funnel.stored("hull", len(references), model):
             return None, ["There is no energy above the hull: its references are not all relaxed yet."]
-        _, relaxed = funnel.store.relaxed("hull", model.label)
-        return references.hull(relaxed, funnel.per_atom(relaxed), model.label)
+        ids, relaxed = funnel.store.relaxed("hull", model.label)
+        return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
 
     def _results(
-        self, top: list[int], places: Tensor, probability: Tensor | None, hull: float | None
+        self, top: list[int], places: Tensor, probability: Tensor | None, hull: Hull | None
     ) -> list[Result]:
         """The rows of the ranking.
 
@@ -322,6 +324,7 @@ class Conclusion:
         """
         relaxed, model = self._relaxed, self.funnel.ranking_model
         energy, per_atom = relaxed.result.energy, self.funnel.per_atom(relaxed.result)
+        above_hull = [None if hull is None else float(per_atom[row]) - hull.energy for row in top]
         crystals = relaxed.result.crystals[top]
         ids, numbers = crystals.ids(), reported_space_groups(crystals, self.funnel.settings.symprec)
         sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
@@ -354,7 +357,8 @@ class Conclusion:
                 - 1,
                 above_lowest_ev_per_atom=float(per_atom[row] - self._per_atom[0]),
                 lowered_ev_per_atom=relaxed.gained[row],
-                e_above_hull_ev_per_atom=None if hull is None else float(per_atom[row]) - hull,
+                e_above_hull_ev_per_atom=above,
+                stability="" if hull is None or above is None else hull.words(above),
                 rank_energy=place + 1,
                 rank_probability=None if by_probability is None else int(by_probability[place]) + 1,
                 probability=None if probability is None else float(probability[place]),
@@ -366,7 +370,7 @@ class Conclusion:
                 novelty=told[k].novelty if self.known else "",
                 variants=self._variants(row, numbers[k]),
             )
-            for k, (row, place) in enumerate(zip(top, places.tolist(), strict=True))
+            for k, (row, place, above) in enumerate(zip(top, places.tolist(), above_hull, strict=True))
         ]
 
     def _group(self, row: int) -> list[int]:

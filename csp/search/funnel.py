@@ -324,8 +324,7 @@ class Funnel:
     # -- who stands for whom ----------------------------------------------------------------------
 
     def times_found(self) -> Counter[str]:
-        """How many plausible candidates each of those stands for, itself included, that the last model
-        relaxes."""
+        """How many plausible candidates, itself included, each stands for that the last model relaxes."""
         self.relax_starts()
         stages = ["filter", "pre_relax"]
         if len(self.models) > 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, overload
 from csp.crystals import Crystals
 from csp.errors import ContractError, MissingError
 from csp.protocols import Label
+from csp.ranking.hull import Hull
 from csp.search.ranked_crystal import RankedCrystal
 from csp.search.ranking_table import RankingTable, ranking_table
 from csp.search.result import Result, Unranked, Variant, cif_path
@@ -42,6 +43,7 @@ class Prediction(Sequence[RankedCrystal]):
         order: What the ranks are by, "probability" or "energy".
         decomposition: What the convex hull at this composition is made of: formula → share of the atoms;
             empty where there is no hull.
+        hull: The convex hull of the library's crystals; None where there is none.
         card: Draws one of its crystals as HTML for a notebook; None: they are shown as text.
         known_before: What the library knew of the target, a sentence; "" if it was not asked.
         models: Names of the energy models, in the order of their work: the first screened and relaxed, the
@@ -61,6 +63,7 @@ class Prediction(Sequence[RankedCrystal]):
     failed: dict[str, dict[str, int]] = field(default_factory=dict)
     relaxer_why: str = ""
     decomposition: dict[str, float] = field(default_factory=dict)
+    hull: Hull | None = None
     card: Callable[[RankedCrystal], str] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -82,6 +82,11 @@ class RankedCrystal:
         return self.result.e_above_hull_ev_per_atom
 
     @property
+    def stability(self) -> str:
+        """The same in words, with what it could decompose into; "" where it is not known."""
+        return self.result.stability
+
+    @property
     def probability(self) -> float | None:
         """Of being the lowest-energy crystal known, between 0 and 1; None where it is not calibrated."""
         return self.result.probability

@@ -103,7 +103,7 @@ def ranking_table(
         "p %": [_percent(r.probability) for r in shown] if probable else None,
         f"Δ{symbol} meV/at": [f"{r.above_lowest:.1f}" for r in shown],
         "±": [_millis(r.above_lowest_sigma_ev_per_atom, 0) for r in shown] if sure else None,
-        "hull": [_millis(r.e_above_hull_ev_per_atom, 1) for r in shown] if hull else None,
+        "hull": [_to_hull(r.e_above_hull_ev_per_atom) for r in shown] if hull else None,
         "σ": [_millis(r.sigma_ev_per_atom, 0) for r in shown] if uncertain else None,
         f"{symbol} eV/at": None if hull or probable else [f"{r.enthalpy_ev_per_atom:.4f}" for r in shown],
         "space group": [f"{r.spacegroup} {r.spacegroup_number}" for r in shown],
@@ -122,7 +122,7 @@ def ranking_table(
         ),
         *([f"ordered by {order}"] if shown else []),
         *(["±: 68 %"] if sure else []),
-        *(["hull: meV/at above it"] if hull else []),
+        *(["hull: meV/at above that of what the library holds"] if hull else []),
         *(["* not relaxed to the end"] if unconverged else []),
     ]
     return RankingTable(
@@ -137,6 +137,12 @@ def ranking_table(
 
 def _millis(value: float | None, decimals: int) -> str:
     return "" if value is None else f"{1000 * value:z.{decimals}f}"
+
+
+def _to_hull(above: float | None) -> str:
+    """Nothing but words tells that a crystal is below the hull: the library may lack a phase."""
+    text = _millis(above, 1)
+    return f"{text[1:]} below" if text.startswith("-") else text
 
 
 def _percent(probability: float | None) -> str:

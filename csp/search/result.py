@@ -60,7 +60,8 @@ class Result:
             least 0; None where it was not tried.
         e_above_hull_ev_per_atom: Above what the library's phases have at this composition
             (`csp.ranking.references`), in energy, or in enthalpy under pressure; negative where it would be
-            more stable; None where it was not asked for or a reference is missing.
+            more stable than all of them, which `stability` has in words; None where it was not asked for or
+            a reference is missing.
         rank_energy: The rank by energy, or by enthalpy under pressure.
         rank_probability: The rank by probability, None where it is not known.
         probability: Of being the lowest-energy one known (`csp.ranking.probability`), None if not calibrated.
@@ -71,6 +72,9 @@ class Result:
         same_type_as: An entry of another composition with its structure; "" where there is none, and where it
             is known itself.
         novelty: "known", "known type" or "new"; "" where it was not compared.
+        stability: Where it stands to the hull and what it could decompose into
+            (`csp.ranking.hull.Hull.words`): "on the hull …", "12 meV/atom above …" or "12 meV/atom below the
+            hull of what the library holds …"; "" where there is no hull.
         variants: What of the duplicates has another space group, the lowest of each, lowest first.
     """
 
@@ -102,6 +106,7 @@ class Result:
     prototype: str = ""
     same_type_as: str = ""
     novelty: str = ""
+    stability: str = ""
     variants: tuple[Variant, ...] = ()
 
     @property

@@ -244,13 +244,7 @@ class Search:
         for shard, part in shards(n, BY_NAME["hull"].shard_on(model.device.type), share):
             self.progress("hull", part.start, n)
             if shard not in written:
-                ids, relaxed = self.references.relax(
-                    part,
-                    model,
-                    max_steps=self.settings.max_steps,
-                    max_force=self.settings.max_force,
-                    pressure=self.settings.pressure,
-                )
+                ids, relaxed = self.references.relax(part, model, pressure=self.settings.pressure)
                 self.store.write_relaxed("hull", shard, ids, relaxed)
         self.progress("hull", n, n)
 

@@ -71,7 +71,7 @@ STAGES = (
     Stage("refine", "refining", 48, 10, by_model=True, asked=_two_models),
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
     Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
-    Stage("hull", "relaxing references of the hull", 100, 1, by_model=True, asked=lambda s: s.hull),
+    Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
 BY_NAME = {stage.name: stage for stage in STAGES}

@@ -19,7 +19,7 @@ from csp.crystallography.normalizers import Normalizer, normalizer, position
 from csp.crystallography.symmetry import StandardCell, standard_cells
 from csp.crystallography.wyckoff import GRID, LETTERS, crystal_systems, wyckoff_table
 from csp.crystals import Crystals
-from csp.target import electronegativity_key
+from csp.formula import electronegativity_key
 from generators.space_group.representation import WyckoffRepresentation, empty, starts
 
 __all__ = ["describe"]

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
@@ -22,6 +21,8 @@ from csp.crystals import Crystals, ranges
 from csp.errors import InputError, MissingError
 from csp.files import write_arrays, write_json
 from csp.library.energies import read_energies
+from csp.library.schema import library_schema
+from csp.library.tables import read_table
 from csp.training.splits import hashed
 
 __all__ = [
@@ -122,10 +123,11 @@ def read_structures(path: Path, only: Iterable[str] | None = None) -> tuple[Crys
 
     Raises:
         MissingError: There is no such table.
+        InputError: It is no table of crystals.
     """
-    if not path.is_file():
-        raise MissingError(f"There is no table of crystals at {path}.")
-    table = pq.read_table(path, columns=["material_id", "cell", "numbers", "frac_coords"])
+    schema = library_schema()
+    columns = {name: schema.field(name).type for name in ("material_id", "cell", "numbers", "frac_coords")}
+    table = read_table(path, columns, "table of crystals")
     table = table.combine_chunks()
     ids = table["material_id"].to_pylist()
     numbers = table["numbers"].chunk(0)

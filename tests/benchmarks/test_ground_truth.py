@@ -61,7 +61,7 @@ def test_bad_files_are_named_and_the_rest_go_on(tmp_path: Path, write: Write) ->
     why = {problem.name: problem.why for problem in truths.problems}
     assert why.keys() == {"mixed.cif", "empty.cif", "prose.cif", "first.cif and second.cif"}
     assert "partial" in why["mixed.cif"]
-    assert why["empty.cif"] == why["prose.cif"] == "it holds no crystal structure"
+    assert (why["empty.cif"], why["prose.cif"]) == ("it holds no crystal structure", "it lists no atoms")
     assert "RbCl" in why["first.cif and second.cif"]
 
 

@@ -17,14 +17,13 @@ from csp.target import Target
         ("Si8", "Si", (14,), (1,)),
         ("Li0.5CoO2", "LiCo2O4", (3, 27, 8), (1, 2, 4)),
         ("H2O2", "HO", (1, 8), (1, 1)),
-        ("[Co(NH3)6]Cl3", "CoN6H18Cl3", None, None),
+        ("[Co(NH3)6]Cl3", "CoH18N6Cl3", (27, 1, 7, 17), (1, 18, 6, 3)),
         ("Ca14MnSb11", "Ca14MnSb11", (20, 25, 51), (14, 1, 11)),
     ],
 )
-def test_formulas(text: str, formula: str, numbers: tuple | None, counts: tuple | None) -> None:
+def test_formulas(text: str, formula: str, numbers: tuple[int, ...], counts: tuple[int, ...]) -> None:
     target = Target.parse(text)
-    if numbers is not None:
-        assert (target.formula, target.numbers, target.counts) == (formula, numbers, counts)
+    assert (target.formula, target.numbers, target.counts) == (formula, numbers, counts)
     assert target.n_atoms == sum(target.counts)
 
 
@@ -36,7 +35,7 @@ def test_formulas(text: str, formula: str, numbers: tuple | None, counts: tuple 
         ("Sr(Ti", "bracket"),
         ("SrTiO3.5x", "not a chemical formula"),
         ("srtio3", "not a chemical formula"),
-        ("Fe0", "no atoms"),
+        ("Fe0", "did you mean FeO"),
         ("Li0.3337CoO2", "whole"),
     ],
 )
@@ -88,3 +87,22 @@ def test_settings_read_lists_and_give_targets() -> None:
     assert SearchSettings.read(**settings.model_dump(mode="json")) == settings
     cubic = SearchSettings.read(formula="Si", crystal_systems="cubic,triclinic", exclude_space_groups="1")
     assert cubic.target().space_groups == {2, *range(195, 231)}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("NH3", "NH3"),
+        ("ClNa", "ClNa"),
+        ("Si8", "Si"),
+        ("Ba(FeAs)2", "BaFe2As2"),
+        ("Na Cl", "NaCl"),
+        ("../Si", ""),
+    ],
+)
+def test_folders_are_named_as_it_was_asked_for(text: str, name: str) -> None:
+    if name:
+        assert Target.parse(text).name == name
+    else:
+        with pytest.raises(InputError):
+            Target.parse(text)

@@ -26,10 +26,11 @@ def ranked(folder: Path, formula: str) -> Path:
         "above_lowest_ev_per_atom": 0.0,
         "spacegroup": "Fm-3m",
         "n_atoms": 2,
-        "template_id": None,
+        "template_id": "",
+        "file": "structures/001.cif",
         "generator": "random",
     }
-    written = {"schema": SCHEMA, "formula": formula, "results": [row], "funnel": {}}
+    written = {"schema": SCHEMA, "formula": formula, "label": "PBE", "results": [row], "funnel": {}}
     (folder / "ranked.json").write_text(json.dumps(written))
     (folder / "ranked.csv").write_text("rank\n1\n")
     return folder

@@ -133,6 +133,22 @@ def test_worker_and_server_killed(undisturbed: Path, tmp_path: Path) -> None:
     stop(process)
 
 
+def test_what_was_at_work_when_it_was_ended_goes_on_with_it(tmp_path: Path) -> None:
+    """By SIGTERM, as a system that shuts down sends it: nobody waits for a silence to be noticed."""
+    mine = new_csp(tmp_path / "home")
+    process = mine.up()
+    api, id_ = Api(mine), submit(mine, tmp_path / "run")
+    until(lambda: says(api, id_, "screening"), "screening")
+    process.send_signal(signal.SIGTERM)
+    process.wait(PATIENCE)
+    until(lambda: not processes_of(id_), "the end of the run's process", 60)
+    process = mine.up()
+    assert api.state(id_) != "Running" or api.run(id_)["run_count"] > 1
+    until(lambda: api.state(id_) == "Completed", "the end")
+    assert (tmp_path / "run" / "ranked.json").is_file()
+    stop(process)
+
+
 def answers(csp: Csp) -> bool:
     try:
         return httpx.get(f"{csp.url}/api/health", timeout=5).is_success

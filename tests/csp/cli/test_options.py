@@ -25,7 +25,9 @@ def test_each_field_is_an_option_with_its_help_and_its_default(name: str) -> Non
         assert parameters[field].help == about.description
         if field != "formula":
             assert parameters[field].opts == [f"--{field.replace('_', '-')}"]
-            assert not parameters[field].secondary_opts
+            # what is on without being asked for can be switched off
+            off = [f"--no-{field.replace('_', '-')}"] if about.default is True else []
+            assert parameters[field].secondary_opts == off
             default = parameters[field].default
             assert SearchSettings.read(formula="Si", **{field: default}) == SearchSettings(formula="Si")
 
@@ -46,11 +48,12 @@ def read(*words: str) -> tuple[SearchSettings, dict[str, Any]]:
 
 def test_what_is_written_is_what_is_read() -> None:
     assert read("Si") == (SearchSettings(formula="Si"), {"out": None})
-    words = "Si --hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2 --out b"
+    words = "Si --no-hull --space-groups 216,186 --generators random --cell a.cif --pressure -1.5 --z 2"
+    words += " --out b"
     settings, own = read(*words.split())
     assert settings == SearchSettings(
         formula="Si",
-        hull=True,
+        hull=False,
         space_groups=(216, 186),
         generators=("random",),
         cell=Path("a.cif"),

@@ -84,7 +84,9 @@ def test_an_out_folder_holds_one_run(run: Path, capsys: pytest.CaptureFixture[st
 def test_match(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = json.loads((run / "ranked.json").read_text())["results"][0]
     assert csp("match", str(run / best["file"]), str(run)) == 0
-    assert "Rank 1 of" in capsys.readouterr().out
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    group = [best["spacegroup"], f"({best['spacegroup_number']})"]
+    assert ["1", *group, "0.0000", "1.000", best["file"]] in rows
 
 
 @pytest.mark.parametrize(

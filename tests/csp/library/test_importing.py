@@ -1,5 +1,7 @@
 """Every kind of source, with something broken in it."""
 
+import gzip
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -7,13 +9,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
-from ase.build import bulk, molecule
+from ase.build import bulk, molecule, surface
 from ase.db import connect
 from ase.io import write as ase_write
 
 from csp.errors import InputError, MissingError
 from csp.library.importing import ImportReport, import_structures
 from csp.library.library import Library
+from tests.program import csp
 
 DISORDERED = """data_x
 _cell_length_a 4
@@ -93,6 +96,95 @@ def test_ase_database(tmp_path: Path) -> None:
             database.write(atoms)
     assert run(tmp_path / "some.db", tmp_path / "out.parquet").written == 3
     assert Library.open(tmp_path / "out.parquet").material_id.tolist() == ["some-1", "some-2", "some-3"]
+
+
+def test_a_damaged_row_of_a_database_takes_nothing_with_it(tmp_path: Path) -> None:
+    with connect(tmp_path / "some.db") as database:
+        for atoms in (*crystals(), molecule("H2O")):
+            database.write(atoms)
+    with sqlite3.connect(tmp_path / "some.db") as connection:
+        connection.execute("UPDATE systems SET cell = ? WHERE id = 2", (b"\0" * 70,))
+        connection.execute("UPDATE systems SET positions = ? WHERE id = 3", (b"",))
+    report = run(tmp_path / "some.db", tmp_path / "out.parquet")
+    assert report.written == 1
+    assert report.reasons == {
+        "damaged row": ["some-2", "some-3"],
+        "it is not periodic in three directions": ["some-4"],
+    }
+    assert "  2, damaged row: some-2, some-3 (some-2: it cannot be read (" in str(report)
+
+
+def test_what_is_no_bulk_crystal_is_reported(tmp_path: Path) -> None:
+    box = molecule("CH4", cell=[14, 14, 14], pbc=True)
+    slab = surface("Al", (1, 1, 1), 3, vacuum=10, periodic=True)
+    crowded = bulk("NaCl", "rocksalt", 2.2)
+    mirrored = bulk("ZnS", "zincblende", 5.4)
+    mirrored.set_cell(mirrored.cell.array * [1, 1, -1], scale_atoms=True)
+    ase_write(tmp_path / "frames.extxyz", [box, slab, crowded, mirrored])
+    report = run(tmp_path / "frames.extxyz", tmp_path / "out.parquet")
+    empty = "it has an empty layer of more than 10 Å."
+    assert report.skipped == {"frames-1": empty, "frames-2": empty, "frames-3": "its atoms overlap."}
+    library = Library.open(tmp_path / "out.parquet")
+    assert library.space_group.tolist() == [216]
+    assert np.linalg.det(library.crystals([0]).atoms()[0].cell.array) > 0
+
+
+def test_every_crystal_of_a_folder(tmp_path: Path) -> None:
+    """Capitals, compression, moments, several blocks, and what is no CIF."""
+    folder = tmp_path / "cifs"
+    (folder / "deep").mkdir(parents=True)
+    ase_write(folder / "a.cif", crystals()[0])
+    plain = (folder / "a.cif").read_text()
+    (folder / "UPPER.CIF").write_text(plain)
+    (folder / "deep" / "small.cif.gz").write_bytes(gzip.compress(plain.encode()))
+    (folder / "moments.mcif").write_text(plain)
+    ase_write(folder / "many.cif", [*crystals(), crystals()[0]])
+    (folder / "broken.cif.gz").write_bytes(b"no gzip")
+    (folder / "README").write_text("")
+    report = run(folder, tmp_path / "out.parquet")
+    assert sorted(Library.open(tmp_path / "out.parquet").material_id) == [
+        "UPPER", "a", "deep/small", "many/image0", "many/image1", "many/image2", "many/image3", "moments",
+    ]  # fmt: skip
+    assert report.reasons == {"unreadable file": ["broken.cif.gz"]}
+    assert "1 other files of the folder" in str(report)
+    assert run(folder / "many.cif", tmp_path / "out.parquet").written == 4
+
+
+def test_a_frame_that_does_not_begin_ends_the_file_and_not_the_import(tmp_path: Path) -> None:
+    ase_write(tmp_path / "a.extxyz", crystals())
+    with (tmp_path / "a.extxyz").open("a") as file:
+        file.write("two\nLattice\nNa 0 0 0\n")
+    report = run(tmp_path / "a.extxyz", tmp_path / "out.parquet")
+    assert report.written == 3
+    assert "line 13 is not a number of atoms" in report.skipped["a-4"]
+
+
+def test_tables_with_columns_of_other_kinds(tmp_path: Path) -> None:
+    good = {"material_id": "a", "cell": [4.1, 0, 0, 0, 4.1, 0, 0, 0, 4.1], "numbers": [55.0, 17.0]}
+    good["frac_coords"] = [0, 0, 0, 0.5, 0.5, 0.5]
+    rows = [good, good | {"numbers": [55.5, 17.0]}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert run(tmp_path / "a.parquet", tmp_path / "o.parquet").skipped == {
+        "a-2": "its numbers are not whole."
+    }
+    rows = [good | {"spacegroup": "cubic", "source": "x"}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert run(tmp_path / "a.parquet", tmp_path / "o.parquet").written == 1
+    assert Library.open(tmp_path / "o.parquet").space_group.tolist() == [221]
+    pq.write_table(pa.Table.from_pylist([good | {"e_above_hull": "low"}]), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="its e_above_hull is not of the type float"):
+        run(tmp_path / "a.parquet", tmp_path / "o.parquet")
+
+
+def test_a_target_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    source = tmp_path / "a.extxyz"
+    ase_write(source, crystals())
+    (tmp_path / "folder").mkdir()
+    for out in (tmp_path / "folder", source / "inside.parquet", Path("/proc/nothing/out.parquet")):
+        assert csp("library", "import", str(source), str(out), "--source", "a", "--licence", "b") == 1
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("csp:")]
+        assert str(out.parent if "folder" not in str(out) else out) in line
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.extxyz", "folder"]
 
 
 def test_parquet_rows_keep_their_origin(tmp_path: Path) -> None:

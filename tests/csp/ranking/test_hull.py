@@ -1,5 +1,6 @@
 """The convex hull against hand computation and linear programming; references against the library."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,18 +8,19 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+from pymatgen.core import Composition, Element
 from scipy.optimize import linprog
 
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
-from csp.errors import ContractError, InputError, LabelError
+from csp.errors import ContractError, LabelError
 from csp.library.library import Library
 from csp.protocols import Evaluation, Label
-from csp.ranking.hull import convex_hull
+from csp.ranking.hull import Hull, Phase, convex_hull
 from csp.ranking.references import References
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.search import Search
-from csp.settings import SearchSettings
 from csp.store.store import Store
 from csp.target import Target
 from tests.csp.search.test_search import SETTINGS, Interrupting, Strained
@@ -26,7 +28,6 @@ from tests.lennard_jones import LennardJones
 
 LABEL = LennardJones.label
 FCC = [(0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0), (0.0, 0.0, 0.0)]
-RELAXING = {"max_steps": 20, "max_force": 0.05, "pressure": 0.0}
 
 
 def phases(*amounts: dict[int, int]) -> Crystals:
@@ -54,14 +55,25 @@ def test_a_binary_hull_by_hand() -> None:
     assert hull("NaCl3", [0, 1, 2, 3, 4]) == pytest.approx(-3.5)
     assert hull("NaCl3", [0, 1, 2]) == pytest.approx(-3.0)
     assert hull("NaCl", [0, 1]) == pytest.approx(-1.5)
-    apart = convex_hull(Target.parse("Na3Cl"), known, energy, [LABEL]).decomposition
-    assert apart == {"Na": pytest.approx(0.5), "NaCl": pytest.approx(0.5)}  # of the atoms
+    apart = convex_hull(Target.parse("Na3Cl"), known, energy, [LABEL], ["na", "cl", "salt", "x", "high"])
+    assert apart.decomposition == {"Na": pytest.approx(0.5), "NaCl": pytest.approx(0.5)}  # of the atoms
+    # Na3Cl = 2 Na + NaCl
+    assert [(p.id, p.amount) for p in apart.products] == [
+        ("na", pytest.approx(2)),
+        ("salt", pytest.approx(1)),
+    ]
+    assert apart.words(0.0124) == "12 meV/atom above 2 Na (na) + NaCl (salt)"
+    assert apart.words(-0.045) == (
+        "45 meV/atom below the hull of what the library holds: 2 Na (na) + NaCl (salt)"
+    )
+    assert apart.words(-0.0001) == "on the hull of what the library holds: 2 Na (na) + NaCl (salt)"
 
 
 def test_a_single_element_has_its_lowest_phase() -> None:
     energy = torch.tensor([-5.0, -5.4], dtype=torch.float64)
-    found = convex_hull(Target.parse("Si"), phases({14: 2}, {14: 3}), energy, [LABEL])
-    assert (found.energy, found.decomposition) == (pytest.approx(-5.4), {"Si": pytest.approx(1.0)})
+    found = convex_hull(Target.parse("Si"), phases({14: 2}, {14: 3}), energy, [LABEL], ["a", "b"])
+    low = pytest.approx(-5.4)
+    assert found == Hull(low, {"Si": low}, (Phase("Si", "b", low, 0, 0, pytest.approx(1), pytest.approx(1)),))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -76,8 +88,26 @@ def test_a_ternary_hull_is_the_least_mixture(seed: int) -> None:
     share = np.array([[some.get(z, 0) / sum(some.values()) for z in elements] for some in amounts])
     for formula, wanted in (("SrTiO3", (1, 1, 3)), ("Sr2TiO4", (2, 1, 4)), ("Sr7TiO", (7, 1, 1))):
         least = linprog(energy.numpy(), A_eq=share.T, b_eq=np.array(wanted) / sum(wanted))
-        found = convex_hull(Target.parse(formula), known, energy, [LABEL])
+        found = convex_hull(
+            Target.parse(formula), known, energy, [LABEL], list(map(str, range(len(amounts))))
+        )
         assert found.energy == pytest.approx(least.fun, abs=1e-8)
+        # pymatgen's own diagram of all the crystals, none left out
+        compositions = [Composition({Element.from_Z(z): n for z, n in some.items() if n}) for some in amounts]
+        entries = [
+            PDEntry(composition, composition.num_atoms * float(energy[k]), name=str(k))
+            for k, composition in enumerate(compositions)
+        ]
+        diagram = PhaseDiagram(entries)
+        apart = diagram.get_decomposition(Composition(formula))
+        assert {p.id: p.share for p in found.products} == {e.name: pytest.approx(n) for e, n in apart.items()}
+        for phase in found.phases:
+            entry = entries[int(phase.id)]
+            assert phase.above_hull_ev_per_atom == pytest.approx(diagram.get_e_above_hull(entry), abs=1e-9)
+            assert phase.formation_ev_per_atom == pytest.approx(diagram.get_form_energy_per_atom(entry))
+        # what it decomposes into has its atoms
+        whole = sum((Composition(p.formula) * p.amount for p in found.products), Composition({}))
+        assert whole.almost_equals(Composition(formula), rtol=1e-6)
 
 
 def test_labels_are_never_mixed_and_elements_never_missing() -> None:
@@ -128,7 +158,12 @@ class Counting(LennardJones):
 def test_references_are_of_the_sub_systems_elements_first(tmp_path: Path) -> None:
     known = library(tmp_path)
     references = References.of(Target.parse("Na2Cl"), known, tmp_path)
-    assert references.formulas == ["Cl", "Na", "NaCl", "Na3Cl"]  # by cell size, then name; nothing with Cs
+    # elements, then by cell size, then name; nothing with Cs
+    assert references.formulas == ["Cl", "Na", "NaCl", "Na3Cl"]
+    assert references.forewarning == []
+    assert set(references.names.values()) == {*(f"na{k}" for k in range(6)), "cl", "nacl", "nacl2", "na3cl"}
+    own = References.of(Target.parse("Na3Cl"), known, tmp_path)
+    assert own.formulas == ["Cl", "Na", "Na3Cl", "NaCl"]  # the target's own before others
     assert [len(entries) for entries in references.entries] == [1, 6, 2, 1]
     assert references.entries[2].n_atoms.tolist() == [2, 2]  # primitive
     target = Target.parse("NaCl")
@@ -139,7 +174,7 @@ def test_references_are_of_the_sub_systems_elements_first(tmp_path: Path) -> Non
 def test_the_model_chooses_and_each_reference_is_relaxed_once(tmp_path: Path) -> None:
     references = References.of(Target.parse("NaCl"), library(tmp_path), tmp_path)
     model = Counting()
-    ids, ends = references.relax(range(3), model, **RELAXING)
+    ids, ends = references.relax(range(3), model, pressure=0.0)
     assert len(ids) == 1 + 3 + 2
     sodium = references.entries[1]
     energy = LennardJones().evaluate(sodium).energy
@@ -147,7 +182,7 @@ def test_the_model_chooses_and_each_reference_is_relaxed_once(tmp_path: Path) ->
     assert model.evaluated > 6
 
     again = Counting()
-    same_ids, same = references.relax([2, 0, 1], again, **RELAXING)
+    same_ids, same = references.relax([2, 0, 1], again, pressure=0.0)
     assert again.evaluated == 0
     assert sorted(same_ids) == sorted(ids)
     assert same.label == ends.label
@@ -155,80 +190,127 @@ def test_the_model_chooses_and_each_reference_is_relaxed_once(tmp_path: Path) ->
     assert same.crystals.ids() == ends.crystals.ids()[4:] + ends.crystals.ids()[:4]
     assert same.status == ends.status[4:] + ends.status[:4]
     # other conditions and other models are other energies
-    assert references.relax([0], again, **{**RELAXING, "pressure": 5.0})[0]
+    assert references.relax([0], again, pressure=5.0)[0]
     assert again.evaluated > 0
 
     class Other(LennardJones):
         label = Label("LJ", "other", "1")
 
-    assert references.relax([0], Other(), **RELAXING)[1].label == Other.label
+    assert references.relax([0], Other(), pressure=0.0)[1].label == Other.label
     assert not list(tmp_path.glob("references/**/*.part"))
 
 
 def test_a_kept_file_of_another_label_is_refused(tmp_path: Path) -> None:
     references = References.of(Target.parse("NaCl"), library(tmp_path), tmp_path)
-    references.relax([0], LennardJones(), **RELAXING)
+    references.relax([0], LennardJones(), pressure=0.0)
     (path,) = (tmp_path / "references").glob("*/*.npz")
     with np.load(path, allow_pickle=False) as arrays:
         kept = dict(arrays)
     np.savez(path, **{**kept, "label": np.array(["PBE", "none", "x"])})
     with pytest.raises(LabelError, match="PBE/none/x"):
-        references.relax([0], LennardJones(), **RELAXING)
+        references.relax([0], LennardJones(), pressure=0.0)
 
 
-def ends_of(references: References, status: list[Status]) -> tuple[RelaxationResult, torch.Tensor]:
+Ends = tuple[list[str], RelaxationResult, torch.Tensor]
+
+
+def ends_of(references: References, status: list[Status]) -> Ends:
     """One end of each composition, −1 eV/atom each, with these statuses."""
     crystals = Crystals.cat([entries[[0]] for entries in references.entries])
     n = crystals.n_atoms
     energy = torch.where(
         torch.tensor([s in (Status.CONVERGED, Status.MAX_STEPS) for s in status]), -1.0 * n, torch.nan
     )
-    return RelaxationResult(crystals, LABEL, energy.double(), energy, n, status), energy / n
+    relaxed = RelaxationResult(crystals, LABEL, energy.double(), energy, n, status)
+    return crystals.ids(), relaxed, energy / n
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     known = library(tmp_path)
     done, stopped, lost = Status.CONVERGED, Status.MAX_STEPS, Status.EXPLODED
     references = References.of(Target.parse("NaCl"), known, tmp_path)
-    value, notes = references.hull(*ends_of(references, [done, done, done, stopped]), LABEL)
-    assert value is not None
-    assert value.energy == pytest.approx(-1.0)
+    found, notes = references.hull(*ends_of(references, [done, done, done, stopped]), LABEL)
+    assert found is not None
+    assert found.energy == pytest.approx(-1.0)
+    assert {p.id for p in found.phases} == {"cl", "na0", "nacl", "na3cl"}
     assert notes == ["Hull: 4 reference crystals of 4 compositions, 1 of them not relaxed to the end."]
 
-    value, notes = references.hull(*ends_of(references, [done, done, lost, done]), LABEL)
-    assert value is None
-    assert notes[-1] == "There is no energy above the hull: references of NaCl are missing."
+    found, notes = references.hull(*ends_of(references, [done, done, lost, done]), LABEL)
+    assert found is None
+    assert notes[-1] == "There is no energy above the hull: no crystal of NaCl could be relaxed."
 
     with_lithium = References.of(Target.parse("LiNaCl2"), known, tmp_path)
-    value, notes = with_lithium.hull(*ends_of(with_lithium, [done] * 4), LABEL)
-    assert value is None
-    assert "Hull: the library has no entry of Li." in notes
-    assert notes[-1] == "There is no energy above the hull: references of Li are missing."
+    assert len(with_lithium) == 0  # nothing is relaxed in vain
+    why = ["There is no energy above the hull: the library has no entry of Li."]
+    assert with_lithium.forewarning == why
+    assert with_lithium.hull(*ends_of(references, [done] * 4), LABEL) == (None, why)
     with pytest.raises(LabelError):
         references.hull(*ends_of(references, [done] * 4), Label("PBE", "none", "1"))
+
+
+def test_neighbours_without_a_compound_are_told_before(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    bare = References.of(
+        Target.parse("NaCl"), known.excluding(*map(Target.parse, ("NaCl", "Na3Cl"))), tmp_path
+    )
+    assert bare.forewarning == [
+        "Hull: the library has no compound of Na-Cl; if there is one, the hull may be lower."
+    ]
+    found, notes = bare.hull(*ends_of(bare, [Status.CONVERGED] * 2), LABEL)
+    assert found is not None
+    assert notes[1:] == bare.forewarning
 
 
 def test_compounds_that_are_too_many_or_in_too_large_cells_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = library(tmp_path)
-    small = References.of(Target.parse("NaCl", max_atoms=2), known, tmp_path)
+    monkeypatch.setattr("csp.ranking.references.MAX_ATOMS", 2)
+    small = References.of(Target.parse("NaCl"), known, tmp_path)
     assert small.formulas == ["Cl", "Na", "NaCl"]
-    value, notes = small.hull(*ends_of(small, [Status.CONVERGED] * 3), LABEL)
-    assert value is not None
-    assert value.energy == pytest.approx(-1.0)
-    assert notes[1] == "Hull: the library has only cells of more than 2 atoms of Na3Cl."
+    said = "Hull: the library has only cells of more than 2 atoms of Na3Cl; they are left out."
+    assert small.forewarning == [said]
+    assert said in small.hull(*ends_of(small, [Status.CONVERGED] * 3), LABEL)[1]
+    monkeypatch.setattr("csp.ranking.references.MAX_ATOMS", 60)
     monkeypatch.setattr("csp.ranking.references.COMPOSITIONS", 3)
     few = References.of(Target.parse("NaCl"), known, tmp_path)
     assert few.formulas == ["Cl", "Na", "NaCl"]
     _, notes = few.hull(*ends_of(few, [Status.CONVERGED] * 3), LABEL)
-    assert "1 further compositions, of larger cells, are left out" in notes[0]
+    assert notes[1] == "Hull: 1 further compositions, less stable or of larger cells, are left out."
 
 
-def test_energies_adapted_to_labels_have_no_hull() -> None:
-    SearchSettings.read(formula="NaCl", hull=True, labeller="gpaw")
-    with pytest.raises(InputError, match=r"^hull: energies learned"):
-        SearchSettings.read(formula="NaCl", hull=True, labeller="gpaw", relaxer="none")
+def with_distances(known: Library, **distances: float) -> Library:
+    about = [distances.get(str(name)) for name in known.material_id]
+    return replace(known, about={"e_above_hull": np.array(about, dtype=object)})
+
+
+def test_published_distances_choose(tmp_path: Path) -> None:
+    """Of each composition what may be the lowest; whole compositions only if they may be on the hull."""
+    sodium = {"na0": 0.3, "na1": 0.31, "na2": 0.32, "na3": 0.33, "na5": 0.9}
+    known = with_distances(library(tmp_path), **sodium, cl=0.2, nacl=0.0, nacl2=0.2, na3cl=0.06)
+    references = References.of(Target.parse("Na2Cl"), known, tmp_path)
+    assert references.formulas == ["Cl", "Na", "NaCl"]
+    named = [[references.names[i] for i in entries.ids()] for entries in references.entries]
+    assert named == [["cl"], ["na0", "na1", "na2"], ["nacl"]]
+    _, notes = references.hull(*ends_of(references, [Status.CONVERGED] * 3), LABEL)
+    assert notes[1].startswith("Hull: 1 compositions that are more than 50 meV/atom above the hull of the")
+    # the target's own entries are on the hull whatever is published, unless they are excluded
+    own = Target.parse("Na3Cl")
+    assert References.of(own, known, tmp_path).formulas == ["Cl", "Na", "Na3Cl", "NaCl"]
+    assert References.of(own, known.excluding(own), tmp_path).formulas == ["Cl", "Na", "NaCl"]
+    # under pressure others are stable
+    pressed = References.of(Target.parse("Na2Cl", pressure=20.0), known, tmp_path)
+    assert [len(entries) for entries in pressed.entries] == [1, 6, 2, 1]
+
+
+def test_what_stands_for_others_or_is_there_twice_is_no_reference(tmp_path: Path) -> None:
+    known = library(tmp_path)
+    marked = np.array([True if str(n) == "na3cl" else None for n in known.material_id], dtype=object)
+    twice = np.array(["nacl" if str(n) == "nacl2" else None for n in known.material_id], dtype=object)
+    known = replace(known, about={"stand_in": marked, "duplicate_of": twice})
+    references = References.of(Target.parse("NaCl"), known, tmp_path)
+    assert references.formulas == ["Cl", "Na", "NaCl"]
+    assert len(references.entries[2]) == 1
 
 
 # -- in a search ----------------------------------------------------------------------------------------
@@ -258,8 +340,15 @@ def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
         assert result.e_above_hull_ev_per_atom == pytest.approx(
             result.energy_ev_per_atom - least.fun, abs=1e-8
         )
+        assert result.stability == whole.hull.words(result.e_above_hull_ev_per_atom)
     assert whole.results[0].e_above_hull_ev_per_atom < 0  # left out itself, and stable
-    assert whole.warnings[-1].startswith("Hull: 5 reference crystals of 3 compositions")
+    assert " below the hull of what the library holds: " in whole.results[0].stability
+    table = whole.table()
+    to_hull = [row[table.columns.index("hull")] for row in table.rows]
+    assert to_hull[0].endswith(" below")
+    assert "-" not in "".join(to_hull)
+    assert whole.decomposition == whole.hull.decomposition
+    assert any(line.startswith("Hull: 5 reference crystals of 3 compositions") for line in whole.warnings)
 
     later = tmp_path / "later"
     assert not search(later, None).run().has_hull
@@ -277,8 +366,5 @@ def test_a_library_without_any_reference_is_told(tmp_path: Path) -> None:
     nothing = References.of(Target.parse("NaCl"), known.hiding(known.all_rows()), tmp_path)
     run = search(tmp_path / "run", nothing)
     run.hull()
-    assert run.conclude().warnings == [
-        "Hull: 0 reference crystals of 0 compositions.",
-        "Hull: the library has no entry of Na, Cl.",
-        "There is no energy above the hull: references of Na, Cl are missing.",
-    ]
+    why = "There is no energy above the hull: the library has no entry of Na, Cl."
+    assert run.conclude().warnings == [why]

@@ -135,11 +135,15 @@ def test_the_page_shows_enthalpies_and_uncertainties_where_there_are_any() -> No
 def test_energies_above_the_hull_are_shown_where_they_are_asked_for() -> None:
     whole = prediction()
     assert "bove hull<" not in page_of(whole)
-    results = [replace(r, e_above_hull_ev_per_atom=0.0123 + k / 40) for k, r in enumerate(whole.results)]
+    results = [
+        replace(r, e_above_hull_ev_per_atom=0.0123 + k / 40, stability=f"{k} meV/atom above Ga + As")
+        for k, r in enumerate(whole.results)
+    ]
     text = page_of(replace(whole, results=results, decomposition={"Ga": 0.5, "As": 0.5}))
     head, rows = ranking(text)
     assert dict(zip(head, rows[1], strict=True))["Above hullmeV/atom"] == "37.3"
     assert "counted from Ga + As, relaxed with the same model" in text
+    assert "<strong>Hull</strong> 1 meV/atom above Ga + As." in text
 
 
 def test_every_term_is_explained_where_the_keyboard_reaches_it_and_in_the_glossary() -> None:

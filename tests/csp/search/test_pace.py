@@ -24,7 +24,7 @@ def durations() -> list[dict[str, float]]:
 
 def told(seconds: dict[str, float]) -> list[tuple[float, float, float]]:
     """(time left, what was told, for how long it is shown) at each report in the second half of a search."""
-    shares = time_shares(SearchSettings.read(formula="NaCl"))
+    shares = time_shares(SearchSettings.read(formula="NaCl", hull=False))
     pace, now, found = Pace(shares, {}), 0.0, []
     stages = [name for name in shares if seconds.get(name, 0.0) > 0]
     whole = sum(seconds[name] for name in stages)

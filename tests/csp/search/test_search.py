@@ -373,3 +373,8 @@ def test_pressure_ranks_by_enthalpy(tmp_path: Path) -> None:
 def test_interleave_takes_turns_without_repeating() -> None:
     assert round_robin([[1, 2, 3], [2, 4], []], 10) == [1, 2, 4, 3]
     assert round_robin([[1, 2, 3], [9, 8]], 3) == [1, 9, 2]
+
+
+def test_a_formula_that_was_changed_is_said_in_the_record(tmp_path: Path) -> None:
+    target = Target.parse("Na2Cl2")
+    assert target.formula_note in replace(search(tmp_path), target=target).run().warnings
