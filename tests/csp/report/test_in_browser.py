@@ -15,6 +15,7 @@ from ase.spacegroup import crystal
 from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
 
 from csp.crystals import Crystals
+from csp.ranking.known import KnownAs
 from csp.report.files import write_report
 from csp.search.prediction import Prediction, cif_path
 from csp.target import Target
@@ -69,6 +70,10 @@ def ranked(atoms: list[Atoms], formula: str, **about: object) -> Prediction:
             probability=0.9 / (k + 1) ** 2,
             e_above_hull_ev_per_atom=k / 200,
             rank_energy=k + 1,
+            known_as=(KnownAs("a-library-with-long-names-123456789", "A library of crystals", 0.01, True),),
+            prototype="AB3C_cP5_221_a_c_b (Cubic Perovskite (CaTiO3, E21))",
+            novelty="known",
+            above_lowest_sigma_ev_per_atom=0.012,
         )
         for k in range(len(atoms))
     ]
