@@ -46,7 +46,7 @@ def energy_volume_svg(prediction: Prediction) -> str:
 
 def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = False) -> None:
     """The marks and words of that figure, in `STYLE`."""
-    results = [r for r in prediction.results if r.above_lowest <= HIGHEST or r.rank <= ANNOTATED]
+    results = [r for r in prediction.results if r.above_lowest <= HIGHEST or r.rank == 1]
     left_out = len(prediction.results) - len(results)
     for k, generator in enumerate(sorted({r.generator for r in results})):
         mine = [r for r in results if r.generator == generator]

@@ -156,7 +156,14 @@
   // -- few WebGL views for many cards ---------------------------------------------------------------
 
   const pool = []; // {viewer, holder, card}, used last at the end
-  let webgl = typeof window.$3Dmol !== "undefined";
+  let webgl = hasWebGL();
+
+  function hasWebGL() {
+    const canvas = document.createElement("canvas");
+    const context = canvas.getContext("webgl2") || canvas.getContext("webgl");
+    context?.getExtension("WEBGL_lose_context")?.loseContext();
+    return Boolean(context);
+  }
 
   function newView(card) {
     const holder = document.createElement("div");

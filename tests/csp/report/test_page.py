@@ -215,6 +215,6 @@ def test_what_is_far_above_does_not_press_the_figure_together() -> None:
     ]
     crystals = whole.crystals[[0, 1, 2, 3, 3, 3]]
     svg = energy_volume_svg(replace(whole, results=high, crystals=crystals))
-    assert "1 higher not shown" in svg
-    assert 'href="#crystal-5"' in svg
-    assert 'href="#crystal-6"' not in svg
+    assert "2 higher not shown" in svg
+    assert 'href="#crystal-4"' in svg
+    assert 'href="#crystal-5"' not in svg
