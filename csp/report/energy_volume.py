@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["STYLE", "draw_energy_volume", "energy_volume_svg"]
 
 COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
+HIGHEST = 500.0  # meV/atom above the lowest; what is higher would press the others together
 ANNOTATED = 5  # best crystals whose rank is written beside their mark
 
 STYLE: Any = {
@@ -45,7 +46,8 @@ def energy_volume_svg(prediction: Prediction) -> str:
 
 def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = False) -> None:
     """The marks and words of that figure, in `STYLE`."""
-    results = prediction.results
+    results = [r for r in prediction.results if r.above_lowest <= HIGHEST or r.rank == 1]
+    left_out = len(prediction.results) - len(results)
     for k, generator in enumerate(sorted({r.generator for r in results})):
         mine = [r for r in results if r.generator == generator]
         marks = axes.scatter(
@@ -66,6 +68,8 @@ def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = Fal
         axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
     axes.set_xlabel("volume (Å³/atom)")
     axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
+    if left_out:
+        axes.set_title(f"{left_out} higher not shown", loc="right", fontsize=9, color="#5c636e")
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
     axes.legend(frameon=False, loc="best")

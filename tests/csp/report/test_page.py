@@ -205,3 +205,16 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
     assert links == {f"#crystal-{r.rank}" for r in expected.results}
     texts = {t.text for t in svg.iter(f"{space}text")}
     assert {"volume (Å³/atom)", "energy above the lowest (meV/atom)", "template", "random"} <= texts
+
+
+def test_what_is_far_above_does_not_press_the_figure_together() -> None:
+    whole = prediction()
+    high = [
+        *whole.results,
+        *(replace(whole.results[3], rank=k, above_lowest_ev_per_atom=2.0) for k in (5, 6)),
+    ]
+    crystals = whole.crystals[[0, 1, 2, 3, 3, 3]]
+    svg = energy_volume_svg(replace(whole, results=high, crystals=crystals))
+    assert "2 higher not shown" in svg
+    assert 'href="#crystal-4"' in svg
+    assert 'href="#crystal-5"' not in svg
