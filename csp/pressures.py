@@ -32,8 +32,9 @@ from csp.settings import SearchSettings
 from csp.store.store import Store
 from surrogates.zoo import load_model
 
-__all__ = ["compare", "predict_at"]
+__all__ = ["COMPARING", "compare", "predict_at"]
 
+COMPARING = "relaxing all at all pressures"  # what is done after the predictions
 TAKEN = 10  # of each prediction, the first
 ALIKE = 5e-4  # eV/atom; crystals whose enthalpies differ by less at all pressures are one
 PROTOTYPES = "aflow:"  # entries that are examples of a structure, not names that people know
@@ -129,10 +130,10 @@ def compare(
         work = Work(settings, store)
 
         def told(done: int, before: int = k * n) -> None:
-            progress("relaxing all at all pressures", before + done, n * len(pressures))
+            progress(COMPARING, before + done, n * len(pressures))
 
         relaxed.append(_relaxed(work, models[-1], ids, starts, settings.pressure, told))
-    progress("relaxing all at all pressures", n * len(pressures), n * len(pressures))
+    progress(COMPARING, n * len(pressures), n * len(pressures))
     enthalpies = _enthalpies(pressures, relaxed)
     kept = _apart(enthalpies.enthalpy)
     relaxed = [one.take(kept) for one in relaxed]
