@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from csp.crystallography.primitive import lattice_points
 from csp.crystallography.prototype_label import prototype_label
+from csp.crystallography.symmetry import reported_symmetrized
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
@@ -121,17 +122,21 @@ class KnownCrystals:
             entries = "1 entry" if n == 1 else f"{n:,} entries"
             left_out = "; the search did without them" if self.left_out else ""
             return f"{begin} has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
-        return f"{begin} has no entry of {formula}, and {of_ratio:,} of its ratio."
+        return f"{begin} has no entry of {formula}, but {of_ratio:,} of its ratio."
 
-    def of(self, crystal: Crystals, space_group: int, template: str = "") -> Told:
+    def of(self, crystal: Crystals, space_group: int, template: str = "", symprec: float = SYMPREC) -> Told:
         """What is known of one crystal of the target.
 
         Args:
             space_group: Of it, 0 if not known.
             template: Id of the entry that it was made from, which is compared first; "" if none.
+            symprec: Å, within which it is made symmetric before its structure type is named: the type is to
+                be of the space group that is reported.
         """
         fits = Matcher.DEFAULT.fits(crystal, self._own_crystals).tolist() if len(self.own) else []
         same = [row for row, is_same in zip(self.own.tolist(), fits, strict=True) if is_same]
+        symmetric = reported_symmetrized(crystal, symprec)
+        crystal = crystal if symmetric is None else symmetric.primitive
         label = prototype_label(crystal, SYMPREC)
         group = int(label.split("_")[2]) if label else space_group
         named = self._same_type(crystal, self.encyclopedia, group, label, "")

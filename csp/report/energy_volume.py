@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from csp.search.prediction import Prediction
+from csp.search.prediction import Prediction, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -14,6 +15,7 @@ __all__ = ["STYLE", "draw_energy_volume", "energy_volume_svg"]
 
 COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
 HIGHEST = 500.0  # meV/atom above the lowest; what is higher would press the others together
+APART = 14.0  # points between marks whose labels have room
 ANNOTATED = 5  # best crystals whose rank is written beside their mark
 
 STYLE: Any = {
@@ -63,13 +65,36 @@ def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = Fal
         )
         if linked:
             marks.set_urls([f"#crystal-{r.rank}" for r in mine])
-    for r in results[:ANNOTATED]:
-        point = (r.volume_per_atom, r.above_lowest)
-        axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
     axes.set_xlabel("volume (Å³/atom)")
     axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
     if left_out:
         axes.set_title(f"{left_out} higher not shown", loc="right", fontsize=9, color="#5c636e")
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
+    for point, ranks in _labels(axes, results[:ANNOTATED]):
+        axes.annotate(ranks, point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
     axes.legend(frameon=False, loc="best")
+
+
+def _labels(axes: Axes, results: Sequence[Result]) -> list[tuple[tuple[float, float], str]]:
+    """Ranks and the marks that they stand beside, one label for marks that are nearer than a word is long."""
+    width, height = axes.get_figure().get_size_inches() * 72  # type: ignore[union-attr]  # points
+    across, up = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
+    groups: list[list[Result]] = []
+    for r in sorted(results, key=lambda r: r.volume_per_atom):
+        last = groups[-1][-1] if groups else None
+        if (
+            last is not None
+            and (r.volume_per_atom - last.volume_per_atom) / across * width < APART
+            and abs(r.above_lowest - last.above_lowest) / up * height < APART
+        ):
+            groups[-1].append(r)
+        else:
+            groups.append([r])
+    return [
+        (
+            (group[-1].volume_per_atom, group[-1].above_lowest),
+            ", ".join(str(n) for n in sorted(r.rank for r in group)),
+        )
+        for group in groups
+    ]

@@ -160,12 +160,13 @@ def _results(
     energy, per_atom = relaxed.result.energy, conclusion.funnel.per_atom(relaxed.result)
     above_hull = [None if hull is None else float(per_atom[row]) - hull.energy for row in top]
     crystals = relaxed.result.crystals[top]
-    ids, numbers = crystals.ids(), reported_space_groups(crystals, conclusion.funnel.settings.symprec)
+    symprec = conclusion.funnel.settings.symprec
+    ids, numbers = crystals.ids(), reported_space_groups(crystals, symprec)
     sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
     n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
     provenance = [conclusion.by_id[relaxed.candidate[row]] for row in top]
     told = [
-        known.of(crystals[k], numbers[k], provenance[k].template_id) if known else Told()
+        known.of(crystals[k], numbers[k], provenance[k].template_id, symprec) if known else Told()
         for k in range(len(top))
     ]
     found = conclusion.funnel.times_found()

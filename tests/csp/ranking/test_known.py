@@ -50,7 +50,7 @@ def test_known_by_name_and_by_type(library: Library) -> None:
 
     other = KnownCrystals(Target.parse("LiF"), library)
     told = other.of(salt(4.0, (3, 9)), 225)
-    assert other.sentence == "The library has no entry of LiF, and 2 of its ratio."
+    assert other.sentence == "The library has no entry of LiF, but 2 of its ratio."
     assert (told.novelty, told.same_type_as) == ("known type", "aflow:AB_cF8_225_a_b-001")
     without = KnownCrystals(Target.parse("NaCl"), library, "Library: mine.", left_out=True)
     assert without.sentence.startswith("Library: mine. It has 1 entry of NaCl, among 2 of its ratio; ")
@@ -65,6 +65,15 @@ def test_a_new_crystal_has_a_label_all_the_same(library: Library) -> None:
     told = KnownCrystals(Target.parse("NaCl"), library).of(crystal, 1)
     assert (told.novelty, told.known_as, told.same_type_as) == ("new", (), "")
     assert told.prototype == "AB_aP2_1_a_a"
+
+
+def test_the_type_is_of_the_space_group_that_is_reported(library: Library) -> None:
+    """A crystal that was relaxed without symmetry is not exactly in its places: here 0.08 Å apart."""
+    crystal = salt()
+    crystal.frac[-1] += 0.08 / 5.65 / 3**0.5
+    known = KnownCrystals(Target.parse("NaCl"), library)
+    assert known.of(crystal, 225, symprec=0.2).prototype.startswith("AB_cF8_225_a_b")
+    assert "_225_" not in known.of(crystal, 160, symprec=0.01).prototype
 
 
 def test_elements_may_be_exchanged_either_way(library: Library) -> None:

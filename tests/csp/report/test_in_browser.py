@@ -63,17 +63,17 @@ def ranked(atoms: list[Atoms], formula: str, **about: object) -> Prediction:
             n_atoms=len(atoms[k]),
             spacegroup="Pm-3m" if k == 0 else "P1",
             spacegroup_number=221 if k == 0 else 1,
-            above_lowest_ev_per_atom=k / 200,
+            above_lowest_ev_per_atom=k / 5,
             volume_per_atom=volumes[k],
             wyckoff="Sr:a Ti:a " + "O:a " * 24,
             template_id="a-library-with-long-names-of-its-entries-123456789",
             probability=0.9 / (k + 1) ** 2,
-            e_above_hull_ev_per_atom=k / 200,
+            e_above_hull_ev_per_atom=k / 5 - 0.1234,
             rank_energy=k + 1,
             known_as=(KnownAs("a-library-with-long-names-123456789", "A library of crystals", 0.01, True),),
             prototype="AB3C_cP5_221_a_c_b (Cubic Perovskite (CaTiO3, E21))",
             novelty="known",
-            above_lowest_sigma_ev_per_atom=0.012,
+            above_lowest_sigma_ev_per_atom=0.127,
         )
         for k in range(len(atoms))
     ]

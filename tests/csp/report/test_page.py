@@ -207,6 +207,19 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
     assert {"volume (Å³/atom)", "energy above the lowest (meV/atom)", "template", "random"} <= texts
 
 
+def test_marks_that_lie_together_share_a_label() -> None:
+    whole = prediction()
+    volumes, above = (20.0, 20.02, 24.0, 28.0), (0.0, 0.0, 0.03, 0.1)
+    results = [
+        replace(r, volume_per_atom=volume, above_lowest_ev_per_atom=height)
+        for r, volume, height in zip(whole.results, volumes, above, strict=True)
+    ]
+    svg = ElementTree.fromstring(energy_volume_svg(replace(whole, results=results)))
+    texts = {t.text for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"1, 2", "3", "4"} <= texts
+    assert not {"1", "2"} & texts
+
+
 def test_what_is_far_above_does_not_press_the_figure_together() -> None:
     whole = prediction()
     high = [
