@@ -68,12 +68,14 @@ def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = Fal
     axes.set_xlabel("volume (Å³/atom)")
     axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
     if left_out:
-        axes.set_title(f"{left_out} higher not shown", loc="right", fontsize=9, color="#5c636e")
+        note, at = f"{left_out} higher not shown", {"xycoords": "axes fraction", "ha": "right", "va": "top"}
+        axes.annotate(note, (1, 1), fontsize=9, color="#5c636e", **at)
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
     for point, ranks in _labels(axes, results[:ANNOTATED]):
         axes.annotate(ranks, point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
-    axes.legend(frameon=False, loc="best")
+    # above the axes, where its marks are not taken for crystals
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handletextpad=0.1)
 
 
 def _labels(axes: Axes, results: Sequence[Result]) -> list[tuple[tuple[float, float], str]]:

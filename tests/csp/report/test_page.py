@@ -207,6 +207,13 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
     assert {"volume (Å³/atom)", "energy above the lowest (meV/atom)", "template", "random"} <= texts
 
 
+def test_how_many_of_the_ranking_are_shown_is_said() -> None:
+    whole = prediction()
+    assert " of 1,056." not in page_of(whole)
+    more = replace(whole, funnel={**whole.funnel, "ranked": 1056})
+    assert f"Ordered by energy; the first {len(whole.results)} of 1,056." in page_of(more)
+
+
 def test_marks_that_lie_together_share_a_label() -> None:
     whole = prediction()
     volumes, above = (20.0, 20.02, 24.0, 28.0), (0.0, 0.0, 0.03, 0.1)
