@@ -131,6 +131,10 @@ def pattern(page: Page, place: int) -> None:
     page.locator(".pattern").nth(place).locator("svg").wait_for()
 
 
+WORDS_OUTSIDE = """() => [...document.querySelectorAll('.pattern svg text')].filter(e => {
+  const word = e.getBoundingClientRect(), all = e.ownerSVGElement.getBoundingClientRect();
+  return word.left < all.left - 1 || word.right > all.right + 1;
+}).map(e => e.textContent)"""
 CUT_OFF = """() => [...document.querySelectorAll('body, body *')].filter(e =>
   e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0 && getComputedStyle(e).display !== 'inline'
   && !e.closest('svg, .view') && !e.title
@@ -197,6 +201,7 @@ def test_nothing_is_cut_off_and_crystals_are_drawn(report: Path, page: Page, wid
     assert page.evaluate(COLOURS, 0) > 50
     assert page.evaluate(COLOURS, 1) > 50
     pattern(page, 0)
+    assert page.evaluate(WORDS_OUTSIDE) == []
     page.evaluate("window.scrollTo(0, 0)")
     page.screenshot(path=PICTURES / f"page-{width}.png")
     page.locator(".card").first.screenshot(path=PICTURES / f"card-{width}.png")
