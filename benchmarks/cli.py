@@ -14,6 +14,7 @@ import typer
 from benchmarks.calibration.cli import calibration, differences
 from benchmarks.generation.cli import generators, pools
 from benchmarks.hulls.cli import hulls
+from benchmarks.known.cli import known
 from benchmarks.options import Known, KnownEnergies, Prototyped, say_some
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
@@ -27,6 +28,7 @@ app.command("last-order", hidden=True)(calibration)  # its name until 0.2
 app.command()(calibration)
 app.command()(differences)
 app.command()(hulls)
+app.command()(known)
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""Compositions whose known crystals the library holds: all kept, the lowest first?"""
