@@ -68,8 +68,8 @@ def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = Fal
     axes.set_xlabel("volume (Å³/atom)")
     axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
     if left_out:
-        note, at = f"{left_out} higher not shown", {"xycoords": "axes fraction", "ha": "right", "va": "top"}
-        axes.annotate(note, (1, 1), fontsize=9, color="#5c636e", **at)
+        at: Any = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(1, 1, f"{left_out} higher not shown", fontsize=9, color="#5c636e", **at)
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
     for point, ranks in _labels(axes, results[:ANNOTATED]):
