@@ -20,6 +20,9 @@ def known(
     formulas: Annotated[str | None, typer.Option(help="Compositions, a,b; default: ten")] = None,
     effort: Annotated[str, typer.Option(help="quick or standard")] = "standard",
     relaxer: Annotated[str, typer.Option(help="Potential that refines and ranks; none: no other")] = "auto",
+    max_atoms: Annotated[
+        int | None, typer.Option(min=1, help="Largest cell; entries in larger ones do not count")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
@@ -28,5 +31,7 @@ def known(
 
     chosen = tuple(formulas.split(",")) if formulas else FORMULAS
     settings = {"effort": effort, "relaxer": relaxer, "seed": seed, "hull": False}
+    if max_atoms is not None:
+        settings["max_atoms"] = max_atoms
     found = measure(library, energies, chosen, out, settings, device=device, say=console.print)
     say_figures(found)
