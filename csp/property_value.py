@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["PropertyValue"]
+__all__ = ["PropertyValue", "with_sigma"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,12 @@ class PropertyValue:
     @property
     def short(self) -> str:
         """Value and σ in as many decimals as σ has meaning."""
-        places = 0
-        while places < 4 and self.sigma * 10**places < 1.95:
-            places += 1
-        return f"{self.value:z.{places}f} ± {self.sigma:.{places}f}"
+        return with_sigma(self.value, self.sigma)
+
+
+def with_sigma(value: float, sigma: float) -> str:
+    """Such as "182 ± 11", in as many decimals as σ has meaning."""
+    places = 0
+    while places < 4 and sigma * 10**places < 1.95:
+        places += 1
+    return f"{value:z.{places}f} ± {sigma:.{places}f}"
