@@ -278,7 +278,7 @@ def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | No
 
 
 def _origins(of_cell: Iterable[int], of_given: Iterable[int]) -> tuple[int, ...]:
-    """The first atom as given that each atom of a cell is, from the atoms of the primitive cell that both are."""
+    """The first atom as given that each atom of a cell is, by the primitive cell's atoms that both are."""
     first: dict[int, int] = {}
     for k, atom in enumerate(of_given):
         first.setdefault(int(atom), k)

@@ -269,7 +269,7 @@ REDDISH = """k => {
 def test_atoms_take_the_colours_of_their_contributions(page: Page, tmp_path: Path) -> None:
     given = prediction()
     value = PropertyValue("hardness", "hardness", "GPa", 60.0, 4.0, 52.0, 68.0, 1.0, False, "hardness")
-    shares = Contributions(50.0, -20.0, (-20.0, 50.0))
+    shares = Contributions(50.0, -20.0, (-40.0, 70.0))
     first = replace(given.results[0], properties=(replace(value, contributions=shares),))
     write_report(replace(given, results=[first, *given.results[1:]]), tmp_path, RECORD, symprec=SYMPREC)
     page.goto((tmp_path / "report.html").as_uri())
@@ -288,12 +288,16 @@ def test_atoms_take_the_colours_of_their_contributions(page: Page, tmp_path: Pat
     assert red > 1000  # arsenic raises it
     assert blue > 500  # gallium lowers it, less
     assert legend.is_hidden()
-    assert "As 4c +50.0" in words.inner_text()
+    assert "As 4c +70.0" in words.inner_text()
     page.locator("#crystal-1").screenshot(path=PICTURES / "contributions.png")
     choice.select_option(label="element")
     assert page.locator("#crystal-1 .view").screenshot() == plain  # as it was turned
     assert words.is_hidden()
     assert page.locator("#crystal-2 select[name=colour]").count() == 0
+    choice.select_option(label="hardness")
+    page.set_viewport_size({"width": 400, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate(CUT_OFF) == []
 
 
 def test_the_pattern_follows_the_wavelength_on_all_cards(report: Path, page: Page) -> None:
