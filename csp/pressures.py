@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -12,11 +14,13 @@ from numpy.typing import NDArray
 
 from csp.crystals import Crystals
 from csp.device import resolve_device
-from csp.engine import predict
+from csp.engine import NOTHING_GIVEN, Given, predict
+from csp.errors import CspError
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel, Uncertain
 from csp.ranking.enthalpies import Enthalpies
 from csp.relaxation.relax import GPA, RelaxationResult
+from csp.report.pressures import folder_of, write_pressures
 from csp.search.dynamics import MOST_STEPS, silent
 from csp.search.funnel import Progress
 from csp.search.history import Heard
@@ -28,8 +32,9 @@ from csp.settings import SearchSettings
 from csp.store.store import Store
 from surrogates.zoo import load_model
 
-__all__ = ["compare", "folder_of", "predict_at"]
+__all__ = ["COMPARING", "compare", "predict_at"]
 
+COMPARING = "relaxing all at all pressures"  # what is done after the predictions
 TAKEN = 10  # of each prediction, the first
 ALIKE = 5e-4  # eV/atom; crystals whose enthalpies differ by less at all pressures are one
 PROTOTYPES = "aflow:"  # entries that are examples of a structure, not names that people know
@@ -40,79 +45,95 @@ GROWN = 1.5  # times what it is at the lowest pressure
 Floats = NDArray[np.float64]
 
 
-def folder_of(out: Path, pressure: float) -> Path:
-    """The out folder of the prediction at one of several pressures."""
-    return out / f"{pressure:g}GPa"
-
-
 def predict_at(
-    pressures: Sequence[float],
-    settings: SearchSettings,
-    out: Path,
+    at: Sequence[SearchSettings],
+    out: Path | None,
     *,
     device: str = "auto",
     resume: bool = False,
     progress: Progress = lambda stage, done, total: None,
     heard: Heard = lambda now, before: None,
+    given: Given = NOTHING_GIVEN,
     say: Callable[[str], None] = lambda sentence: None,
 ) -> UnderPressure:
-    """Predict at each pressure, each into a folder of its own, and compare what was found.
+    """Predict at each pressure, each into a folder of its own, compare what was found, and write that too.
 
     Args:
-        pressures: GPa, two or more.
-        settings: Of all predictions, their pressure apart.
+        at: Settings that differ in their pressures alone, ascending (`SearchSettings.at`).
+        out: None: nothing is kept but what is returned.
         resume: Go on with what is in the folders.
+        given: As of `csp.engine.predict`.
+
+    Raises:
+        CspError: At none of the pressures a crystal could be ranked.
     """
-    ordered = sorted(set(pressures))
     predictions = []
-    for pressure in ordered:
-        at = settings.model_copy(update={"pressure": pressure})
-        say(f"At {pressure:g} GPa:")
-        folder = folder_of(out, pressure)
+    for settings in at:
+        say(f"At {settings.pressure:g} GPa:")
         predictions.append(
             predict(
-                at,
-                at.target(),
-                folder,
+                settings,
+                settings.target(),
+                folder_of(out, settings.pressure) if out else None,
                 device=device,
                 resume=resume,
                 progress=progress,
                 heard=heard,
+                given=given,
                 say=say,
             )
         )
-    models = [load_model(name, resolve_device(device)) for name in predictions[0].models]
-    return compare(ordered, predictions, models, settings, out, progress=progress)
+    with nullcontext(out) if out else TemporaryDirectory(prefix="csp-") as folder:
+        found = compare(at, predictions, Path(folder), device=device, progress=progress, given=given)
+    if out:
+        write_pressures(found, out)
+    return found
 
 
 def compare(
-    pressures: Sequence[float],
+    at: Sequence[SearchSettings],
     predictions: Sequence[Prediction],
-    models: Sequence[EnergyModel],
-    settings: SearchSettings,
     out: Path,
     *,
+    device: str = "auto",
     progress: Progress = lambda stage, done, total: None,
+    given: Given = NOTHING_GIVEN,
+    store_url: str | None = None,
 ) -> UnderPressure:
-    """Relax the first crystals of all predictions at all pressures; what is done is kept in the out folder.
+    """Relax the first crystals of all predictions at all pressures; what is done is kept.
 
     Args:
-        pressures: GPa, ascending, of the predictions.
-        models: The first and the last of the predictions; the last relaxes.
+        at: Settings of the predictions, by ascending pressure.
+        out: Where what is done is kept.
+        store_url: Database that keeps it under the path of `out`; none: a file in `out`.
+
+    Raises:
+        CspError: None of the predictions ranks a crystal.
     """
+    if not any(len(one) for one in predictions):
+        raise CspError(f"At none of the pressures a crystal of {predictions[0].target.formula} is ranked.")
+    names = predictions[0].models
+    models = [given.models.get(name) or load_model(name, resolve_device(device)) for name in names]
+    pressures = [settings.pressure for settings in at]
     starts, phases = _distinct(pressures, predictions)
     ids = starts.ids()
-    decisive = {"label": str(models[-1].label), "max_force": settings.max_force}
-    store = Store.begin(out, decisive, formula=predictions[0].target.formula, versions={}, resume=True)
+    store = Store.begin(
+        store_url or out,
+        {"label": str(models[-1].label), "max_force": at[0].max_force},
+        formula=predictions[0].target.formula,
+        versions={},
+        resume=True,
+        run=str(out) if store_url else "run",
+    )
     relaxed, n = list[RelaxationResult](), len(ids)
-    for k, pressure in enumerate(pressures):
-        work = Work(settings.model_copy(update={"pressure": pressure}), store)
+    for k, settings in enumerate(at):
+        work = Work(settings, store)
 
         def told(done: int, before: int = k * n) -> None:
-            progress("relaxing all at all pressures", before + done, n * len(pressures))
+            progress(COMPARING, before + done, n * len(pressures))
 
-        relaxed.append(_relaxed(work, models[-1], ids, starts, pressure, told))
-    progress("relaxing all at all pressures", n * len(pressures), n * len(pressures))
+        relaxed.append(_relaxed(work, models[-1], ids, starts, settings.pressure, told))
+    progress(COMPARING, n * len(pressures), n * len(pressures))
     enthalpies = _enthalpies(pressures, relaxed)
     kept = _apart(enthalpies.enthalpy)
     relaxed = [one.take(kept) for one in relaxed]
@@ -120,14 +141,15 @@ def compare(
     disagreement, sigma = _doubts(enthalpies, relaxed, models)
     return UnderPressure(
         predictions[0].target.formula,
+        list(predictions),
         models[-1].label,
         [phases[k] for k in kept],
         enthalpies,
         relaxed,
         disagreement,
         sigma,
-        predictions[0].models,
-        _warnings(enthalpies, disagreement, sigma, predictions[0].models),
+        names,
+        _warnings(enthalpies, disagreement, sigma, names),
     )
 
 

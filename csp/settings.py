@@ -5,7 +5,7 @@ The one source for the command line, the Prefect forms and the record of a run.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,6 +23,7 @@ from pydantic import (
 
 from csp import plugins
 from csp.cell_file import read_cell
+from csp.errors import InputError
 from csp.formula import plain
 from csp.target import CRYSTAL_SYSTEMS, Target
 from csp.wrong_values import first_wrong
@@ -392,6 +393,25 @@ class SearchSettings(BaseModel):
                 Target.parse(formula)  # has the better message
             raise wrong from error
         return settings
+
+    def at(self, pressure: float | str | Iterable[float]) -> list[SearchSettings]:
+        """These settings at each of several pressures, ascending; at one, a list of one.
+
+        Args:
+            pressure: GPa: a number, several numbers, or what is written "0,25,100".
+
+        Raises:
+            InputError: One of them is no number or out of range, or there is none.
+        """
+        if isinstance(pressure, str):
+            pressure = pressure.replace(" ", "").split(",")  # type: ignore[assignment]  # checked below
+        several = pressure if isinstance(pressure, Iterable) else [pressure]
+        values = self.model_dump()
+        read = [type(self).read(self.generators, **{**values, "pressure": one}) for one in several]
+        if not read:
+            raise InputError("names no pressure; give GPa, or several as 0,25,100.", setting="pressure")
+        found = {one.pressure: one for one in read}
+        return [found[gpa] for gpa in sorted(found)]
 
     def target(self) -> Target:
         """The target these settings ask for: parses the formula and reads the cell's file, so build it once.

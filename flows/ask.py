@@ -14,16 +14,17 @@ from flows.home import FILES_URL
 
 __all__ = ["DEPLOYMENT", "ask", "name_of", "name_of_many", "page", "shown_page"]
 
-DEPLOYMENT = "predict/predict"
+DEPLOYMENT, UNDER_PRESSURE = "predict/predict", "predict-pressures/predict-pressures"
 NAMED = 3  # formulas in the name of a run of many
 
 
 def ask(parameters: dict[str, Any], *, tags: list[str] | None = None, key: str | None = None) -> FlowRun:
-    """Make a run of its own of the deployment, and don't wait; with a `key`, only once."""
+    """Make a run of its own, at several pressures where the parameters name `pressures`, and don't wait; with
+    a `key`, only once."""
     run = run_deployment(
-        DEPLOYMENT,
+        UNDER_PRESSURE if "pressures" in parameters else DEPLOYMENT,
         parameters=parameters,
-        flow_run_name=name_of(parameters["formula"]),
+        flow_run_name=name_of(parameters),
         timeout=0,
         as_subflow=False,
         idempotency_key=key,
@@ -32,9 +33,10 @@ def ask(parameters: dict[str, Any], *, tags: list[str] | None = None, key: str |
     return cast(FlowRun, run)
 
 
-def name_of(formula: str) -> str:
-    """Of the run that predicts it."""
-    return f"predict {formula}"
+def name_of(parameters: dict[str, Any]) -> str:
+    """Of a run that predicts a formula, such as "predict NaCl at 0, 25 GPa"."""
+    pressures = ", ".join(f"{gpa:g}" for gpa in parameters.get("pressures", []))
+    return f"predict {parameters['formula']}{f' at {pressures} GPa' if pressures else ''}"
 
 
 def name_of_many(parameters: dict[str, Any]) -> str:

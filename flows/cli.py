@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from csp.cli.console import console, note, output
-from csp.cli.options import Device, Limit, Out, Seed, takes_settings
+from csp.cli.options import Device, Limit, Out, Pressures, Seed, takes_settings
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.home import PUBLIC_URL, opening, reach, runs
@@ -68,16 +68,18 @@ def submit(
         str, typer.Option(help="here, dask (a local cluster) or a scheduler, tcp://host:8786")
     ] = "here",
     wait: Annotated[bool, typer.Option("--wait", help="Stay until it is done")] = False,
+    pressure: Pressures = "0",
 ) -> None:
     """Have a formula predicted by `csp up`, or by a server's workers."""
-    target = settings.target()  # what is wrong is said before anything is submitted
+    at = settings.at(pressure)
+    target = at[0].target()  # what is wrong is said before anything is submitted
     if target.formula_note:
         note(target.formula_note)
     reach()
     from flows.client import follow
     from flows.client import submit as ask
 
-    submitted = ask(settings, device=device, runner=runner, folder=folder)
+    submitted = ask(*at, device=device, runner=runner, folder=folder)
     output.print(f"{submitted.name} is submitted: {submitted.url}")
     if wait:
         follow(submitted, output)

@@ -55,8 +55,13 @@ class Submitted:
     url: str
 
 
-def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path | None) -> Submitted:
+def submit(
+    settings: SearchSettings, *more: SearchSettings, device: str, runner: str, folder: Path | None
+) -> Submitted:
     """Make a run.
+
+    Args:
+        more: Settings at higher pressures (`SearchSettings.at`), each with a prediction of its own.
 
     Raises:
         MissingError: The server does not answer or serves no predictions.
@@ -69,6 +74,9 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
         "runner": runner,
         "folder": str(folder.absolute()) if folder else None,
     }
+    if more:
+        del values["pressure"]
+        parameters["pressures"] = [one.pressure for one in (settings, *more)]
     with _answers():
         run = ask(parameters)
     return Submitted(run.id, run.name, page(run))
@@ -181,7 +189,7 @@ def _printable(text: str) -> str:
 def _name(run: FlowRun) -> str:
     """What it is for; Prefect gives a name at random to what was submitted by a form, until it begins."""
     if "formula" in run.parameters:
-        return name_of(run.parameters["formula"])
+        return name_of(run.parameters)
     if "formulas" in run.parameters or "table" in run.parameters:
         return name_of_many(run.parameters)
     return run.name

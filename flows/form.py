@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.fields import FieldInfo
 
+from csp.errors import InputError
 from csp.settings import AUTO_LIBRARY, GeneratorName, LibraryFile, SearchSettings
 from csp.target import Target
 from flows.roots import settings_within
@@ -30,6 +31,7 @@ __all__ = [
     "Library",
     "More",
     "Runner",
+    "check_library",
     "field_of",
     "plain_library",
     "rest_of",
@@ -105,15 +107,28 @@ def plain_library(library: Path | None) -> str | None:
     return str(library if library == AUTO_LIBRARY else library.absolute())
 
 
+def check_library(settings: SearchSettings) -> None:
+    """Is the library that was named on this machine?
+
+    Raises:
+        InputError: It is not.
+    """
+    if settings.library_file is not None and not settings.library_file.is_file():
+        raise InputError(f"There is no library {settings.library_file} on this machine.")
+
+
 def settings_of(
     formula: str,
     candidates: int,
     generators: tuple[str, ...],
     labeller: str,
     library: Path | None,
-    advanced: Advanced,
+    advanced: BaseModel,
 ) -> tuple[SearchSettings, Target]:
     """The settings that a form asks for, and their target.
+
+    Args:
+        advanced: All settings that are not named.
 
     Raises:
         InputError: One sentence, for the first thing that is wrong.

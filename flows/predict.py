@@ -20,7 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
-from csp.errors import InputError, StoreError
+from csp.errors import StoreError
 from csp.search.stages import STAGES, Share, asked_for, stage_of_step, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
@@ -35,6 +35,7 @@ from flows.form import (
     Library,
     More,
     Runner,
+    check_library,
     settings_of,
 )
 from flows.home import STORE_URL, findable, runs
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
     from csp.search.history import Round
     from csp.search.prediction import Prediction
     from csp.search.search import Search
+    from csp.target import Target
     from flows.progress import Reporter
 
-__all__ = ["predict"]
+__all__ = ["RESUMABLE", "folder_for", "predict", "searched", "searched_plainly"]
 
 RESULTS = 20  # in what the flow returns
 BACK_IN = [10.0, 30.0, 60.0]  # seconds to wait for a database or for room on a disk
@@ -174,22 +176,35 @@ def predict(
 ) -> dict[str, Any]:
     """Predict the crystals of a chemical formula; returns the funnel and the best crystals."""
     settings, target = settings_of(formula, candidates, generators, labeller, library, advanced)
-    if settings.library_file is not None and not settings.library_file.is_file():
-        raise InputError(f"There is no library {settings.library_file} on this machine.")
-    name = target.formula
+    check_library(settings)
     if FlowRunContext.get() is None:
-        return _plain(settings, folder or Path("out") / target.name, device)
+        out = (folder or Path("out") / target.name).absolute()
+        return _summary(searched_plainly(settings, out, device))
     stop_crashing()
-    log, reporter = get_run_logger(), _reporter(settings, name)
+    out, place = folder_for(target, folder)
+    prediction, record = searched(settings, out, device, runner)
+    from flows.artifacts import publish
+
+    publish(prediction, record, out, place, symprec=settings.symprec)
+    return _summary(prediction)
+
+
+def folder_for(target: Target, folder: Path | None) -> tuple[Path, str]:
+    """Where the results of this run go, and its name among the folders of the runs; the log says it."""
     place = f"{target.name}-{str(flow_run.id)[:8]}"
     out = for_results(folder) if folder else runs() / place
     findable(out, place)
-    log.info("%s: results go to %s", name, out)
+    get_run_logger().info("%s: results go to %s", target.formula, out)
     if target.formula_note:
-        log.info(target.formula_note)
-    reporter.started("loading the models")
-    from flows.artifacts import publish
+        get_run_logger().info(target.formula_note)
+    return out, place
 
+
+def searched(settings: SearchSettings, out: Path, device: str, runner: str) -> tuple[Prediction, RunRecord]:
+    """All stages of a search as tasks of this run, and the ranking, whose files are in `out`."""
+    name = settings.target().formula
+    reporter = _reporter(settings, name)
+    reporter.started("loading the models")
     if runner == "here":
         for stage, number in _stages(settings, out, device, True):
             run_stage(settings, out, device, stage, reports=True, number=number)
@@ -201,17 +216,17 @@ def predict(
                 told = partial(reporter, stage) if not number else _untold
                 share_out(run_stage, (settings, out, device, stage), number, told)
     prediction, record = rank(settings, out, device, reports=True)
-    publish(prediction, record, out, place, symprec=settings.symprec)
     reporter.finished(f"{len(prediction.results)} crystals ranked")
-    log.info("%s: %s", name, ", ".join(f"{count:,} {what}" for what, count in prediction.funnel.items()))
-    return _summary(prediction)
+    counts = ", ".join(f"{count:,} {what}" for what, count in prediction.funnel.items())
+    get_run_logger().info("%s: %s", name, counts)
+    return prediction, record
 
 
-def _plain(settings: SearchSettings, folder: Path, device: str) -> dict[str, Any]:
-    out = folder.absolute()
+def searched_plainly(settings: SearchSettings, out: Path, device: str) -> Prediction:
+    """The same where there is no run."""
     for stage, number in _stages(settings, out, device, False):
         run_stage.fn(settings, out, device, stage, number=number)
-    return _summary(rank.fn(settings, out, device)[0])
+    return rank.fn(settings, out, device)[0]
 
 
 def _untold(done: int, total: int) -> None:

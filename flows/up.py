@@ -106,11 +106,13 @@ def deployments() -> list[RunnerDeployment]:
     from flows.explore import explore
     from flows.many import predict_many
     from flows.predict import predict
+    from flows.pressures import predict_pressures
     from flows.train import train_surrogate
 
     said: list[tuple[Any, str]] = [
         (predict, "The stable crystals of a chemical formula"),
         (predict_many, "A prediction for each formula of a list or a CSV file"),
+        (predict_pressures, "A formula at several pressures, and where one crystal gives way to another"),
         (explore, "The stable phases of a whole chemical system, from its elements"),
         (benchmark, "How many known crystals are found from the formula alone"),
         (train_surrogate, "The fast energy model, trained on your data or on more of it"),

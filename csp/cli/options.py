@@ -17,12 +17,20 @@ from csp.cli.console import note
 from csp.errors import InputError
 from csp.settings import SearchSettings
 
-__all__ = ["Device", "Limit", "Out", "Seed", "takes_fields", "takes_settings"]
+__all__ = ["Device", "Limit", "Out", "Pressures", "Seed", "takes_fields", "takes_settings"]
 
 Out = Annotated[Path, typer.Option(help="Folder of the results")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Only the first N targets or sizes")]
 Seed = Annotated[int, typer.Option(min=0, max=2**31 - 2, help="Same seed, same result")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N")]
+Pressures = Annotated[
+    str,
+    typer.Option(
+        "--pressure",
+        help="GPa; ranks by enthalpy H = E + PV. Several, 0,25,100: a prediction at each, all crystals "
+        "relaxed at all, and where one gives way to another",
+    ),
+]
 
 FORMER = {"finished": "refined"}  # names of settings until 0.2, which are told the new one
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from csp.cli.console import note, output
-from csp.cli.options import Device, takes_settings
+from csp.cli.options import Device, Pressures, takes_settings
 from csp.cli.progress import hear, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
-from csp.errors import CspError, InputError, of_system
+from csp.errors import CspError, of_system
 from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
@@ -34,19 +34,12 @@ def predict(
     json: Annotated[
         bool, typer.Option("--json", help="Print ranked.json, and nothing else, on stdout")
     ] = False,
-    pressure: Annotated[
-        str,
-        typer.Option(
-            help="GPa; ranks by enthalpy H = E + PV. Several, 0,25,100: a prediction at each, all crystals "
-            "relaxed at all, and where one gives way to another"
-        ),
-    ] = "0",
+    pressure: Pressures = "0",
 ) -> None:
     """Propose, relax and rank the crystals of a formula."""
-    pressures = _pressures(pressure)
-    settings = SearchSettings.read(**{**settings.model_dump(), "pressure": pressures[0]})
-    if len(pressures) > 1:
-        _at_several(pressures, settings, out, resume=resume, device=device, json=json)
+    settings, *more = settings.at(pressure)
+    if more:
+        _at_several([settings, *more], out, resume=resume, device=device, json=json)
         return
     target = settings.target()
     folder = out or Path("out") / target.name
@@ -92,27 +85,8 @@ def predict(
         raise typer.Exit(NOT_RANKED)
 
 
-def _pressures(given: str) -> list[float]:
-    """GPa, ascending.
-
-    Raises:
-        InputError: One of them is no number, or out of range.
-    """
-    found = []
-    for word in given.replace(" ", "").split(","):
-        try:
-            found.append(float(word))
-        except ValueError:
-            raise InputError(
-                f"must be GPa, or several as 0,25,100 (got {given!r}).", setting="pressure"
-            ) from None
-        SearchSettings.read(formula="H", pressure=found[-1])
-    return sorted(set(found))
-
-
 def _at_several(
-    pressures: list[float],
-    settings: SearchSettings,
+    at: list[SearchSettings],
     out: Path | None,
     *,
     resume: bool,
@@ -120,17 +94,17 @@ def _at_several(
     json: bool,
 ) -> None:
     """Predict at several pressures, and print what gives way to what."""
-    target = settings.target()
+    target = at[0].target()
+    if target.formula_note:
+        note(target.formula_note)
     folder = out or Path("out") / f"{target.name}-pressures"
     started = time.monotonic()
     try:
         with terminated_as_interrupted(), progress() as report:
-            from csp.pressures import folder_of, predict_at
-            from csp.report.pressures import write_pressures
+            from csp.pressures import predict_at
 
             found = predict_at(
-                pressures,
-                settings,
+                at,
                 folder,
                 device=device,
                 resume=resume,
@@ -138,18 +112,16 @@ def _at_several(
                 heard=hear,
                 say=note,
             )
-            reports = [f"{folder_of(folder, p).name}/report.html" for p in pressures]
-            write_pressures(found, folder, reports)
     except KeyboardInterrupt as ending:
         raise StoppedError(f"Interrupted; `resume` goes on with what is in {folder}.", ending) from ending
     if json:
         typer.echo((folder / "pressures.json").read_bytes(), nl=False)
         return
-    from csp.report.pressures import pressure_table, transition_words
+    from csp.report.pressures import pressure_table
 
     output.print(pressure_table(found), soft_wrap=False)
-    for transition in found.enthalpies.transitions():
-        output.print(f"{transition_words(found, transition)}.")
+    for sentence in found.answer():
+        output.print(sentence)
     for warning in found.warnings:
         note(warning, to=output)
     seconds = time.monotonic() - started

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 from csp.cli.progress import hear
 from csp.cli.progress import progress as progress_shown
@@ -23,16 +23,21 @@ from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 from surrogates.zoo import load_model, our_names
 
+if TYPE_CHECKING:
+    from csp.search.under_pressure import UnderPressure
+
 __all__ = ["predict"]
 
 Progress = Callable[[str, int, int], None]
 NO_MODEL = "none"
 
 
+@overload
 def predict(
     formula: str,
     out: str | Path | None = None,
     *,
+    pressure: float = 0.0,
     library: str | Path | Library | None = None,
     generators: str | Iterable[str | Generator] | None = None,
     surrogate: Any = None,
@@ -41,13 +46,48 @@ def predict(
     resume: bool = False,
     progress: bool | Progress = True,
     **settings: Any,
-) -> Prediction:
+) -> Prediction: ...
+
+
+@overload
+def predict(
+    formula: str,
+    out: str | Path | None = None,
+    *,
+    pressure: Sequence[float],
+    library: str | Path | Library | None = None,
+    generators: str | Iterable[str | Generator] | None = None,
+    surrogate: Any = None,
+    relaxer: Any = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> UnderPressure: ...
+
+
+def predict(
+    formula: str,
+    out: str | Path | None = None,
+    *,
+    pressure: float | Sequence[float] = 0.0,
+    library: str | Path | Library | None = None,
+    generators: str | Iterable[str | Generator] | None = None,
+    surrogate: Any = None,
+    relaxer: Any = None,
+    device: str = "auto",
+    resume: bool = False,
+    progress: bool | Progress = True,
+    **settings: Any,
+) -> Prediction | UnderPressure:
     """Predict the crystals of a chemical formula, ranked, the best first.
 
     Args:
         formula: For example "SrTiO3" or "Ba(FeAs)2".
         out: Folder of the results, which a search that was interrupted goes on from; none: nothing is left
             on the disk.
+        pressure: GPa. Several, [0, 25, 100]: a prediction at each, all crystals relaxed at all, and where
+            one gives way to another, a `csp.search.under_pressure.UnderPressure`.
         library: Known crystals: a Parquet file or a `csp.Library`; none: your own (`csp library use`), or
             else what the Materials Project has for the formula; "none" in quotes: the AFLOW prototypes.
         generators: Names, or objects that keep `csp.protocols.Generator`.
@@ -58,7 +98,7 @@ def predict(
         resume: Go on with the search in `out`; where none is, a new one begins.
         progress: Show it on stderr; or a function that is called with the name of a stage, how many are
             done, and of how many.
-        settings: All others of `csp.settings.SearchSettings`, for example relaxed=60 or pressure=10.
+        settings: All others of `csp.settings.SearchSettings`, for example relaxed=60.
 
     Raises:
         InputError: What was asked for is wrong; before any work.
@@ -76,21 +116,21 @@ def predict(
     for name in settings:
         check_keyword("csp.predict", name, inspect.signature(predict).parameters)
     values = {name: value for name, value in settings.items() if value is not None}
-    asked = SearchSettings.read(given.generators, formula=formula, **named, **values)
+    asked, *more = SearchSettings.read(given.generators, formula=formula, **named, **values).at(pressure)
+    if not more and isinstance(pressure, Iterable) and not isinstance(pressure, str):
+        raise InputError(f"must be a number, or two different ones (got {pressure!r}).", setting="pressure")
     if resume and out is None:
         raise InputError("A search is resumed from its folder: name it as out.")
     target = asked.target()
-    with _shown(progress, asked) as report:
-        return search(
-            asked,
-            target,
-            folder,
-            device=device,
-            resume=resume,
-            progress=report,
-            heard=hear if progress is True else lambda now, before: None,
-            given=given,
-        )
+    heard = hear if progress is True else lambda now, before: None
+    about: dict[str, Any] = {"device": device, "resume": resume, "heard": heard, "given": given}
+    if not more:
+        with _shown(progress, time_shares(asked)) as report:
+            return search(asked, target, folder, progress=report, **about)
+    from csp.pressures import predict_at
+
+    with _shown(progress, None) as report:
+        return predict_at([asked, *more], folder, progress=report, **about)
 
 
 def _generators(wanted: str | Iterable[str | Generator] | None, named: dict[str, Any]) -> list[Generator]:
@@ -139,10 +179,10 @@ def _path(name: str, given: Any) -> Path:
     return Path(given)
 
 
-def _shown(progress: bool | Progress, asked: SearchSettings) -> AbstractContextManager[Progress]:
+def _shown(progress: bool | Progress, shares: dict[str, float] | None) -> AbstractContextManager[Progress]:
     if callable(progress):
         return nullcontext(progress)
-    return progress_shown(time_shares(asked)) if progress else nullcontext(lambda stage, done, total: None)
+    return progress_shown(shares) if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
-__all__ = ["LARGEST", "Displaced", "displaced", "multiples", "symmetric_start"]
+__all__ = ["DISTANCE", "LARGEST", "Displaced", "crystals_of", "displaced", "multiples", "symmetric_start"]
 
 DISTANCE = 0.01  # Å; forces of our potentials are exact to 1e-6 eV/Å, which is 1e-4 eV/Å² of a force constant
 EXACT = 1e-3  # Å; of a crystal whose symmetry was kept while it was relaxed
@@ -87,7 +87,7 @@ def displaced(crystal: Crystals, length: float) -> Displaced | None:
         phonopy = Phonopy(_atoms(*arrays), np.diag(times), primitive_matrix="auto", symprec=1e-4)
         phonopy.generate_displacements(distance=DISTANCE)
     moved = phonopy.supercells_with_displacements or []
-    return Displaced(phonopy, _crystals([phonopy.supercell, *moved]), number)
+    return Displaced(phonopy, crystals_of([phonopy.supercell, *moved]), number)
 
 
 def _atoms(cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray) -> PhonopyAtoms:
@@ -96,7 +96,8 @@ def _atoms(cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray) -> PhonopyAt
     return PhonopyAtoms(cell=cell, scaled_positions=frac, numbers=numbers)
 
 
-def _crystals(cells: list[PhonopyAtoms]) -> Crystals:
+def crystals_of(cells: list[PhonopyAtoms]) -> Crystals:
+    """Phonopy's cells as crystals, float64."""
     found = Crystals.from_arrays(
         [one.cell for one in cells], [one.scaled_positions for one in cells], [one.numbers for one in cells]
     )

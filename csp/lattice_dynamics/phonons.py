@@ -40,7 +40,7 @@ class Stability(StrEnum):
 
     STABLE = "stable"
     UNSTABLE = "unstable"  # imaginary at a wave vector that the supercell holds
-    UNSURE = "unsure"  # imaginary only between them: a larger supercell would tell
+    UNSURE = "unsure"  # imaginary only between them, and that was not checked
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Phonons:
         multiples: Of the conventional cell's vectors in the supercell.
         supercell_atoms: In the supercell.
         displacements: Supercells with an atom displaced.
-        lowest: Over path, mesh and the wave vectors that the supercell holds.
+        lowest: Over path, mesh and the wave vectors that the supercell holds; once checked, of exact ones.
         lowest_q: Where, in reciprocal vectors of the primitive cell.
         lowest_exact: Over the wave vectors that the supercell holds, the three translations left out.
         exact_q: Where.
@@ -78,6 +78,8 @@ class Phonons:
         free_energy: eV/atom of the harmonic oscillators at `TEMPERATURES`, the volume kept; at 0 K the
             zero-point energy. None where modes are imaginary.
         phonopy_yaml: Cells, displacements and forces, as phonopy reads them.
+        interpolated: The lowest by interpolation, near which an exact frequency was computed
+            (`csp.lattice_dynamics.checking`), which is among the others then; None: that was not needed.
     """
 
     space_group: int
@@ -94,6 +96,7 @@ class Phonons:
     dos: tuple[list[float], list[float]]
     free_energy: tuple[float, ...] | None
     phonopy_yaml: str
+    interpolated: float | None = None
 
     @property
     def stability(self) -> Stability:
@@ -162,20 +165,33 @@ class Harmonic:
         return points[np.argsort(np.abs(points).sum(axis=1), kind="stable")] + 0.0
 
     @cached_property
+    def _exact(self) -> Floats:
+        """[N]: the lowest frequency of each wave vector that the supercell holds."""
+        exact = self._frequencies(self.phonopy, self.commensurate)
+        translations = np.argsort(np.abs(exact[0]))[:3]
+        exact[0, translations] = np.inf  # they are no vibrations
+        return np.asarray(exact.min(1))
+
+    @property
+    def lowest_exact(self) -> tuple[float, tuple[float, float, float]]:
+        """THz, and where; 0 of a crystal that has no vibrations there."""
+        k = int(self._exact.argmin())
+        lowest = float(self._exact[k])
+        return lowest if np.isfinite(lowest) else 0.0, _point(self.commensurate[k])
+
+    @cached_property
     def phonons(self) -> Phonons:
         """All that is told of them."""
         phonopy, acoustic = self._made
-        exact = self._frequencies(phonopy, self.commensurate)
-        translations = np.argsort(np.abs(exact[0]))[:3]
-        exact[0, translations] = np.inf  # they are no vibrations
+        exact, (lowest_exact, exact_q) = self._exact, self.lowest_exact
         bands, q_of_path = self._bands(phonopy)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             mesh = phonopy.run_mesh(MESH, is_gamma_center=True)
         points = [self.commensurate, q_of_path, np.asarray(mesh.qpoints)]
-        lows = [exact.min(1), np.array([f[0] for f in bands.frequency]), np.asarray(mesh.frequencies).min(1)]
+        lows = [exact, np.array([f[0] for f in bands.frequency]), np.asarray(mesh.frequencies).min(1)]
         everywhere, where = np.concatenate(lows), np.concatenate(points)
-        lowest, k = int(everywhere.argmin()), int(exact.min(1).argmin())
+        lowest = int(everywhere.argmin())
         primitive = len(phonopy.primitive)
         found = Phonons(
             space_group=self.displaced.space_group,
@@ -185,8 +201,8 @@ class Harmonic:
             displacements=len(self.forces) - 1,
             lowest=float(everywhere[lowest]),
             lowest_q=_point(where[lowest]),
-            lowest_exact=float(exact.min()) if np.isfinite(exact).any() else 0.0,
-            exact_q=_point(self.commensurate[k]),
+            lowest_exact=lowest_exact,
+            exact_q=exact_q,
             acoustic=acoustic,
             bands=bands,
             dos=self._dos(phonopy),

@@ -16,7 +16,7 @@ from csp.matching.matcher import Matcher
 __all__ = ["SAME_ENERGY", "group_duplicates", "prefer_smallest_cell", "representatives"]
 
 SAME_ENERGY = 1e-3  # eV/atom
-SYMPREC = 0.05  # Å; relaxed crystals are that far from symmetric places
+SYMPREC = 0.1  # Å, as space groups are reported; relaxed crystals are that far from symmetric places
 
 
 def representatives(crystals: Crystals, per_atom: Tensor) -> Tensor:

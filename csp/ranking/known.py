@@ -123,7 +123,7 @@ class KnownCrystals:
             entries = "1 entry" if n == 1 else f"{n:,} entries"
             left_out = "; the search did without them" if self.left_out else ""
             return f"{begin} has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
-        return f"{begin} has no entry of {formula}, and {of_ratio:,} of its ratio."
+        return f"{begin} has no entry of {formula}, but {of_ratio:,} of its ratio."
 
     def of(self, crystal: Crystals, template: str = "") -> Told:
         """What is known of one crystal of the target.

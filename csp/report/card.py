@@ -15,8 +15,15 @@ from csp.report.description import Description
 from csp.report.phonons import phonon_words, phonons_svg
 from csp.report.powder import SHORTEST, WAVELENGTHS, powder_pattern
 from csp.report.scene import legend, scene
-from csp.report.words import crystal_words, distances, neighbours, printed_formula, wyckoff_summary
-from csp.search.prediction import Result
+from csp.report.words import (
+    crystal_words,
+    distances,
+    neighbours,
+    printed_formula,
+    printed_space_group,
+    wyckoff_summary,
+)
+from csp.search.prediction import Result, Variant
 
 __all__ = ["Card"]
 
@@ -188,10 +195,10 @@ class Card:
         far = [v for v in self.result.variants if abs(v.above_ev_per_atom) > SAME]
         parts = []
         if near:
-            parts.append(f"The same within 1 meV/atom: {', '.join(map(str, near))}")
+            parts.append(f"The same within 1 meV/atom: {', '.join(map(_variant, near))}.")
         if far:
-            parts.append(f"The same structure less well relaxed or distorted: {', '.join(map(str, far))}")
-        return "; ".join(parts) + "." if parts else ""
+            parts.append(f"The same for StructureMatcher, distorted: {', '.join(map(_variant, far))}.")
+        return " ".join(parts)
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -208,6 +215,11 @@ class Card:
             "shortest": SHORTEST,
             "pattern": [[round(p.spacing, 4), round(p.strength, 4), p.planes] for p in pattern],
         }
+
+
+def _variant(variant: Variant) -> str:
+    """Such as "R3̅c +1.5 meV/atom"."""
+    return f"{printed_space_group(variant.spacegroup)} {1000 * variant.above_ev_per_atom:+.1f} meV/atom"
 
 
 def _charge(charge: int) -> str:

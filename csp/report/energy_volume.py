@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from csp.search.prediction import Prediction
+from csp.search.prediction import Prediction, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["STYLE", "draw_energy_volume", "energy_volume_svg"]
 
 COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c")  # of the generators, by name
+HIGHEST = 500.0  # meV/atom above the lowest; what is higher would press the others together
+APART = 14.0  # points between marks whose labels have room
 ANNOTATED = 5  # best crystals whose rank is written beside their mark
 
 STYLE: Any = {
@@ -45,7 +48,8 @@ def energy_volume_svg(prediction: Prediction) -> str:
 
 def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = False) -> None:
     """The marks and words of that figure, in `STYLE`."""
-    results = prediction.results
+    results = [r for r in prediction.results if r.above_lowest <= HIGHEST or r.rank == 1]
+    left_out = len(prediction.results) - len(results)
     for k, generator in enumerate(sorted({r.generator for r in results})):
         mine = [r for r in results if r.generator == generator]
         marks = axes.scatter(
@@ -61,11 +65,38 @@ def draw_energy_volume(axes: Axes, prediction: Prediction, *, linked: bool = Fal
         )
         if linked:
             marks.set_urls([f"#crystal-{r.rank}" for r in mine])
-    for r in results[:ANNOTATED]:
-        point = (r.volume_per_atom, r.above_lowest)
-        axes.annotate(str(r.rank), point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
     axes.set_xlabel("volume (Å³/atom)")
     axes.set_ylabel(f"{'enthalpy' if prediction.target.pressure else 'energy'} above the lowest (meV/atom)")
+    if left_out:
+        at: Any = {"transform": axes.transAxes, "ha": "right", "va": "top"}
+        axes.text(1, 1, f"{left_out} higher not shown", fontsize=9, color="#5c636e", **at)
     axes.grid(color="#e6e8ec", linewidth=0.8, zorder=0)
     axes.margins(0.08)
-    axes.legend(frameon=False, loc="best")
+    for point, ranks in _labels(axes, results[:ANNOTATED]):
+        axes.annotate(ranks, point, xytext=(6, 4), textcoords="offset points", color="#3d434d")
+    # above the axes, where its marks are not taken for crystals
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, handletextpad=0.1)
+
+
+def _labels(axes: Axes, results: Sequence[Result]) -> list[tuple[tuple[float, float], str]]:
+    """Ranks and the marks that they stand beside, one label for marks that are nearer than a word is long."""
+    width, height = axes.get_figure().get_size_inches() * 72  # type: ignore[union-attr]  # points
+    across, up = (high - low for low, high in (axes.get_xlim(), axes.get_ylim()))
+    groups: list[list[Result]] = []
+    for r in sorted(results, key=lambda r: r.volume_per_atom):
+        last = groups[-1][-1] if groups else None
+        if (
+            last is not None
+            and (r.volume_per_atom - last.volume_per_atom) / across * width < APART
+            and abs(r.above_lowest - last.above_lowest) / up * height < APART
+        ):
+            groups[-1].append(r)
+        else:
+            groups.append([r])
+    return [
+        (
+            (group[-1].volume_per_atom, group[-1].above_lowest),
+            ", ".join(str(n) for n in sorted(r.rank for r in group)),
+        )
+        for group in groups
+    ]

@@ -42,9 +42,11 @@ def hull_svg(prediction: Prediction) -> str | None:
         elements = sorted(prediction.hull.elements, key=electronegativity_key)
         (_binary if len(elements) == 2 else _ternary)(axes, prediction, prediction.hull, elements)
         axes.set_title(f"{'-'.join(elements)}, {prediction.label}", fontsize=10, color=INK)
-        axes.legend(fontsize=8, frameon=False)
+        # below a triangle, whose lines leave no room
+        below: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)} if len(elements) == 3 else {}
+        axes.legend(fontsize=8, frameon=False, **below)
         text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()
 
 

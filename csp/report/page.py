@@ -13,6 +13,7 @@ from typing import Any
 from csp.report.card import Card
 from csp.report.doubts import doubts
 from csp.report.energy_volume import energy_volume_svg
+from csp.report.hull_diagram import hull_svg
 from csp.report.phonons import order_with_warmth
 from csp.report.record import RunRecord
 from csp.report.rounds import rounds_svg
@@ -74,9 +75,16 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         lowest_1000k=_lowest(r.free_energy_1000k_ev_per_atom for r in prediction.results),
         unranked=sorted(Counter((u.status, u.generator) for u in prediction.unranked).items()),
         figure=energy_volume_svg(prediction) if prediction.results else "",
+        hull=_hull(prediction),
         history=prediction.history,
         rounds=rounds_svg(prediction.history) if prediction.history else "",
     )
+
+
+def _hull(prediction: Prediction) -> str:
+    """The figure as HTML takes it, "" where there is none."""
+    svg = hull_svg(prediction) or ""
+    return svg[svg.find("<svg") :] if svg else ""
 
 
 def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str]) -> str:

@@ -86,6 +86,8 @@ def phonon_words(phonons: Phonons, model: str) -> str:
         Stability.UNSURE: f"Imaginary ({phonons.lowest:.1f} THz) only between the wave vectors that the "
         "supercell holds: a larger one (phonon_length) would tell.",
     }[phonons.stability]
+    if phonons.interpolated is not None:
+        said = f"Interpolation has {phonons.interpolated:.1f} THz; near there it was computed exactly. {said}"
     times = "×".join(map(str, phonons.multiples))
     return (
         f"{said} By {model}, harmonic, {phonons.displacements} displacements in supercells {times} of "

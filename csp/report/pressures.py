@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from csp.files import write_text
-from csp.ranking.enthalpies import Enthalpies, Transition
+from csp.ranking.enthalpies import Enthalpies
 from csp.report.energy_volume import STYLE
 from csp.report.page import render_pressures
 from csp.report.terminal import plain_table
@@ -21,7 +20,7 @@ from csp.search.under_pressure import UnderPressure
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["enthalpies_svg", "pressure_table", "transition_words", "write_pressures"]
+__all__ = ["enthalpies_picture", "folder_of", "pressure_table", "write_pressures"]
 
 COLOURS = ("#2f6db3", "#c8641b", "#3b8a4e", "#8b4fa0", "#8a6d1c", "#3d434d", "#b03a57", "#2a8c8c")
 SHOWN = 8  # curves, of the crystals that come nearest to the lowest
@@ -35,16 +34,13 @@ def shown(enthalpies: Enthalpies) -> list[int]:
     return np.argsort(nearest, kind="stable")[:SHOWN].tolist()
 
 
-def transition_words(found: UnderPressure, transition: Transition) -> str:
-    """Such as "B1 gives way to B2 at 12.3 GPa, losing 4.1 % of its volume"."""
-    below, above = found.phases[transition.below].name, found.phases[transition.above].name
-    lost = 100 * transition.volume_change
-    change = f"losing {lost:.1f} %" if lost >= 0 else f"gaining {-lost:.1f} %"
-    return f"{below} gives way to {above} at {transition.pressure:.1f} GPa, {change} of its volume"
+def folder_of(out: Path, pressure: float) -> Path:
+    """The folder of the prediction at one of several pressures."""
+    return out / f"{pressure:g}GPa"
 
 
-def enthalpies_svg(found: UnderPressure) -> str:
-    """Enthalpies above that of the crystal that is lowest at the lowest pressure, as SVG."""
+def enthalpies_picture(found: UnderPressure, form: Literal["svg", "png"] = "svg") -> bytes:
+    """Enthalpies above that of the crystal that is lowest at the lowest pressure."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -75,10 +71,13 @@ def enthalpies_svg(found: UnderPressure) -> str:
         axes.set_xlabel("pressure (GPa)")
         axes.set_ylabel(f"H above {found.phases[reference].name} (meV/atom)")
         axes.legend(frameon=False, fontsize=8)
-        text = io.StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = text.getvalue()
-    return svg[svg.index("<svg") :]
+        image = io.BytesIO()
+        if form == "png":
+            figure.savefig(image, format="png", dpi=110)
+        else:
+            undated = {"Date": None, "Creator": None}
+            figure.savefig(image, format="svg", transparent=True, metadata=undated)
+    return image.getvalue()
 
 
 def pressure_table(found: UnderPressure) -> Table:
@@ -100,13 +99,11 @@ def pressure_table(found: UnderPressure) -> Table:
     return table
 
 
-def write_pressures(found: UnderPressure, folder: Path, reports: Sequence[str]) -> None:
-    """Write `pressures.svg`, `pressures.html` and, last, `pressures.json`.
-
-    Args:
-        reports: At each pressure the page of the prediction, relative to the folder.
-    """
-    svg = enthalpies_svg(found)
+def write_pressures(found: UnderPressure, folder: Path) -> None:
+    """Write `pressures.svg`, `pressures.html` and, last, `pressures.json`."""
+    svg = enthalpies_picture(found).decode()
+    svg = svg[svg.index("<svg") :]
+    reports = [f"{folder_of(folder, gpa).name}/report.html" for gpa in found.pressures]
     write_text(folder / "pressures.svg", svg)
     write_text(folder / "pressures.html", render_pressures(_told(found), svg, reports))
     write_text(
@@ -135,6 +132,7 @@ def _told(found: UnderPressure) -> dict[str, Any]:
     return {
         "formula": found.formula,
         "label": str(found.label),
+        "answer": " ".join(found.answer()),
         "models": list(found.models),
         "pressures_gpa": enthalpies.pressures.tolist(),
         "transitions": [
@@ -143,7 +141,7 @@ def _told(found: UnderPressure) -> dict[str, Any]:
                 "below": found.phases[one.below].name,
                 "above": found.phases[one.above].name,
                 "volume_change": round(one.volume_change, 4),
-                "words": transition_words(found, one),
+                "words": found.words(one),
             }
             for one in transitions
         ],

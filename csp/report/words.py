@@ -115,7 +115,7 @@ def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> st
 
 def _named(result: Result) -> str:
     """A crystal with the name of its type, and what it is known as, where there are any."""
-    kind = result.prototype.partition(" (")[2].removesuffix(")")
+    kind = result.prototype.partition(" (")[2].removesuffix(")").partition(" (")[0]
     entry = result.known_as[0].id if result.known_as else ""
     parts = [
         crystal_words(result),

@@ -2,19 +2,21 @@
 
 Everything is stored under the crystal that it is of, so that it serves whatever rank the crystal has, and in
 whichever round. A round takes those of the first that were not yet seen, settles each (relaxes it exactly
-symmetric until its forces are small), has the forces of its displaced supercells computed, and relaxes what
+symmetric until its forces are small), has the forces of its displaced supercells computed, checks modes that
+are imaginary by interpolation only, and relaxes what
 lies along its imaginary modes. What comes out lower joins the ranking in the place of the saddle, and the
 next round looks at what is first then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from csp.crystals import Crystals
+from csp.lattice_dynamics.checking import checked, to_check
 from csp.lattice_dynamics.displacements import LARGEST, Displaced, displaced, symmetric_start
 from csp.lattice_dynamics.following import descents
 from csp.lattice_dynamics.phonons import Harmonic, Phonons
@@ -102,9 +104,18 @@ class Dynamics:
         self._relax(f"settle {i}", [i], start, share, SETTLED_MAX_FORCE)
 
     def _displace(self, crystal: Crystals, share: Share) -> None:
-        cells, store, stage = self._displaced(crystal), self.store, self._stage("displace", crystal)
+        self._forces(self._stage("displace", crystal), self._displaced(crystal), share)
+
+    def _check(self, crystal: Crystals, share: Share) -> None:
+        harmonic = self.harmonic(crystal)
+        if harmonic is not None:
+            self._forces(self._stage("check", crystal), to_check(harmonic), share)
+
+    def _forces(self, stage: str, cells: Displaced | None, share: Share) -> None:
+        """Compute and store a share of the forces of supercells."""
         if cells is None:
             return
+        store = self.store
         written, n = store.done(stage), len(cells.crystals)
         for shard, part in shards(n, BY_NAME["phonons"].shard_on(self.model.device.type), share):
             if shard not in written:
@@ -113,7 +124,7 @@ class Dynamics:
                 store.write_forces(stage, shard, some, found, part.start)
 
     def _follow(self, crystal: Crystals, share: Share) -> None:
-        harmonic = self.harmonic(crystal)
+        harmonic = self._saddle(crystal)
         if harmonic is None:
             return
         starts = descents(harmonic, self.settings.seed).crystals
@@ -150,19 +161,34 @@ class Dynamics:
 
     def harmonic(self, crystal: Crystals) -> Harmonic | None:
         """The force constants of a crystal; None where not all forces are stored."""
-        stage = self._stage("displace", crystal)
+        return self._known_harmonic(self._stage("displace", crystal), lambda: self._displaced(crystal))
+
+    def _known_harmonic(self, stage: str, cells_of: Callable[[], Displaced | None]) -> Harmonic | None:
         if stage not in self._known:
             forces = self.store.forces(stage, self.model.label)
-            cells = self._displaced(crystal) if forces else None
+            cells = cells_of() if forces else None
             if cells is None or len(forces) != len(cells.crystals):
                 return None
             self._known[stage] = Harmonic(cells, [one.numpy() for one in forces])
         return self._known[stage]
 
+    def _of_check(self, crystal: Crystals) -> Harmonic | None:
+        """The force constants that tell whether a mode that is imaginary by interpolation is so."""
+        harmonic = self.harmonic(crystal)
+        if harmonic is None:
+            return None
+        return self._known_harmonic(self._stage("check", crystal), lambda: to_check(harmonic))
+
+    def _saddle(self, crystal: Crystals) -> Harmonic | None:
+        """The force constants whose imaginary modes are followed, if there are any."""
+        return self._of_check(crystal) or self.harmonic(crystal)
+
     def phonons(self, crystal: Crystals) -> Phonons | None:
         """Those of a crystal; None where not all forces are stored."""
-        harmonic = self.harmonic(crystal)
-        return None if harmonic is None else harmonic.phonons
+        harmonic, check = self.harmonic(crystal), self._of_check(crystal)
+        if harmonic is None or check is None:
+            return None if harmonic is None else harmonic.phonons
+        return checked(harmonic.phonons, check)
 
     def why_none(self, crystal: Crystals) -> str:
         """Why a crystal has no phonons, a clause."""
@@ -184,7 +210,7 @@ class Dynamics:
         """What was found below a crystal along its imaginary modes; None where there is nothing."""
         stage, settled = self._stage("follow", crystal), self.settled(crystal)
         ids, relaxed = self.store.relaxed(stage, self.model.label)
-        harmonic = self.harmonic(crystal) if ids and settled is not None else None
+        harmonic = self._saddle(crystal) if ids and settled is not None else None
         if harmonic is None or settled is None:
             return None
         saddle, per_atom = float(self.per_atom(settled)[0]), self.per_atom(relaxed)

@@ -86,8 +86,9 @@ class Stage:
 STEPS = ("propose", "pre_relax", "relax", "rescore", "refine", "close")
 """What a round of a deep search does."""
 
-PHONON_STEPS = ("settle", "displace", "follow", "followed")
-"""What a round of phonons does: relax, displace, go down imaginary modes, and note that it is done."""
+PHONON_STEPS = ("settle", "displace", "check", "follow", "followed")
+"""What a round of phonons does: relax, displace, check what is imaginary by interpolation only, go down
+imaginary modes, and note that it is done."""
 
 STAGES = (
     Stage("propose", "proposing candidates", 7, 256),

@@ -75,6 +75,8 @@ def test_to_look_makes_nothing(words: list[str], tmp_path: Path, monkeypatch: py
 def test_what_is_wrong_is_said_before_a_server_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("submit", "Ca14MnSb11", "--max-atoms", "20") == 2
     assert "raise --max-atoms" in capsys.readouterr().err
+    assert csp("submit", "NaCl", "--pressure", "0,5000") == 2
+    assert "--pressure: must be at most 1000 (got 5000" in capsys.readouterr().err
 
 
 def test_results_by_formula_and_by_folder(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

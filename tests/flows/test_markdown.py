@@ -7,7 +7,7 @@ import html
 import pytest
 from markdown_it import MarkdownIt
 
-from flows.ask import name_of_many
+from flows.ask import name_of, name_of_many
 from flows.markdown import cell, link, literal
 
 HOSTILE = [
@@ -51,6 +51,11 @@ def test_it_stays_in_its_place(text: str) -> None:
 def test_cells_of_tables_hold_no_link() -> None:
     assert "](" not in str(cell("[x](https://evil.example)"))
     assert (cell(3), cell(None), cell("mp-1")) == (3, None, "mp-1")
+
+
+def test_the_name_of_a_run() -> None:
+    assert name_of({"formula": "NaCl"}) == "predict NaCl"
+    assert name_of({"formula": "NaCl", "pressures": [0.0, 2.5, 100]}) == "predict NaCl at 0, 2.5, 100 GPa"
 
 
 def test_the_name_of_a_run_of_many() -> None:

@@ -139,6 +139,22 @@ def test_many_formulas_from_a_file(csp: Csp, tmp_path: Path) -> None:
     assert {f"(/runs/flow-run/{r['id']})" for r in made()} == set(re.findall(r"\([^)]*\)", listed))
 
 
+def test_several_pressures(csp: Csp) -> None:
+    said = csp.run("submit", "NaCl", *SMALL, "--pressure", "20,0", "--wait")
+    assert "predict NaCl at 0, 20 GPa is submitted" in said
+    api = Api(csp)
+    run = api.newest()
+    assert (run["name"], run["state"]["name"]) == ("predict NaCl at 0, 20 GPa", "Completed")
+    artifacts = api.artifacts(run["id"])
+    assert {"progress", "pressures", "enthalpies"} <= artifacts.keys()
+    linked = re.findall(r"\]\((/files/[^)]*)\)", artifacts["pressures"]["data"])
+    assert [place.split("/", 3)[3] for place in linked] == [
+        *("pressures.html", "pressures.json"),
+        *("0GPa/report.html", "20GPa/report.html"),
+    ]
+    assert all(fetch(csp, place).is_success for place in (*linked, artifacts["enthalpies"]["data"]))
+
+
 def test_cancelling_stops_the_work(csp: Csp) -> None:
     api = Api(csp)
     csp.run("submit", "SiO2", *LONG)

@@ -343,10 +343,12 @@
     const heightAt = (angle) => curve[Math.round((angle - least) / (most - least) * POINTS)];
     const labelled = [];
     for (const [angle, , , planes] of [...peaks].sort((p, q) => heightAt(q[0]) - heightAt(p[0]) || q[1] - p[1])) {
-      const at = Math.min(Math.max(x(angle), 16), width - 16);
+      const name = printed(planes).split(",")[0];
+      const half = Math.max(16, 3.5 * name.length); // of its width, so that none is cut off at an edge
+      const at = Math.min(Math.max(x(angle), half), width - half);
       if (labelled.length === 12 || labelled.some((other) => Math.abs(other - at) < 36)) continue;
       labelled.push(at);
-      picture.append(svg("text", { x: at, y: y(heightAt(angle)) - 5, "text-anchor": "middle" }, printed(planes).split(",")[0]));
+      picture.append(svg("text", { x: at, y: y(heightAt(angle)) - 5, "text-anchor": "middle" }, name));
     }
     box.replaceChildren(picture);
     const rows = [...peaks].sort((p, q) => q[1] - p[1]).slice(0, 12).sort((p, q) => p[0] - q[0]);

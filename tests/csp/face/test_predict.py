@@ -17,6 +17,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
 from csp.protocols import Label, Proposals, Provenance
 from csp.search.prediction import Prediction
+from csp.search.under_pressure import UnderPressure
 from csp.settings import SearchSettings
 from csp.target import Target
 from generators.random_symmetric.generator import RandomGenerator
@@ -185,3 +186,28 @@ def test_a_search_that_is_gone_on_with_keeps_its_relaxer_and_says_the_same_of_it
     again = csp.predict("NaCl", tmp_path / "run", resume=True, progress=False, **tiny)
     assert again.models == first.models
     assert (tmp_path / "run" / "ranked.json").read_bytes() == before
+
+
+def test_at_several_pressures(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    asked: dict[str, Any] = {"generators": [Rocksalt()], "out": out, "pressure": [20, 0]}
+    found = predict(**asked)
+    assert isinstance(found, UnderPressure)
+    assert found.pressures == [0.0, 20.0]
+    assert [one.target.pressure for one in found.predictions] == [0.0, 20.0]
+    wide, dense = (found.structure(0, gpa) for gpa in found.pressures)
+    assert dense.volume < wide.volume
+    assert dense.composition.reduced_formula == "NaCl"
+    assert "is the lowest in enthalpy from 0 to 20 GPa." in repr(found)
+    with pytest.raises(InputError, match="must be one of 0, 20 GPa"):
+        found.structure(0, 10)
+    written = (out / "pressures.json").read_bytes()
+    assert (out / "20GPa" / "ranked.json").is_file()
+    predict(**asked, resume=True)
+    assert (out / "pressures.json").read_bytes() == written
+
+
+@pytest.mark.parametrize("wrong", [[], [20], [5, 5.0], [0, "hot"], [0, 1e6], [0, None], "0,,3", object()])
+def test_what_are_no_pressures_is_said_before_any_work(wrong: Any) -> None:
+    with pytest.raises(InputError, match="pressure"):
+        predict(pressure=wrong)

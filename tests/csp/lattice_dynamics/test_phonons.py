@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from ase.build import bulk
 from ase.data import atomic_masses
 
 from csp.crystals import Crystals
-from csp.lattice_dynamics.displacements import displaced, multiples, symmetric_start
+from csp.lattice_dynamics.checking import checked, to_check
+from csp.lattice_dynamics.displacements import Displaced, displaced, multiples, symmetric_start
 from csp.lattice_dynamics.evidence import evidence
 from csp.lattice_dynamics.phonons import TEMPERATURES, Harmonic, Phonons, Stability
 from tests.springs import Springs
@@ -48,9 +50,13 @@ def harmonic() -> Harmonic:
     crystal = symmetric_start(Crystals.from_atoms([bulk("Al", "fcc", a=A)]), 0.01)
     cells = displaced(crystal, 8.0)
     assert cells is not None
+    return of_springs(cells)
+
+
+def of_springs(cells: Displaced, sign: int = 1) -> Harmonic:
     forces = Springs(K, A / math.sqrt(2)).evaluate(cells.crystals, forces=True).forces
     assert forces is not None
-    return Harmonic(cells, [one.numpy() for one in forces.split(cells.crystals.n_atoms.tolist())])
+    return Harmonic(cells, [sign * one.numpy() for one in forces.split(cells.crystals.n_atoms.tolist())])
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +135,31 @@ def test_supercells_hold_even_multiples_of_short_vectors(
 def test_a_supercell_of_more_than_a_thousand_atoms_is_not_made() -> None:
     crystal = Crystals.from_atoms([bulk("Al", "fcc", a=A, cubic=True)])
     assert displaced(crystal, 40.0) is None
+
+
+def test_what_is_imaginary_by_interpolation_is_computed_at_its_wave_vector(harmonic: Harmonic) -> None:
+    """With springs that push in place of pulling all squares of frequencies change their sign."""
+    assert to_check(harmonic) is None
+    doubtful = Harmonic(harmonic.displaced, harmonic.forces)
+    near = replace(harmonic.phonons, lowest=-1.0, lowest_q=(0.0, 0.19, 0.21))
+    vars(doubtful)["phonons"] = near
+    assert near.stability is Stability.UNSURE
+    cells = to_check(doubtful)
+    assert cells is not None
+    assert cells.crystals.n_atoms.unique().tolist() == [5]
+    exact = of_springs(cells)
+    places = exact.commensurate[1:]  # of fifths, without Γ
+    assert np.allclose(places * 5, np.rint(places * 5))
+    reciprocal = 2 * np.pi * np.linalg.inv(exact.phonopy.primitive.cell).T
+    expected = frequencies(places @ reciprocal)
+    assert exact.lowest_exact[0] == pytest.approx(expected.min(), rel=1e-3)
+    told = checked(near, exact)
+    assert (told.stability, told.interpolated) == (Stability.STABLE, -1.0)
+    assert told.lowest == min(near.lowest_exact, exact.lowest_exact[0])
+    assert told.free_energy == near.free_energy
+    pushed = checked(near, of_springs(cells, -1))
+    assert pushed.lowest == pytest.approx(-expected.max(), rel=1e-3)
+    assert (pushed.stability, pushed.free_energy) == (Stability.UNSTABLE, None)
 
 
 def test_free_energies_order_crystals_anew(phonons: Phonons) -> None:

@@ -50,7 +50,7 @@ def test_known_by_name_and_by_type(library: Library) -> None:
 
     other = KnownCrystals(Target.parse("LiF"), library)
     told = other.of(salt(4.0, (3, 9)))
-    assert other.sentence == "The library has no entry of LiF, and 2 of its ratio."
+    assert other.sentence == "The library has no entry of LiF, but 2 of its ratio."
     assert (told.novelty, told.same_type_as) == ("known type", "aflow:AB_cF8_225_a_b-001")
     without = KnownCrystals(Target.parse("NaCl"), library, "Library: mine.", left_out=True)
     assert without.sentence.startswith("Library: mine. It has 1 entry of NaCl, among 2 of its ratio; ")

@@ -205,3 +205,36 @@ def test_the_figure_has_a_mark_for_each_crystal() -> None:
     assert links == {f"#crystal-{r.rank}" for r in expected.results}
     texts = {t.text for t in svg.iter(f"{space}text")}
     assert {"volume (Å³/atom)", "energy above the lowest (meV/atom)", "template", "random"} <= texts
+
+
+def test_how_many_of_the_ranking_are_shown_is_said() -> None:
+    whole = prediction()
+    assert " of 1,056." not in page_of(whole)
+    more = replace(whole, funnel={**whole.funnel, "ranked": 1056})
+    assert f"Ordered by energy; the first {len(whole.results)} of 1,056." in page_of(more)
+
+
+def test_marks_that_lie_together_share_a_label() -> None:
+    whole = prediction()
+    volumes, above = (20.0, 20.02, 24.0, 28.0), (0.0, 0.0, 0.03, 0.1)
+    results = [
+        replace(r, volume_per_atom=volume, above_lowest_ev_per_atom=height)
+        for r, volume, height in zip(whole.results, volumes, above, strict=True)
+    ]
+    svg = ElementTree.fromstring(energy_volume_svg(replace(whole, results=results)))
+    texts = {t.text for t in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"1, 2", "3", "4"} <= texts
+    assert not {"1", "2"} & texts
+
+
+def test_what_is_far_above_does_not_press_the_figure_together() -> None:
+    whole = prediction()
+    high = [
+        *whole.results,
+        *(replace(whole.results[3], rank=k, above_lowest_ev_per_atom=2.0) for k in (5, 6)),
+    ]
+    crystals = whole.crystals[[0, 1, 2, 3, 3, 3]]
+    svg = energy_volume_svg(replace(whole, results=high, crystals=crystals))
+    assert "2 higher not shown" in svg
+    assert 'href="#crystal-4"' in svg
+    assert 'href="#crystal-5"' not in svg
