@@ -17,6 +17,7 @@ from benchmarks.hulls.cli import hulls
 from benchmarks.known.cli import known
 from benchmarks.library.cli import library as library_command
 from benchmarks.options import Known, KnownEnergies, Prototyped, say_some
+from benchmarks.surrogate.cli import ablations
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
 from csp.cli.progress import status
@@ -380,39 +381,7 @@ def dft(
     output.print((out / "table.md").read_text(encoding="utf-8"), end="")
 
 
-@app.command()
-def ablations(
-    out: Out,
-    structures: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
-    energies: KnownEnergies,
-    virtual: Annotated[Path, typer.Option(help="Folder of virtual crystals (csp train labels)")],
-    teacher_energies: Annotated[
-        Path, typer.Option(help="Folder of the same, labelled by the teacher alone (--no-anchored)")
-    ],
-    pools: Annotated[Path, typer.Option(help="Folder pools of csp benchmark surrogate; filled if need be")],
-    variants: Annotated[str | None, typer.Option(help="Only these, a,b; default: all")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps of each network")] = 2000,
-    seeds: Annotated[int, typer.Option(min=1, help="Networks of each variant")] = 3,
-    limit: Limit = None,
-    device: Device = "auto",
-) -> None:
-    """What attention, its heads, three-body terms and the labels are worth to the surrogate."""
-    from benchmarks.surrogate.ablations import Ablations
-
-    benchmark = Ablations.begin(
-        structures,
-        energies,
-        {"anchored": virtual, "teacher": teacher_energies},
-        out,
-        pools=pools,
-        steps=steps,
-        seeds=seeds,
-        limit=limit,
-        variants=variants.split(",") if variants else None,
-        device=device,
-    )
-    benchmark.run(console.print)
-    output.print((out / "table.md").read_text(encoding="utf-8"), end="")
+app.command()(ablations)
 
 
 @app.command()

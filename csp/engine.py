@@ -372,7 +372,7 @@ def foretold(prediction: Prediction, settings: SearchSettings) -> Prediction:
     from surrogates.properties.predicting import chosen, of_crystals
 
     models = chosen(settings.properties)
-    rows = of_crystals(models, prediction.crystals)
+    rows = of_crystals(models, prediction.crystals, contributions=True)
     results = [
         replace(result, properties=tuple(value for value in row if value is not None))
         for result, row in zip(prediction.results, rows, strict=True)

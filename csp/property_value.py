@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["PropertyValue"]
+__all__ = ["Contributions", "PropertyValue", "with_sigma"]
+
+DIGITS = 6  # of a contribution, in files
+
+
+@dataclass(frozen=True, slots=True)
+class Contributions:
+    """How a value comes about, in its unit: value = baseline + whole + the sum over the atoms.
+
+    Attributes:
+        baseline: What the model gives for the mean features of the crystals that it learned from.
+        whole: What volume and density add, which no single atom has.
+        atoms: What each atom adds, in their order in the crystal. In a supercell each adds less, as there are
+            more of them.
+    """
+
+    baseline: float
+    whole: float
+    atoms: tuple[float, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        atoms = [_rounded(one) for one in self.atoms]
+        return {"baseline": _rounded(self.baseline), "whole": _rounded(self.whole), "atoms": atoms}
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{DIGITS}g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +50,7 @@ class PropertyValue:
         outside: So far that value and sigma are guesses.
         model: Its name.
         by_composition: It read the composition alone: polymorphs have one value.
+        contributions: Of the atoms, where they were asked for and a crystal was read.
     """
 
     name: str
@@ -36,10 +64,13 @@ class PropertyValue:
     outside: bool
     model: str
     by_composition: bool = False
+    contributions: Contributions | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return asdict(self)
+        """JSON values; contributions where they are known."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        del values["contributions"]
+        return values | ({"contributions": self.contributions.as_dict()} if self.contributions else {})
 
     def __str__(self) -> str:
         """Such as "182 ± 11 GPa"."""
@@ -49,7 +80,12 @@ class PropertyValue:
     @property
     def short(self) -> str:
         """Value and σ in as many decimals as σ has meaning."""
-        places = 0
-        while places < 4 and self.sigma * 10**places < 1.95:
-            places += 1
-        return f"{self.value:z.{places}f} ± {self.sigma:.{places}f}"
+        return with_sigma(self.value, self.sigma)
+
+
+def with_sigma(value: float, sigma: float) -> str:
+    """Such as "182 ± 11", in as many decimals as σ has meaning."""
+    places = 0
+    while places < 4 and sigma * 10**places < 1.95:
+        places += 1
+    return f"{value:z.{places}f} ± {sigma:.{places}f}"

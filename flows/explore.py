@@ -224,6 +224,8 @@ def _words(answer: Answer, where: str) -> str:
 
 def _table(answer: Answer) -> list[dict[str, Any]]:
     rows = []
+    wish = answer.exploration.settings.wish
+    wished = {id(one.phase): str(one) for one in answer.wished}
     for told in answer.phases[:ROWS]:
         phase, reaction = told.phase, told.reaction
         row = {
@@ -233,6 +235,7 @@ def _table(answer: Answer) -> list[dict[str, Any]]:
             "formation, meV/atom": round(1000 * told.formation),
             "known as": phase.entry if phase.novelty == "known" else phase.novelty,
             "decomposes into": "" if reaction is None else reaction.into(phase.formula),
+            **({wish: wished[id(phase)]} if wish else {}),
             "file": told.file,
         }
         rows.append({name: cell(value) for name, value in row.items()})

@@ -19,6 +19,7 @@ import torch
 from benchmarks.files import changed
 from benchmarks.machine import machine
 from benchmarks.rank_metrics import ordered
+from benchmarks.surrogate.ablated_properties import AblatedProperties
 from benchmarks.surrogate.benchmark import TEACHER
 from benchmarks.surrogate.compositions import benchmark_compositions, unseen
 from benchmarks.surrogate.contestants import RELAXED_ONLY, exported
@@ -28,6 +29,7 @@ from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.training.checkpoints import checkpoints
+from surrogates.properties.catalogue import LOG10, PROPERTIES
 from surrogates.training.batches import KINDS
 from surrogates.training.labelled import Labelled, read_formation_energies, read_teacher
 from surrogates.training.train import SurrogateRecipe, read_sources, train_network
@@ -76,6 +78,7 @@ class Ablations:
         virtual: Folders of shards by the kind of their labels, "anchored" and "teacher".
         pools: Folder of `csp benchmark surrogate`'s pools, made where they are missing.
         limit: Compositions whose pools are ordered.
+        properties: That are learned from the features of each network.
     """
 
     structures: Path
@@ -87,6 +90,7 @@ class Ablations:
     seeds: int
     limit: int
     variants: Sequence[str]
+    properties: AblatedProperties
     device: torch.device
 
     @classmethod
@@ -102,13 +106,22 @@ class Ablations:
         seeds: int = 3,
         limit: int | None = None,
         variants: Sequence[str] | None = None,
+        properties: Sequence[str] = (),
+        tables: Sequence[Path] = (),
+        values: int | None = None,
         device: str = "auto",
     ) -> Ablations:
-        """Start, or go on with what is in `out`.
+        """Start, or go on with what is in `out`; properties can be asked for of networks that are there.
+
+        Args:
+            values: Crystals of each property at most; None: all.
 
         Raises:
-            InputError: There is no such variant, or the out folder is of another schedule or other pools.
+            InputError: There is no such variant or property, or the out folder is of another schedule or
+                other pools.
         """
+        learned = AblatedProperties(properties, structures, tables, values, MAX_ATOMS, out / "properties")
+        learned.check()
         chosen = list(VARIANTS) if variants is None else list(variants)
         if unknown := sorted(set(chosen) - VARIANTS.keys()):
             raise InputError(f"No variant is called {unknown[0]}; there are {', '.join(VARIANTS)}.")
@@ -119,31 +132,44 @@ class Ablations:
             raise InputError(f"{out} holds networks trained with another {', another '.join(different)}.")
         write_json(out / "ablations.json", settings)
         return cls(
-            structures, energies, virtual, pools, out, steps, seeds, limit, chosen, resolve_device(device)
+            structures,
+            energies,
+            virtual,
+            pools,
+            out,
+            steps,
+            seeds,
+            limit,
+            chosen,
+            learned,
+            resolve_device(device),
         )
 
     def run(self, say: Say = lambda line: None) -> dict[str, Any]:
         """Train and measure all networks; write `summary.json` and `table.md` and return the summary."""
         found: dict[str, list[dict[str, float]]] = {}
+        measures = [*MEASURES, *self.properties.measures]
         for seed in range(self.seeds):
             for name in self.variants:
                 path = self.out / f"{name}-{seed}.json"
                 if not path.is_file():
                     write_json(path, self._measured(name, seed))
                 one = json.loads(path.read_text(encoding="utf-8"))
+                weights = self.out / "models" / f"{path.stem}.safetensors"
+                one |= self.properties.measured(weights, seed, self.device, say)
                 found.setdefault(name, []).append(one)
-                say(f"{name:<22} seed {seed}  " + "  ".join(f"{key} {one[key]:.3f}" for key in MEASURES))
+                say(f"{name:<22} seed {seed}  " + "  ".join(f"{key} {one[key]:.3f}" for key in measures))
         summary: dict[str, Any] = {}
         for name, of_seeds in found.items():
             summary[f"parameters.{name}"] = of_seeds[0]["parameters"]
-            for key in MEASURES:
+            for key in measures:
                 values = [one[key] for one in of_seeds]
                 summary[f"{key}.{name}"] = round(float(np.mean(values)), 4)
                 summary[f"{key}.{name}.sd"] = round(float(np.std(values, ddof=1)), 4) if values[1:] else None
         summary |= {"steps": self.steps, "seeds": self.seeds, "pool.compositions": self.limit}
         summary |= {"max_atoms": MAX_ATOMS, "n_test": len(self._test), **machine(self.device)}
         write_json(self.out / "summary.json", summary)
-        write_text(self.out / "table.md", _table(summary, list(found)))
+        write_text(self.out / "table.md", _table(summary, list(found), self.properties))
         return summary
 
     def _measured(self, name: str, seed: int) -> dict[str, float]:
@@ -192,16 +218,20 @@ class Ablations:
         return whole[whole.crystals.n_atoms <= MAX_ATOMS]
 
 
-def _table(summary: dict[str, Any], names: Sequence[str]) -> str:
+def _table(summary: dict[str, Any], names: Sequence[str], properties: AblatedProperties) -> str:
     """Means over seeds ± standard deviation, Markdown."""
-    lines = [
-        "| variant | parameters | MAE, meV/atom | τ_b | τ_b within 0.3 eV/atom |",
-        "|---|---:|---:|---:|---:|",
-    ]
+    heads = ["MAE, meV/atom", "τ_b", "τ_b within 0.3 eV/atom", *map(_head, properties.names)]
+    keys = [*zip(MEASURES, (1, 3, 3), strict=True), *((key, 4) for key in properties.measures)]
+    lines = [f"| variant | parameters | {' | '.join(heads)} |", f"|---{'|---:' * (len(heads) + 1)}|"]
     for name in names:
         cells = [f"{summary[f'parameters.{name}']:,}"]
-        for key, digits in zip(MEASURES, (1, 3, 3), strict=True):
+        for key, digits in keys:
             mean, sd = summary[f"{key}.{name}"], summary[f"{key}.{name}.sd"]
             cells.append(f"{mean:.{digits}f}" + ("" if sd is None else f" ± {sd:.{digits}f}"))
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _head(name: str) -> str:
+    one = PROPERTIES[name]
+    return f"MAE of {one.title}, {f'log10 {one.unit}' if one.scale == LOG10 else one.unit}"

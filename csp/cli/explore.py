@@ -12,6 +12,7 @@ from csp.cli.console import console, note, output
 from csp.cli.options import Device, takes_fields
 from csp.cli.progress import status
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
+from csp.report.terminal import plain_table
 from csp.systems.settings import ExploreSettings
 
 if TYPE_CHECKING:
@@ -89,12 +90,23 @@ def _show(answer: Answer) -> None:
     output.print(" ".join(answer.sentences()))
     if answer.phases:
         output.print(_table(answer), soft_wrap=False)
-    for one in answer.wished[:WISHED]:
-        value = one.why_not if one.value is None else f"{one.value:.4g}"
-        output.print(f"{answer.exploration.settings.wish}: {one.phase.name} {value}")
+    if answer.wished:
+        output.print(_wished(answer), soft_wrap=False)
     output.print(answer.progress())
     for sentence in answer.doubts():
         note(sentence, to=output)
+
+
+def _wished(answer: Answer) -> Table:
+    """What is nearest to the wish; ± holds 68 % of the errors."""
+    table = plain_table("", "phase", "hull", "value", title=f"By wish: {answer.exploration.settings.wish}")
+    table.title_justify = "left"
+    numbers = {id(told.phase): told for told in answer.phases}
+    for one in answer.wished[:WISHED]:
+        told = numbers[id(one.phase)]
+        place = "stable" if told.stable else f"{1000 * told.above:.1f} meV/atom above"
+        table.add_row(str(told.number), one.phase.name, place, str(one))
+    return table
 
 
 def _table(answer: Answer) -> Table:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from csp.cli.console import note
+from csp.errors import InputError
 from csp.settings import SearchSettings
 
 __all__ = ["Device", "Limit", "Out", "Pressures", "Seed", "takes_fields", "takes_settings"]
@@ -70,12 +71,17 @@ def takes_fields(
                 if (value := given.pop(former)) is not None:
                     note(f"--{former} is called `{name}` now.")
                     values[name] = value
-            command(kind.read(**values), **given)  # type: ignore[attr-defined]
+            try:
+                settings = kind.read(**values)  # type: ignore[attr-defined]
+            except InputError as error:
+                error.setting = names.get(error.setting or "", error.setting)
+                raise
+            command(settings, **given)
 
-        settings = [_parameter(name, field, names.get(name, name)) for name, field in fields.items()]
+        options = [_parameter(name, field, names.get(name, name)) for name, field in fields.items()]
         past = [_former(former, fields[name]) for former, name in formers.items()]
-        argument = [parameter for parameter in settings if parameter.default is inspect.Parameter.empty]
-        parameters = [*argument, *own, *(one for one in settings if one not in argument), *past]
+        argument = [parameter for parameter in options if parameter.default is inspect.Parameter.empty]
+        parameters = [*argument, *own, *(one for one in options if one not in argument), *past]
         parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
         with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         with_options.__annotations__ = {one.name: one.annotation for one in parameters}

@@ -45,6 +45,9 @@ def properties(
             "for the best that is here"
         ),
     ] = None,
+    contributions: Annotated[
+        bool, typer.Option("--contributions", help="Tell what each atom adds to each value")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write a table as well: NAME.csv or NAME.json")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def properties(
     stiffness: dict[int, Elasticity] = {}
     if places:
         labels, crystals = _of_files(places)
-        rows = _foretold(crystals, wanted)
+        rows = _foretold(crystals, wanted, contributions)
         stiffness = {} if elastic is None else _stiffness(crystals, elastic)
     if formulas:
         labels, rows = labels + formulas, rows + _of_formulas(formulas, wanted)
@@ -78,6 +81,8 @@ def properties(
         typer.echo(text.encode(), nl=False)
     else:
         _show(labels, rows)
+        if contributions and places:
+            _show_contributions(labels, rows, crystals)
         for k, one in stiffness.items():
             stable = "" if one.stable else "; not stable against some strain"
             moduli = f"bulk modulus {one.bulk:.0f} GPa, shear modulus {one.shear:.0f} GPa"
@@ -106,10 +111,10 @@ def _of_files(places: list[Path]) -> tuple[list[str], Crystals]:
     return labels, Crystals.cat(parts)
 
 
-def _foretold(crystals: Crystals, wanted: list[str]) -> list[Row]:
+def _foretold(crystals: Crystals, wanted: list[str], contributions: bool) -> list[Row]:
     from surrogates.properties.predicting import chosen, of_crystals
 
-    return of_crystals(chosen(wanted), crystals)
+    return of_crystals(chosen(wanted), crystals, contributions=contributions)
 
 
 def _stiffness(crystals: Crystals, potential: str) -> dict[int, Elasticity]:
@@ -175,6 +180,28 @@ def _show(labels: list[str], rows: list[Row]) -> None:
         note("? outside the data that the model learned from", word="note:")
     if missing := [label for label, row in zip(labels, rows, strict=True) if None in row]:
         note(f"{', '.join(missing)}: a model has not learned all elements", word="left out:")
+
+
+def _show_contributions(labels: list[str], rows: list[Row], crystals: Crystals) -> None:
+    """Of each value how it comes about, by elements; of the atoms JSON has it."""
+    from ase.data import chemical_symbols
+
+    parts = crystals.numbers.split(crystals.n_atoms.tolist())
+    for label, row, numbers in zip(labels, rows, parts, strict=False):  # formulas come last
+        for value in row:
+            if value is None or value.contributions is None:
+                continue
+            shares = value.contributions
+            by_element: dict[str, float] = {}
+            for number, share in zip(numbers.tolist(), shares.atoms, strict=True):
+                symbol = chemical_symbols[number]
+                by_element[symbol] = by_element.get(symbol, 0.0) + share
+            told = ", ".join(f"{symbol} {share:+.3g}" for symbol, share in by_element.items())
+            unit = "" if value.unit == "1" else f" {value.unit}"
+            output.print(
+                f"{label}, {value.title}: {shares.baseline:.3g} of the mean crystal, volume and density "
+                f"{shares.whole:+.3g}, {told}{unit}"
+            )
 
 
 def _csv(labels: list[str], rows: list[Row]) -> str:

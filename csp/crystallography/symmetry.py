@@ -240,6 +240,8 @@ class Symmetrized:
         primitive: The primitive cell, a batch of one.
         wyckoff: Occupied positions, "Sr:a Ti:b O:c".
         rms_displacement: Å, by how much symmetrising moved the atoms, a common shift taken out.
+        origins: Of each atom of the conventional cell an atom as given that stands there, or is a
+            translation of the lattice away.
     """
 
     space_group: int
@@ -247,6 +249,7 @@ class Symmetrized:
     primitive: Crystals
     wyckoff: str
     rms_displacement: float
+    origins: tuple[int, ...]
 
 
 def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | None:
@@ -261,13 +264,25 @@ def symmetrized(crystal: Crystals, symprec: float = SYMPREC) -> Symmetrized | No
     moved = target - placed
     moved -= np.rint(moved)
     moved = (moved - moved.mean(axis=0)) @ np.array(reduced.basis)
+    among = np.array(standard.positions) @ np.array(standard.basis) @ np.linalg.inv(np.array(reduced.basis))
+    apart = among[:, None] - np.array(reduced.positions)
+    to_primitive = np.linalg.norm(apart - np.rint(apart), axis=2).argmin(axis=1)
     return Symmetrized(
         space_group=data.number,
         conventional=Crystals.from_arrays([standard.basis], [standard.positions], [standard.numbers]),
         primitive=Crystals.from_arrays([reduced.basis], [reduced.positions], [reduced.numbers]),
         wyckoff=_occupied(data, given[2]),
         rms_displacement=float(np.sqrt((moved**2).sum(axis=1).mean())),
+        origins=_origins(to_primitive.tolist(), data.mapping_std_prim),
     )
+
+
+def _origins(of_cell: Iterable[int], of_given: Iterable[int]) -> tuple[int, ...]:
+    """The first atom as given that each atom of a cell is, by the primitive cell's atoms that both are."""
+    first: dict[int, int] = {}
+    for k, atom in enumerate(of_given):
+        first.setdefault(int(atom), k)
+    return tuple(first[int(atom)] for atom in of_cell)
 
 
 def reported_symmetrized(crystal: Crystals, symprec: float) -> Symmetrized | None:
@@ -303,6 +318,7 @@ def _symmetrized_by_spglib(crystal: Crystals, symprec: float) -> Symmetrized:
             (int(given[2][k]), data.wyckoffs[k]) for k in sorted(set(data.equivalent_atoms))
         ),
         rms_displacement=float(np.sqrt((moved**2).sum(axis=1).mean())),
+        origins=_origins(data.std_mapping_to_primitive, data.mapping_to_primitive),
     )
 
 

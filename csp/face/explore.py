@@ -18,6 +18,7 @@ from csp.systems.exploration import Exploration
 from csp.systems.files import write_answer
 from csp.systems.settings import ExploreSettings
 from csp.systems.state import Searched
+from csp.systems.wish import Wished
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -55,6 +56,11 @@ class Explored(Sequence[Told]):
     def stable(self) -> list[Told]:
         """The phases on the hull."""
         return self.answer.stable
+
+    @property
+    def wished(self) -> list[Wished]:
+        """The phases by what was wished for, with its value and σ; none where nothing was."""
+        return self.answer.wished
 
     @property
     def phase_diagram(self) -> PhaseDiagram:

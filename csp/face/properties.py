@@ -18,17 +18,24 @@ Values = dict[str, PropertyValue]
 
 
 @overload
-def predict_properties(structures: str, properties: str | Iterable[str | Path] = ()) -> Values: ...
+def predict_properties(
+    structures: str, properties: str | Iterable[str | Path] = (), *, contributions: bool = False
+) -> Values: ...
 
 
 @overload
 def predict_properties(
-    structures: AnyStructures | Iterable[str], properties: str | Iterable[str | Path] = ()
+    structures: AnyStructures | Iterable[str],
+    properties: str | Iterable[str | Path] = (),
+    *,
+    contributions: bool = False,
 ) -> Any: ...
 
 
 @says_what_it_knows
-def predict_properties(structures: Any, properties: str | Iterable[str | Path] = ()) -> Values | list[Values]:
+def predict_properties(
+    structures: Any, properties: str | Iterable[str | Path] = (), *, contributions: bool = False
+) -> Values | list[Values]:
     """What models foretell of structures, or of formulas alone.
 
     Args:
@@ -36,6 +43,8 @@ def predict_properties(structures: Any, properties: str | Iterable[str | Path] =
             compositions are asked.
         properties: Names of properties or of models, or weights files, "bulk_modulus,band_gap" or a list;
             none: all properties that there are models of.
+        contributions: With what each atom adds to each value (`surrogates.properties.contributions`), of
+            structures, by models that read them.
 
     Returns:
         Name of the property → value with σ, 95 % interval, unit, and how far outside the data it is; of
@@ -57,7 +66,7 @@ def predict_properties(structures: Any, properties: str | Iterable[str | Path] =
     else:
         given = read_structures(structures)
         models, single = chosen(names), given.single
-        rows = of_crystals(models, given.crystals)
+        rows = of_crystals(models, given.crystals, contributions=contributions)
     keys = [_key(model.card.property, model.card.name, models) for model in models]
     found = [{key: value for key, value in zip(keys, row, strict=True) if value is not None} for row in rows]
     return found[0] if single else found

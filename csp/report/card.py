@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from csp.lattice_dynamics.phonons import Phonons
+from csp.report.contributions import SiteShares, site_shares
 from csp.report.description import Description
 from csp.report.phonons import phonon_words, phonons_svg
 from csp.report.powder import SHORTEST, WAVELENGTHS, powder_pattern
@@ -130,6 +131,11 @@ class Card:
         """(element, colour)."""
         return legend(self.crystal)
 
+    @cached_property
+    def shares(self) -> list[SiteShares]:
+        """Of each property what the sites add to it, where that is known."""
+        return site_shares(self.crystal, self.result.properties)
+
     @property
     def wavelengths(self) -> Mapping[str, float]:
         return WAVELENGTHS
@@ -205,6 +211,7 @@ class Card:
         pattern = powder_pattern(self.crystal.structure)
         return {
             "scene": scene(self.crystal),
+            "colours": [[one.sites[k].colour for k in self.crystal.orbit] for one in self.shares],
             "shortest": SHORTEST,
             "pattern": [[round(p.spacing, 4), round(p.strength, 4), p.planes] for p in pattern],
         }

@@ -86,6 +86,7 @@ class Description:
         moved: Å, root-mean-square displacement by which symmetrising moved the atoms; None where it failed.
         sites: The occupied positions, metals first.
         orbit: int [N], of each atom its place in `sites`.
+        origins: int [N], of each atom one of the crystal as given that it is, a translation aside.
         bonds: Of all atoms to those that their position is bonded to.
         gap: Å, see `csp.crystallography.gaps.widest_gap`.
         analysed: Were neighbours looked for? Not where there are more than `MOST_SITES` positions.
@@ -97,6 +98,7 @@ class Description:
     moved: float | None
     sites: tuple[Site, ...]
     orbit: tuple[int, ...]
+    origins: tuple[int, ...]
     bonds: tuple[Bond, ...]
     gap: float
     analysed: bool
@@ -164,6 +166,7 @@ def describe(crystal: Crystals, symprec: float, *, neighbours: bool = True) -> D
         None if symmetric is None else symmetric.rms_displacement,
         sites,
         tuple(place[k] for k in orbits),
+        tuple(range(len(orbits))) if symmetric is None else symmetric.origins,
         tuple(_bonds(structure, orbits, bonded)),
         widest_gap(cell),
         analysed,

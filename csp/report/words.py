@@ -39,6 +39,9 @@ TERMS = {
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
     "foretold": "By models that learned from calculated properties of known crystals; ± holds 68 % of their "
     "errors. Outside the data means that the crystal is unlike all that the model has seen.",
+    "contribution": "What the atoms of a site add to the difference between this crystal and the mean "
+    "crystal: blue lowers the value, red raises it, for one atom. The mean crystal has the mean features of "
+    "those that the model learned from.",
     "found again": "How many other candidates are this crystal, or relaxed to it.",
     "Wyckoff": "Places in a cell that the symmetry takes into each other: how many there are in "
     "the conventional cell, and their letter.",

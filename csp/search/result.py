@@ -93,7 +93,8 @@ class Result:
         rank_300k: The rank by it, of those where it is known.
         rank_1000k: The same at 1000 K.
         led_from: The saddle that it lies below, and along which mode; "" where it was not found so.
-        properties: What models foretell of it, of those that were asked for.
+        properties: What models foretell of it, of those that were asked for, and what each atom adds to that
+            (`csp.property_value.PropertyValue`).
     """
 
     rank: int

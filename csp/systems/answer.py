@@ -245,6 +245,8 @@ class Answer:
                     "formula": one.phase.formula,
                     "value": one.value,
                     "sigma": one.sigma,
+                    "unit": one.unit,
+                    "outside": one.outside,
                     "why_not": one.why_not,
                 }
                 for one in self.wished

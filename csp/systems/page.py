@@ -136,5 +136,5 @@ def render_exploration(answer: Answer, cards: Sequence[PhaseCard]) -> str:
         drawn=len(cards),
         pressed=exploration.settings.pressure != 0,
         wish=exploration.settings.wish,
-        number_of=lambda phase: next(one.number for one in answer.phases if one.phase is phase),
+        told_of=lambda phase: next(one for one in answer.phases if one.phase is phase),
     )

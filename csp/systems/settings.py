@@ -74,8 +74,9 @@ class ExploreSettings(BaseModel):
         "",
         max_length=200,
         title="For",
-        description="Order what is near the hull by a property: density max, volume_per_atom 10..12, or a "
-        "Python function of a pymatgen structure, module:function max",
+        description="Order what is near the hull by a property: bulk_modulus max, band_gap 1.1..1.6 or "
+        "another with a model in `csp models list`, density min, volume_per_atom 10..12, or a Python "
+        "function of a pymatgen structure, module:function max",
     )
     exclude: Texts = Field(
         (),

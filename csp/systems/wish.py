@@ -6,26 +6,30 @@ import importlib
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from csp.crystals import Crystals
 from csp.errors import CspError, InputError, did_you_mean
+from csp.property_value import with_sigma
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
     from csp.systems.phases import SystemPhase
+    from surrogates.properties.model import PropertyModel
 
 __all__ = ["Wish", "Wished"]
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 WORDS = re.compile(rf"(\S+)\s+(?:(max|min)|({NUMBER})\s*\.\.\s*({NUMBER}))")
 
-KNOWN: dict[str, Callable[[Structure], float]] = {
-    "density": lambda structure: float(structure.density),
-    "volume_per_atom": lambda structure: float(structure.volume / len(structure)),
+KNOWN: dict[str, tuple[str, Callable[[Structure], float]]] = {
+    "density": ("g/cm³", lambda structure: float(structure.density)),
+    "volume_per_atom": ("Å³", lambda structure: float(structure.volume / len(structure))),
 }
-"""g/cm³ and Å³, which need no model."""
+"""What needs no model: unit and function."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +37,30 @@ class Wished:
     """A phase and its property.
 
     Attributes:
-        value: As the function gives it; None where it failed.
-        sigma: One standard deviation, where the function gives one.
+        value: Of the property; None where it could not be computed.
+        sigma: One standard deviation, where a model or the function gives one.
         why_not: Why there is no value; "".
+        unit: "" where it is not known, or there is none.
+        outside: The phase lies so far outside what the model learned from that value and sigma are guesses.
     """
 
     phase: SystemPhase
     value: float | None
     sigma: float | None = None
     why_not: str = ""
+    unit: str = ""
+    outside: bool = False
+
+    def __str__(self) -> str:
+        """Such as "182 ± 11 GPa"; why not, where there is no value."""
+        if self.value is None:
+            return self.why_not
+        number = f"{self.value:.4g}" if self.sigma is None else with_sigma(self.value, self.sigma)
+        return " ".join(filter(None, (number, self.unit, "(outside the data)" if self.outside else "")))
+
+
+Judge = Callable[[Sequence["SystemPhase"]], list[Wished]]
+"""Gives each phase its property, in their order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +70,19 @@ class Wish:
     Attributes:
         name: Of the property, or module:function.
         sense: "max", "min" or "range".
+        judge: What computes it.
         low, high: Of a range.
     """
 
     name: str
     sense: str
+    judge: Judge = field(repr=False, compare=False)
     low: float = -math.inf
     high: float = math.inf
 
     @classmethod
     def parse(cls, text: str) -> Wish:
-        """Read `density max`, `module:function min` or `band_gap 1.1..1.6`.
+        """Read `density max`, `bulk_modulus max`, `band_gap 1.1..1.6` or `module:function min`.
 
         Raises:
             InputError: It is no wish, or there is nothing that computes it.
@@ -69,24 +90,21 @@ class Wish:
         found = WORDS.fullmatch(text.strip())
         if found is None:
             raise InputError(
-                f"{text!r} is no wish; write a property with max, min or a range, such as density max or "
-                "mymodule:band_gap 1.1..1.6."
+                f"{text!r} is no wish; write a property with max, min or a range, such as bulk_modulus max "
+                "or band_gap 1.1..1.6."
             )
         name, sense, low, high = found.groups()
-        _function(name)  # what is not there is told now
-        if sense:
-            return cls(name, sense)
-        if float(low) > float(high):
+        if not sense and float(low) > float(high):
             raise InputError(f"The range {low}..{high} of {name} ends before it begins.")
-        return cls(name, "range", float(low), float(high))
+        judge = _judge(name)  # what is not there is told now
+        return cls(name, sense, judge) if sense else cls(name, "range", judge, float(low), float(high))
 
     def __str__(self) -> str:
         return f"{self.name} {self.sense if self.sense != 'range' else f'{self.low:g}..{self.high:g}'}"
 
     def order(self, phases: Sequence[SystemPhase]) -> list[Wished]:
         """The phases with their property, what is wanted most first; those without a value last."""
-        function = _function(self.name)
-        return sorted((_judged(phase, function) for phase in phases), key=self._key)
+        return sorted(self.judge(phases), key=self._key)
 
     def _key(self, one: Wished) -> tuple[bool, float]:
         if one.value is None:
@@ -100,7 +118,41 @@ class Wish:
         return one.value is not None and self.low <= one.value <= self.high
 
 
-def _judged(phase: SystemPhase, function: Callable[[Any], Any]) -> Wished:
+def _judge(name: str) -> Judge:
+    """What computes a property.
+
+    Raises:
+        InputError: There is nothing that does, or its model cannot be used.
+    """
+    if name in KNOWN:
+        unit, function = KNOWN[name]
+        return partial(_by_function, function, unit)
+    if ":" in name:
+        return partial(_by_function, _function(name), "")
+    return partial(_by_model, _model(name))
+
+
+def _by_model(model: PropertyModel, phases: Sequence[SystemPhase]) -> list[Wished]:
+    from surrogates.properties.predicting import of_crystals
+
+    if not phases:
+        return []
+    unit = "" if model.card.unit == "1" else model.card.unit
+    unknown = f"the model {model.card.name} has not learned all its elements"
+    rows = of_crystals([model], Crystals.cat([phase.crystal for phase in phases]))
+    return [
+        Wished(phase, None, why_not=unknown)
+        if found is None
+        else Wished(phase, found.value, found.sigma, unit=unit, outside=found.outside)
+        for phase, (found,) in zip(phases, rows, strict=True)
+    ]
+
+
+def _by_function(function: Callable[[Any], Any], unit: str, phases: Sequence[SystemPhase]) -> list[Wished]:
+    return [_judged(phase, function, unit) for phase in phases]
+
+
+def _judged(phase: SystemPhase, function: Callable[[Any], Any], unit: str) -> Wished:
     """People's functions fail in their own ways: that a phase has no value is an outcome."""
     try:
         given = function(phase.crystal.structures()[0])
@@ -108,24 +160,39 @@ def _judged(phase: SystemPhase, function: Callable[[Any], Any]) -> Wished:
         value = float(value)
         if not math.isfinite(value):
             return Wished(phase, None, why_not="its value is no number")
-        return Wished(phase, value, None if sigma is None else float(sigma))
+        return Wished(phase, value, None if sigma is None else float(sigma), unit=unit)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Wished(phase, None, why_not=reason.rstrip("."))
 
 
+def _model(name: str) -> PropertyModel:
+    """The model of a property.
+
+    Raises:
+        InputError: There is none, or it cannot be used.
+    """
+    from surrogates.properties import library
+
+    models = library.names()
+    if name not in models:  # which no path is: who submits to a server does not choose its files
+        of_crystals = [one for one in models if not one.endswith(library.COMPOSITION)]
+        there = (
+            f"there are models of {', '.join(of_crystals) or 'none'}, {' and '.join(KNOWN)} without one, "
+            "and any Python function as module:function"
+        )
+        known = [*of_crystals, *KNOWN]
+        raise InputError(f"No model gives the property {name!r}{did_you_mean(name, known, there)}")
+    return library.load(name)
+
+
 def _function(name: str) -> Callable[[Any], Any]:
-    """The function that computes a property.
+    """A function by module:function.
 
     Raises:
         InputError: There is none.
     """
-    if name in KNOWN:
-        return KNOWN[name]
-    module, colon, function = name.partition(":")
-    if not colon:
-        there = f"there are {' and '.join(KNOWN)}, and any Python function as module:function"
-        raise InputError(f"No model gives the property {name!r}{did_you_mean(name, KNOWN, there)}")
+    module, _, function = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), function, None)
     except CspError:

@@ -7,6 +7,8 @@ smallest at the last; beside them stand a few numbers of the whole crystal.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from csp.crystals import Crystals
 from surrogates.transformer.environments import Environments, environments
 from surrogates.transformer.surrogate import Surrogate
 
-__all__ = ["WHOLE", "n_features", "pooled"]
+__all__ = ["WHOLE", "AtomFeatures", "mean_and_spread", "n_features", "pooled"]
 
 WHOLE = 3  # features of the whole crystal: ln volume per atom, ln atomic number per volume, ln filling
 
@@ -37,17 +39,45 @@ def pooled(surrogate: Surrogate, crystals: Crystals) -> Tensor:
     there = crystals.to(surrogate.device)
     found = torch.zeros(len(there), n_features(surrogate), device=surrogate.device)
     for rows in surrogate.chunks(there, there.n_atoms):
-        part = there[rows]
-        atoms = environments(part, surrogate.network.architecture.cutoff, surrogate.network.radii.dtype)
-        depths = surrogate.network.depths(atoms)
-        energy = surrogate.network.energies(atoms, depths[-1]) / part.n_atoms[:, None]
-        pools = [*(pool for depth in depths for pool in _mean_and_spread(depth, atoms))]
-        pools += [_extreme(depths[-1], atoms, "amax"), _extreme(depths[-1], atoms, "amin")]
-        found[rows] = torch.cat([*pools, _whole(part), energy.float()], 1)
+        found[rows] = AtomFeatures.of(surrogate, there[rows]).pooled()
     return found.to(crystals.device)
 
 
-def _mean_and_spread(x: Tensor, atoms: Environments) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class AtomFeatures:
+    """What is pooled: the atoms of B crystals as the surrogate sees them.
+
+    Attributes:
+        atoms: A atoms with their neighbours.
+        depths: float32 [A, W] each, see `CrystalTransformer.depths`.
+        energy: float64 [A, kinds], eV, each atom's part of the surrogate's energies.
+    """
+
+    crystals: Crystals
+    atoms: Environments
+    depths: list[Tensor]
+    energy: Tensor
+
+    @classmethod
+    def of(cls, surrogate: Surrogate, crystals: Crystals) -> AtomFeatures:
+        """Of crystals on the surrogate's device."""
+        network = surrogate.network
+        atoms = environments(crystals, network.architecture.cutoff, network.radii.dtype)
+        depths = network.depths(atoms)
+        return cls(crystals, atoms, depths, network.atom_energies(atoms, depths[-1]))
+
+    def pooled(self) -> Tensor:
+        """float32 [B, F]."""
+        pools = [*(pool for depth in self.depths for pool in mean_and_spread(depth, self.atoms))]
+        pools += [
+            _extreme(self.depths[-1], self.atoms, "amax"),
+            _extreme(self.depths[-1], self.atoms, "amin"),
+        ]
+        energy, _ = mean_and_spread(self.energy, self.atoms)
+        return torch.cat([*pools, _whole(self.crystals), energy.float()], 1)
+
+
+def mean_and_spread(x: Tensor, atoms: Environments) -> tuple[Tensor, Tensor]:
     """float [B, W] each; the spread of equal atoms is 0."""
     count = torch.bincount(atoms.crystal, minlength=atoms.n_crystals)[:, None]
     mean = x.new_zeros(atoms.n_crystals, x.shape[1]).index_add(0, atoms.crystal, x) / count

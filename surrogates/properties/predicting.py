@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError, did_you_mean
 from csp.property_value import PropertyValue
 from surrogates.properties import library
+from surrogates.properties.contributions import contributions as shared_out
 from surrogates.properties.features import pooled
 from surrogates.properties.model import Predicted, PropertyModel
 from surrogates.transformer.surrogate import Surrogate
@@ -52,8 +54,14 @@ def _best(name: str, composition: bool) -> str:
     return name
 
 
-def of_crystals(models: Sequence[PropertyModel], crystals: Crystals) -> list[list[PropertyValue | None]]:
-    """[B][models]: the properties of each crystal; None where a model does not know its elements."""
+def of_crystals(
+    models: Sequence[PropertyModel], crystals: Crystals, *, contributions: bool = False
+) -> list[list[PropertyValue | None]]:
+    """[B][models]: the properties of each crystal; None where a model does not know its elements.
+
+    Args:
+        contributions: With those of the atoms, by models that read crystals.
+    """
     found: list[list[PropertyValue | None]] = [[None] * len(models) for _ in range(len(crystals))]
     features = dict[int, tuple[Tensor, Tensor]]()
     for m, model in enumerate(models):
@@ -68,6 +76,21 @@ def of_crystals(models: Sequence[PropertyModel], crystals: Crystals) -> list[lis
             predicted = model.predict(part, known[1][torch.searchsorted(known[0], rows)])
         for b, value in zip(rows.tolist(), _values(model, predicted), strict=True):
             found[b][m] = value
+    return _with_contributions(found, models, crystals) if contributions else found
+
+
+def _with_contributions(
+    found: list[list[PropertyValue | None]], models: Sequence[PropertyModel], crystals: Crystals
+) -> list[list[PropertyValue | None]]:
+    found = [list(row) for row in found]
+    for surrogate in {id(model.surrogate): model.surrogate for model in models if model.surrogate}.values():
+        of_it = [m for m, model in enumerate(models) if model.surrogate is surrogate]
+        rows = _known(surrogate.elements, crystals)
+        shares = shared_out([models[m] for m in of_it], surrogate, crystals[rows])
+        for m, of_model in zip(of_it, shares, strict=True):
+            for b, share in zip(rows.tolist(), of_model, strict=True):
+                if (value := found[b][m]) is not None:
+                    found[b][m] = replace(value, contributions=share)
     return found
 
 

@@ -68,6 +68,7 @@ def read_values(
     limit: int | None,
     max_atoms: int,
     exclude: frozenset[str] = frozenset(),
+    properties: Iterable[str] = PROPERTIES,
     log: Callable[[str], None],
 ) -> Values:
     """The published values with features, which are kept in the folder `cache` and read the next time.
@@ -77,8 +78,9 @@ def read_values(
         limit: Crystals of each property at most.
         max_atoms: Larger cells are left out.
         exclude: Compositions of which no crystal is returned.
+        properties: Names of `PROPERTIES`; the tables need have no others.
     """
-    known = {one.name: _column(tables, one) for one in PROPERTIES.values()}
+    known = {name: _column(tables, PROPERTIES[name]) for name in properties}
     crystals, ids = read_structures(structures, chosen_ids(known, limit))
     names = compositions(crystals)
     elements = [frozenset(numbers.tolist()) for _, _, numbers in crystals.arrays()]

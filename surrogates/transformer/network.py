@@ -126,13 +126,17 @@ class CrystalTransformer(nn.Module):
 
         Sums over atoms run in double precision, so that cells of hundreds of atoms keep meV.
         """
-        per_atom = self.energy(features).double()
-        per_atom = per_atom + self.reference[:, atoms.numbers].T
-        per_atom = per_atom + repulsion(atoms, self.radii).double()[:, None]
+        per_atom = self.atom_energies(atoms, features)
         if atoms.multiplicity is not None:
             per_atom = per_atom * atoms.multiplicity[:, None]
         total = per_atom.new_zeros(atoms.n_crystals, len(self.architecture.kinds))
         return total.index_add(0, atoms.crystal, per_atom)
+
+    def atom_energies(self, atoms: Environments, features: Tensor) -> Tensor:
+        """float64 [A, kinds], eV: each atom's part of the energies."""
+        per_atom = self.energy(features).double()
+        per_atom = per_atom + self.reference[:, atoms.numbers].T
+        return per_atom + repulsion(atoms, self.radii).double()[:, None]
 
 
 class ElementEmbedding(nn.Module):

@@ -28,6 +28,8 @@ def test_who_submits_does_not_choose_the_code_that_runs(monkeypatch: pytest.Monk
     advanced = DEFAULTS.model_copy(update={"wish": "math:sqrt max"})
     assert flow._settings("Na-Cl", 5, 1.0, None, advanced).wish == "math:sqrt max"  # a plain call
     monkeypatch.setattr(flow.FlowRunContext, "get", lambda: object())
+    modelled = DEFAULTS.model_copy(update={"wish": "bulk_modulus max"})
+    assert flow._settings("Na-Cl", 5, 1.0, None, modelled).wish == "bulk_modulus max"
     with pytest.raises(InputError, match="not for runs of a server"):
         flow._settings("Na-Cl", 5, 1.0, None, advanced)
 

@@ -56,7 +56,7 @@
       for (const [centre, corners, triangles] of scene.polyhedra) {
         for (const atom of inside.filter((one) => one.k === centre)) {
           const places = corners.map(([j, ...shift]) => add(j, shift.map((s, i) => s + atom.t[i])).place);
-          faces.push({ element: atom.element, centre: atom.place, triangles: triangles.map((t) => t.map((c) => places[c])) });
+          faces.push({ atom, centre: atom.place, triangles: triangles.map((t) => t.map((c) => places[c])) });
         }
       }
     }
@@ -90,10 +90,10 @@
     }
   }
 
-  function drawFaces(viewer, scene, faces) {
-    scene.elements.forEach(([, colour], element) => {
+  function drawFaces(viewer, faces, colourOf) {
+    for (const colour of new Set(faces.map((face) => colourOf(face.atom)))) {
       const vertexArr = [], normalArr = [], faceArr = [];
-      for (const face of faces.filter((one) => one.element === element)) {
+      for (const face of faces.filter((one) => colourOf(one.atom) === colour)) {
         for (let [p, q, r] of face.triangles) {
           let normal = unit(cross(minus(q, p), minus(r, p)));
           if (dot(normal, minus(p, face.centre)) < 0) [q, r, normal] = [r, q, normal.map((x) => -x)];
@@ -106,27 +106,29 @@
           }
         }
       }
-      if (faceArr.length) viewer.addCustom({ vertexArr, normalArr, faceArr, color: colour, alpha: 0.5, side: 0 });
-    });
+      viewer.addCustom({ vertexArr, normalArr, faceArr, color: colour, alpha: 0.5, side: 0 });
+    }
   }
 
-  function draw(viewer, scene, shown) {
+  function draw(viewer, { scene, colours }, shown) {
     viewer.removeAllModels();
     viewer.removeAllShapes();
     viewer.removeAllLabels();
     const { atoms, faces } = assemble(scene, shown.cells, shown.polyhedra);
     const bonded = shown.bonds && scene.bonds.length > 0;
+    const colourOf = ({ element, k }) => shown.colour ? colours[shown.colour][k] : scene.elements[element][1];
     const model = viewer.addModel();
     model.addAtoms(atoms.map((atom) => ({
-      elem: scene.elements[atom.element][0], ...point(atom.place),
+      elem: scene.elements[atom.element][0], ...point(atom.place), properties: { colour: colourOf(atom) },
       bonds: bonded ? atom.bonds : [], bondOrder: bonded ? atom.bonds.map(() => 1) : [],
     })));
-    for (const [elem, color, radius] of scene.elements) {
-      const style = { sphere: { radius: bonded ? radius : 1.6 * radius, color } };
-      if (bonded) style.stick = { radius: 0.09, color };
+    const colorfunc = (atom) => atom.properties.colour;
+    for (const [elem, , radius] of scene.elements) {
+      const style = { sphere: { radius: bonded ? radius : 1.6 * radius, colorfunc } };
+      if (bonded) style.stick = { radius: 0.09, colorfunc };
       model.setStyle({ elem }, style);
     }
-    drawFaces(viewer, scene, faces);
+    drawFaces(viewer, faces, colourOf);
     drawCell(viewer, scene.cell);
     viewer.zoomTo();
     viewer.render();
@@ -212,7 +214,7 @@
     view.card = card;
     card.state.live = view.viewer;
     view.viewer.resize();
-    draw(view.viewer, DATA[card.dataset.place].scene, card.state);
+    draw(view.viewer, DATA[card.dataset.place], card.state);
     if (card.state.view) view.viewer.setView(card.state.view);
     else look(view.viewer, DATA[card.dataset.place].scene.cell);
     card.querySelector(".view").dataset.drawn = "yes";
@@ -221,19 +223,32 @@
   function noWebGL(card) {
     card.querySelector(".view").textContent = "This browser has no WebGL to draw with. The CIF opens in VESTA and others.";
     card.querySelector(".tools").hidden = true;
+    card.querySelectorAll(".shares").forEach((words) => { words.hidden = false; });
   }
 
   function redraw(card) {
     card.state.view = null;
     if (!card.state.live) return show(card);
-    const { scene } = DATA[card.dataset.place];
-    draw(card.state.live, scene, card.state);
-    look(card.state.live, scene.cell);
+    draw(card.state.live, DATA[card.dataset.place], card.state);
+    look(card.state.live, DATA[card.dataset.place].scene.cell);
+  }
+
+  /** By elements, or by what the sites add to a property; the crystal stays as it is turned. */
+  function recolour(card, choice) {
+    card.state.colour = choice;
+    card.querySelector(".legend").hidden = choice !== "";
+    card.querySelectorAll(".shares").forEach((words, k) => { words.hidden = String(k) !== choice; });
+    show(card);
+    const { live } = card.state;
+    if (!live) return;
+    const view = live.getView();
+    draw(live, DATA[card.dataset.place], card.state);
+    live.setView(view);
   }
 
   function prepareView(card) {
     const { scene } = DATA[card.dataset.place];
-    card.state = { cells: 1, bonds: true, polyhedra: scene.polyhedra.length > 0, view: null, live: null };
+    card.state = { cells: 1, bonds: true, polyhedra: scene.polyhedra.length > 0, colour: "", view: null, live: null };
     const box = card.querySelector(".view");
     card.querySelectorAll(".tools [data-along]").forEach((button) => button.addEventListener("click", () => {
       show(card);
@@ -245,7 +260,9 @@
       input.checked = card.state[input.name];
       input.addEventListener("change", () => { card.state[input.name] = input.checked; redraw(card); });
     });
-    const cells = card.querySelector(".tools select");
+    const colour = card.querySelector("select[name=colour]");
+    colour?.addEventListener("change", () => recolour(card, colour.value));
+    const cells = card.querySelector("select[name=cells]");
     for (const option of cells.options) option.disabled = option.value ** 3 * scene.atoms.length > LARGEST;
     cells.value = "1";
     cells.addEventListener("change", () => { card.state.cells = Number(cells.value); redraw(card); });

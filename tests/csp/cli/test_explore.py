@@ -14,7 +14,10 @@ from tests.program import csp
         (("Li-Xx",), "no element Xx"),
         (("Li-P-S-O-N-F-Cl",), "at most 6"),
         (("Li-P-S", "--searches", "0"), "--searches"),
-        (("Li-P-S", "--for", "band_gap 1.1..1.6"), "band_gap"),
+        (
+            ("Li-P-S", "--for", "hardness max"),
+            "--for: no model gives the property 'hardness'; there are models of ",
+        ),
         (("Li-P-S", "--depth", "bottomless"), "--depth"),
     ],
 )

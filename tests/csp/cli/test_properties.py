@@ -66,6 +66,23 @@ def test_in_python_it_is_the_same_and_supercells_change_nothing(folder: Path) ->
     assert str(found).endswith(" GPa")
 
 
+def test_what_the_atoms_add_is_told_on_demand(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["properties", str(folder / "MgO.cif"), "MgO", "--properties", "bulk_modulus", "--contributions"]
+    assert csp(*asked) == 0
+    said = capsys.readouterr().out
+    assert "of the mean crystal, volume and density" in said
+    assert csp(*asked, "--json") == 0
+    of_crystal, of_formula = (row["bulk_modulus"] for row in json.loads(capsys.readouterr().out))
+    shares = of_crystal["contributions"]
+    assert len(shares["atoms"]) == 8
+    total = shares["baseline"] + shares["whole"] + sum(shares["atoms"])
+    assert total == pytest.approx(of_crystal["value"], rel=1e-3)
+    assert "contributions" not in of_formula
+    found = engine.predict_properties(salt("MgO"), "bulk_modulus", contributions=True)["bulk_modulus"]
+    assert found.contributions is not None
+    assert list(found.contributions.atoms) == pytest.approx(shares["atoms"], abs=1e-2)
+
+
 def test_an_unknown_property_is_said_before_any_work(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,6 +15,7 @@ from ase.spacegroup import crystal
 from playwright.sync_api import Browser, CDPSession, Page, expect, sync_playwright
 
 from csp.crystals import Crystals
+from csp.property_value import Contributions, PropertyValue
 from csp.ranking.known import KnownAs
 from csp.report.files import write_report
 from csp.search.prediction import Prediction, cif_path
@@ -264,6 +265,56 @@ def test_a_supercell_and_polyhedra_are_there_when_they_are_asked_for(report: Pat
     page.locator("#crystal-1 [data-along=a]").click()
     pictures.append(view.screenshot())
     assert len(set(pictures)) == len(pictures)
+
+
+REDDISH = """k => {
+  const canvas = document.querySelectorAll('.view')[k].querySelector('canvas');
+  const copy = document.createElement('canvas');
+  [copy.width, copy.height] = [canvas.width, canvas.height];
+  const context = copy.getContext('2d');
+  context.drawImage(canvas, 0, 0);
+  const data = context.getImageData(0, 0, copy.width, copy.height).data;
+  let red = 0, blue = 0;
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i] > data[i + 1] + 60 && data[i] > data[i + 2] + 60) red++;
+    if (data[i + 2] > data[i] + 60) blue++;
+  }
+  return [red, blue];
+}"""
+
+
+def test_atoms_take_the_colours_of_their_contributions(page: Page, tmp_path: Path) -> None:
+    given = prediction()
+    value = PropertyValue("hardness", "hardness", "GPa", 60.0, 4.0, 52.0, 68.0, 1.0, False, "hardness")
+    shares = Contributions(50.0, -20.0, (-40.0, 70.0))
+    first = replace(given.results[0], properties=(replace(value, contributions=shares),))
+    write_report(replace(given, results=[first, *given.results[1:]]), tmp_path, RECORD, symprec=SYMPREC)
+    page.goto((tmp_path / "report.html").as_uri())
+    drawn(page, 0)
+    for name in ("bonds", "polyhedra"):
+        if page.locator(f"#crystal-1 input[name={name}]").is_visible():
+            page.locator(f"#crystal-1 input[name={name}]").uncheck()
+    page.locator("#crystal-1 [data-along=a]").click()
+    legend, words = page.locator("#crystal-1 .legend"), page.locator("#crystal-1 .shares")
+    assert legend.is_visible()
+    assert words.is_hidden()
+    plain = page.locator("#crystal-1 .view").screenshot()
+    choice = page.locator("#crystal-1 select[name=colour]")
+    choice.select_option(label="hardness")
+    red, blue = page.evaluate(REDDISH, 0)
+    assert red > 1000  # arsenic raises it
+    assert blue > 500  # gallium lowers it, less
+    assert legend.is_hidden()
+    assert "As 4c +70.0" in words.inner_text()
+    page.locator("#crystal-1").screenshot(path=PICTURES / "contributions.png")
+    choice.select_option(label="element")
+    assert page.locator("#crystal-1 .view").screenshot() == plain  # as it was turned
+    assert words.is_hidden()
+    assert page.locator("#crystal-2 select[name=colour]").count() == 0
+    choice.select_option(label="hardness")
+    page.set_viewport_size({"width": 400, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate(CUT_OFF) == []
 
 
 def test_the_pattern_follows_the_wavelength_on_all_cards(report: Path, page: Page) -> None:

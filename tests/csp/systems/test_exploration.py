@@ -85,7 +85,7 @@ def run(exploration: Exploration) -> str:
 
 
 def test_from_elements_to_a_diagram(tmp_path: Path) -> None:
-    exploration = begin(tmp_path, searches=6)
+    exploration = begin(tmp_path, searches=6, wish="bulk_modulus max")
     assert run(exploration) == "searches"
     searched = [one.formula for one in exploration.searches]
     assert set(searched[:2]) == {"Na", "Cl"}  # without a crystal of each there is no hull
@@ -95,11 +95,17 @@ def test_from_elements_to_a_diagram(tmp_path: Path) -> None:
     assert {"Na", "Cl", "NaCl"} <= set(stable)
     assert all(one["above_hull_ev_per_atom"] == 0 for one in answer["phases"] if one["stable"])
     assert all((tmp_path / one["file"]).is_file() for one in answer["phases"])
+    values = [one["value"] for one in answer["wished"]]
+    assert len(values) == len(answer["phases"])
+    assert values == sorted(values, reverse=True)
+    assert all(one["sigma"] > 0 and one["unit"] == "GPa" for one in answer["wished"])
     pd = PhaseDiagram(loadfn(tmp_path / "entries.json"))
     assert {entry.reduced_formula for entry in pd.stable_entries} == set(stable) - {"Cl"} | {"Cl2"}
     rows = (tmp_path / "phases.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 1 + len(answer["phases"])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "By wish: bulk_modulus max" in page
+    assert re.search(r"\d ± \d+ GPa", page)
     places = re.findall(r'href="((?:searches|#crystal)[^"]*)"', page)
     assert places
     for place in places:
@@ -200,7 +206,7 @@ def test_a_system_is_left_out_of_the_library() -> None:
         ({"searches": 0}, "searches"),
         ({"minutes": 0}, "minutes"),
         ({"system": "Na"}, "one element"),
-        ({"wish": "band_gap max"}, "no model gives"),
+        ({"wish": "hardness max"}, "no model gives"),
         ({"exclude": "Na2S-P2S5"}, "cannot be left out"),
         ({"system": "Na3PS4-Li3PS4", "max_atoms": 2}, "no compound with at most 2"),
         ({"relaxer": "none", "surrogate": "none"}, "neither"),

@@ -53,12 +53,34 @@ def test_what_a_function_cannot_say_comes_last_with_the_reason() -> None:
     assert reasons["Na"] == "its value is no number"
 
 
+def test_by_a_model_values_and_sigma_are_those_of_csp_properties() -> None:
+    import csp
+
+    ordered = Wish.parse("bulk_modulus max").order(PHASES)
+    structures = [one.phase.crystal.structures()[0] for one in ordered]
+    expected = [found["bulk_modulus"] for found in csp.predict_properties(structures, "bulk_modulus")]
+    assert [one.value for one in ordered] == sorted((one.value for one in expected), reverse=True)
+    assert [one.sigma for one in ordered] == pytest.approx([one.sigma for one in expected], rel=1e-3)
+    assert [str(one) for one in ordered] == [str(one) for one in expected]
+    assert all(str(one).endswith((" GPa", " GPa (outside the data)")) for one in ordered)
+
+
+def test_elements_that_a_model_has_not_learned_are_an_outcome() -> None:
+    radon = phase("Rn", 0.0)
+    *_, last = Wish.parse("bulk_modulus min").order([radon, PHASES[0]])
+    assert last.phase is radon
+    assert "not learned" in str(last)
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         ("density", "no wish"),
         ("density most", "no wish"),
-        ("band_gap 1.1..1.6", "No model gives the property 'band_gap'"),
+        ("hardness max", "No model gives the property 'hardness'; there are models of .*bulk_modulus"),
+        ("band_gep 1.1..1.6", "did you mean band_gap"),
+        ("bulk_modulus.safetensors max", "No model gives the property 'bulk_modulus.safetensors'"),
+        ("band_gap 1.6..1.1", "ends before it begins"),
         ("densty max", "did you mean density"),
         ("density 3..1", "ends before it begins"),
         ("nowhere.to.be.found:f max", "cannot be imported"),
