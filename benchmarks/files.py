@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from csp.errors import InputError
 from csp.files import write_json
 
-__all__ = ["Clock", "changed"]
+__all__ = ["Clock", "begin", "changed"]
 
 
 def changed(path: Path, settings: Mapping[str, Any]) -> list[str]:
@@ -20,6 +21,18 @@ def changed(path: Path, settings: Mapping[str, Any]) -> list[str]:
         return []
     before = json.loads(path.read_text(encoding="utf-8"))
     return [name for name, value in settings.items() if value != before.get(name)]
+
+
+def begin(out: Path, settings: Mapping[str, Any]) -> None:
+    """Note in an out folder what decides a benchmark's figures, so that another cannot go on with it.
+
+    Raises:
+        InputError: It holds a run with other settings.
+    """
+    path = out / "settings.json"
+    if names := changed(path, settings):
+        raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
+    write_json(path, settings)
 
 
 class Clock:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.explore.systems import Drawn, draw, with_distances
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.machine import machine
 from csp.crystallography.symmetry import primitive
 from csp.errors import InputError
@@ -155,9 +155,7 @@ class ExploreBenchmark:
         """
         benchmark = cls(settings, out.absolute(), device)
         benchmark.library  # noqa: B018  what is missing is told now
-        if names := changed(out / "settings.json", settings.record()):
-            raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-        write_json(out / "settings.json", settings.record())
+        begin(out, settings.record())
         return benchmark
 
     @cached_property

@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.machine import machine
 from benchmarks.targets import held_out_rows
 from csp.crystallography.symmetry import primitive
-from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.library.energies import read_distances
 from csp.library.library import Library
@@ -87,9 +86,7 @@ def measure(
     distances = read_distances(stability)
     known = _with_distances(Library.open(library), distances)
     settings = {"library": known.fingerprint, "label": str(model.label), "seed": seed}
-    if names := changed(out / "settings.json", settings):
-        raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-    write_json(out / "settings.json", settings)
+    begin(out, settings)
     rows = [*chain.from_iterable(zip(*(islice(some, limit) for some in draw(known, seed)), strict=False))]
     done = _read(out / "crystals.jsonl")
     for k, row in enumerate(rows, start=1):

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.machine import machine
 from csp.device import resolve_device
 from csp.engine import build, predict
-from csp.errors import InputError
 from csp.files import write_json, write_text
-from csp.library.energies import read_distances
+from csp.library.energies import read_energies
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from csp.search.prediction import Prediction
@@ -43,7 +42,7 @@ class Kept:
         larger: Entries in larger cells.
         distinct: Of these, by StructureMatcher.
         relaxed: Of the distinct ones, by the ranking potential; one that lies in the same group counts.
-        lowest: Id of the entry with the least published distance from the hull; "" if none has one.
+        lowest: Id of the entry with the least formation energy by DFT; "" if none has one.
         rank: Of the first ranked crystal that is this entry or one of its group; None: there is none.
         above_first: Energy of that crystal above the first, eV/atom.
         seconds: Of the search.
@@ -62,7 +61,7 @@ class Kept:
 
 def measure(
     library: Path,
-    stability: Path,
+    energies: Path,
     formulas: tuple[str, ...],
     out: Path,
     settings: dict[str, Any],
@@ -75,7 +74,7 @@ def measure(
     Writes `compositions.jsonl` after each, and `summary.json`.
 
     Args:
-        stability: Parquet table of the entries' distances from the hull by DFT.
+        energies: Parquet table of formation energies by DFT, eV/atom.
         settings: Of the searches, their formula and library apart.
 
     Raises:
@@ -83,16 +82,14 @@ def measure(
     """
     known = Library.open(library)
     told = {"library": known.fingerprint, **{name: str(value) for name, value in settings.items()}}
-    if names := changed(out / "settings.json", told):
-        raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-    write_json(out / "settings.json", told)
-    distances, path = read_distances(stability), out / "compositions.jsonl"
+    begin(out, told)
+    energy_of, path = read_energies(energies), out / "compositions.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     done = {one.formula: one for one in (Kept(**json.loads(line)) for line in lines)}
     for k, formula in enumerate(formulas, start=1):
         if formula not in done:
             asked = SearchSettings.read(formula=formula, library=library, **settings)
-            done[formula] = _searched(asked, known, distances, out / "runs" / formula, device)
+            done[formula] = _searched(asked, known, energy_of, out / "runs" / formula, device)
             write_text(path, "".join(json.dumps(asdict(one)) + "\n" for one in done.values()))
         say(f"{k:3d}/{len(formulas)}  {_line(done[formula])}")
         found = summary([done[name] for name in formulas[:k]])
@@ -116,14 +113,14 @@ def summary(kept: list[Kept]) -> dict[str, Any]:
     }
 
 
-def lowest_of(ids: list[str], distances: Mapping[str, float]) -> int | None:
-    """The place of the entry with the least published distance from the hull; None: no distance is known."""
-    found = np.array([distances.get(name, np.nan) for name in ids])
+def lowest_of(ids: list[str], energies: Mapping[str, float]) -> int | None:
+    """The place of the entry with the least formation energy by DFT; None: none is known."""
+    found = np.array([energies.get(name, np.nan) for name in ids])
     return int(np.nanargmin(found)) if np.isfinite(found).any() else None
 
 
 def _searched(
-    asked: SearchSettings, library: Library, distances: Mapping[str, float], folder: Path, device: str
+    asked: SearchSettings, library: Library, energies: Mapping[str, float], folder: Path, device: str
 ) -> Kept:
     started, target = time.perf_counter(), asked.target()
     prediction = predict(asked, target, folder, device=device, resume=True)
@@ -134,7 +131,7 @@ def _searched(
     group = Matcher.DEFAULT.group(library.crystals(rows)).tolist()
     search, _ = build(asked, target, folder, device=device, resume=True)
     relaxed = _own_relaxed(search)
-    lowest = lowest_of(ids, distances)
+    lowest = lowest_of(ids, energies)
     rank, above = None, None
     if lowest is not None:
         same = {name for name, of in zip(ids, group, strict=True) if of == group[lowest]}

@@ -16,9 +16,7 @@ __all__ = ["known"]
 def known(
     out: Out,
     library: Annotated[Path, typer.Option(help="Parquet file of known crystals")],
-    stability: Annotated[
-        Path, typer.Option(help="Parquet table of their distances from the hull by DFT (e_above_hull)")
-    ],
+    energies: Annotated[Path, typer.Option(help="Parquet table of their formation energies by DFT, eV/atom")],
     formulas: Annotated[str | None, typer.Option(help="Compositions, a,b; default: ten")] = None,
     effort: Annotated[str, typer.Option(help="quick or standard")] = "standard",
     relaxer: Annotated[str, typer.Option(help="Potential that refines and ranks; none: no other")] = "auto",
@@ -30,5 +28,5 @@ def known(
 
     chosen = tuple(formulas.split(",")) if formulas else FORMULAS
     settings = {"effort": effort, "relaxer": relaxer, "seed": seed, "hull": False}
-    found = measure(library, stability, chosen, out, settings, device=device, say=console.print)
+    found = measure(library, energies, chosen, out, settings, device=device, say=console.print)
     say_figures(found)

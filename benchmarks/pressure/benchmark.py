@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.machine import machine
 from csp.crystallography.symmetry import primitive
 from csp.device import resolve_device
@@ -105,9 +105,7 @@ def measure(
         settings: Of the searches, their formula and pressure apart.
     """
     told = {name: str(value) for name, value in settings.items()}
-    if names := changed(out / "settings.json", told):
-        raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-    write_json(out / "settings.json", told)
+    begin(out, told)
     known = sorted(read_known(truths), key=lambda one: hashed(f"{one.formula} {one.spacegroup}"))[:limit]
     path = out / "phases.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.xrd.calibration import PROPOSED, Judged, fit_probability, judge, reliability
 from benchmarks.xrd.scans import measure_scans
 from benchmarks.xrd.simulated import Case, cases
@@ -52,9 +52,7 @@ def measure(
         "entries": entries,
         "library": Library.open(library).fingerprint,
     }
-    if changed(out / "settings.json", settings):
-        raise InputError(f"{out} holds patterns of other settings; choose another folder.")
-    write_json(out / "settings.json", settings)
+    begin(out, settings)
     done = cases(library, energies, out, limit or TARGETS, entries, seed, say)
     if len(done) < FEWEST:
         raise InputError(f"{len(done)} targets are too few to fit probabilities to.", setting="limit")

@@ -11,11 +11,11 @@ from csp.errors import InputError
 from tests.places import SHARED, needs
 
 LIBRARY = SHARED / "data" / "mp_structures.parquet"
-STABILITY = SHARED / "data" / "mp_stability.parquet"
+ENERGIES = SHARED / "data" / "mp_formation_energy.parquet"
 
 
-def test_the_lowest_of_those_with_a_distance() -> None:
-    assert lowest_of(["a", "b", "c"], {"b": 0.1, "c": 0.0}) == 2
+def test_the_lowest_of_those_with_an_energy() -> None:
+    assert lowest_of(["a", "b", "c"], {"b": -0.1, "c": -0.2}) == 2
     assert lowest_of(["a"], {"b": 0.1}) is None
 
 
@@ -29,7 +29,7 @@ def test_near_is_first_or_at_most_five_mev() -> None:
 
 
 @pytest.mark.slow
-@needs(STABILITY)
+@needs(ENERGIES)
 @needs(LIBRARY)
 def test_zinc_sulphide_keeps_all_its_entries(tmp_path: Path) -> None:
     """By the surrogate alone; a second call reads what the first has searched."""
@@ -44,8 +44,8 @@ def test_zinc_sulphide_keeps_all_its_entries(tmp_path: Path) -> None:
         "relaxed": 10,
     }
     for _ in range(2):
-        found = measure(LIBRARY, STABILITY, ("ZnS",), tmp_path, settings, device="cpu", say=print)
+        found = measure(LIBRARY, ENERGIES, ("ZnS",), tmp_path, settings, device="cpu", say=print)
         assert found["distinct_relaxed"] == found["distinct"] == 5
         assert found["lowest_without_rank"] == 0
     with pytest.raises(InputError, match="seed"):
-        measure(LIBRARY, STABILITY, ("ZnS",), tmp_path, settings | {"seed": 1}, device="cpu", say=print)
+        measure(LIBRARY, ENERGIES, ("ZnS",), tmp_path, settings | {"seed": 1}, device="cpu", say=print)
