@@ -4,34 +4,41 @@ does not lengthen."""
 from __future__ import annotations
 
 import os
+from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
+
+from csp.errors import MissingError
 
 __all__ = ["core_seconds"]
 
-OWN_AND_REAPED = slice(11, 15)  # utime, stime, cutime and cstime, after the name in /proc/PID/stat
+PARENT, OWN_AND_REAPED = (
+    1,
+    slice(11, 15),
+)  # ppid; utime, stime, cutime, cstime, after the name in /proc/PID/stat
 
 
 def core_seconds(process: int | None = None) -> float:
-    """Seconds that cores worked for a process since it began, with those of its descendants.
+    """Seconds that cores worked for a process since it began, with those of its descendants, to a hundredth.
 
     Args:
         process: Its number; None: this one. One that is gone has worked for 0.
 
     Raises:
-        OSError: Where there is no /proc, as there is on Linux.
+        MissingError: There is no /proc, as there is on Linux.
     """
     if not Path("/proc/self/stat").is_file():
-        raise OSError("there is no /proc on this system to read the time of processes from")
-    return _ticks(os.getpid() if process is None else process) / os.sysconf("SC_CLK_TCK")
-
-
-def _ticks(process: int) -> int:
-    """Children that are gone are in their parent's own row, those that live have rows of their own."""
-    folder = Path("/proc") / str(process)
-    try:
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
-        lists = [path.read_text() for path in (folder / "task").glob("*/children")]
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    own = sum(int(ticks) for ticks in fields[OWN_AND_REAPED])
-    return own + sum(_ticks(int(child)) for one in lists for child in one.split())
+        raise MissingError("The time of processes is read from /proc, which this system does not have.")
+    ticks: dict[int, int] = {}
+    children: dict[int, list[int]] = defaultdict(list)
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with suppress(FileNotFoundError, ProcessLookupError):  # ended meanwhile
+            fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
+            ticks[int(name)] = sum(map(int, fields[OWN_AND_REAPED]))  # of its children, those that are gone
+            children[int(fields[PARENT])].append(int(name))
+    found, todo = 0, [os.getpid() if process is None else process]
+    while todo:
+        one = todo.pop()
+        found += ticks.get(one, 0)
+        todo += children[one]
+    return found / os.sysconf("SC_CLK_TCK")

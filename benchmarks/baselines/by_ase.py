@@ -39,7 +39,8 @@ class ByASE:
         before, energy, converged = relaxed.get_volume(), math.nan, False
         steps = LBFGS(FrechetCellFilter(relaxed), logfile=None).irun(fmax=MAX_FORCE, steps=MAX_STEPS)
         try:
-            for converged in steps:
+            for forces_are_small in steps:
+                converged = bool(forces_are_small)
                 energy = relaxed.get_potential_energy()
                 change = relaxed.get_volume() / before
                 if not (math.isfinite(energy) and 1 / GREATEST_CHANGE < change < GREATEST_CHANGE):

@@ -1,10 +1,10 @@
 """CrySPY's random search or evolutionary algorithm, its structures relaxed through ASE:
 `python -m benchmarks.baselines.cryspy_search GaAs --algorithm EA --relaxer chgnet --out OUT`.
 
-CrySPY (Yamashita et al., Sci. Technol. Adv. Mater. Meth. 1, 87 (2021)) is run in its high-throughput mode, one
-structure at a time. It searches at a given number of atoms: each number of formula units gets an equal share of
-the time, the smallest cell first, and what one leaves goes to the next. The numbers of the evolutionary
-algorithm are those of its documentation's examples.
+CrySPY (Yamashita et al., Sci. Technol. Adv. Mater. Meth. 1, 87 (2021)) is run in its high-throughput mode,
+one structure at a time. It searches at a given number of atoms: each number of formula units gets an equal
+share of the time, the smallest cell first, and what one leaves goes to the next. The numbers of the
+evolutionary algorithm are those of its documentation's examples.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.util
 import multiprocessing as mp
 import os
-import signal
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,13 @@ optimize_structure = relaxer({model!r}, Record(Path({folder!r}), {process})).rel
 
 
 def check_cryspy() -> None:
-    """Raise MissingError where CrySPY with its high-throughput mode is not installed; another package is called
-    `cryspy`, too."""
-    if importlib.util.find_spec("cryspy") is None or importlib.util.find_spec("cryspy.high_throughput") is None:
-        raise MissingError("CrySPY is not installed: pip install 'csp-engine[baselines]', or make baselines.")
+    """Raise MissingError where CrySPY with its high-throughput mode is not installed; another package has its
+    name."""
+    if (
+        importlib.util.find_spec("cryspy") is None
+        or importlib.util.find_spec("cryspy.high_throughput") is None
+    ):
+        raise MissingError("CrySPY is not installed: pip install csp-cryspy, or make baselines.")
 
 
 def input_file(ask: Asked, units: int, structures: int) -> str:
@@ -96,12 +99,9 @@ def _search(ask: Asked, units: int, until: float) -> None:
 
 def _cryspy(folder: Path) -> None:
     """CrySPY's program, in a process of its own with the weights of this one."""
-    from cryspy.scripts.cryspy_ht import main as cryspy
-
     os.chdir(folder)
     sys.argv = ["cryspy-ht"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    cryspy()
+    runpy.run_module("cryspy.scripts.cryspy_ht", run_name="__main__")
 
 
 def main() -> None:

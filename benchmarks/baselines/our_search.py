@@ -1,9 +1,9 @@
 """The engine's own search, noted as those of others are: `python -m benchmarks.baselines.our_search GaAs
 --relaxer chgnet --out OUT`.
 
-A deep search by the default settings without a library: templates are the prototypes that come with the engine,
-of the formula's own composition none. What the relaxer has relaxed is noted, shard by shard. The search is
-stopped from outside in one of its rounds, so that it does not come to rattle its best.
+A deep search by the default settings without a library: templates are the prototypes that come with the
+engine, of the formula's own composition none. What the relaxer has relaxed is noted, shard by shard. The
+search is stopped from outside in one of its rounds, so that it does not come to rattle its best.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ class Record:
 
     @staticmethod
     def read(folder: Path) -> Relaxed:
-        """What a search has noted; nothing where there is no record. A last line that was cut is no crystal."""
+        """What a search has noted; nothing where there is no record. A last line that was cut is left out."""
         path = folder / FILE
         lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
         rows: list[dict[str, Any]] = [json.loads(line) for line in lines]

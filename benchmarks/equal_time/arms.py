@@ -28,10 +28,10 @@ ARMS = {
 """The module of each and what else it is told."""
 
 LOG = "log.txt"
-LOOKS = 0.2  # seconds between looks at its time
+LOOKS = 0.5  # seconds between looks at its time
 STALLED = 300.0  # seconds in which cores have not worked for one: it will not go on
 ROOT = Path(__file__).parents[2]
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 @dataclass(frozen=True, slots=True)

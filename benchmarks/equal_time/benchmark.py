@@ -19,12 +19,11 @@ from benchmarks.baselines.record import Record
 from benchmarks.equal_time.arms import ARMS, check_arms, run
 from benchmarks.equal_time.outcome import SAME, Outcome, judge
 from benchmarks.equal_time.targets import MAX_ATOMS, TARGETS18, read
-from benchmarks.files import changed
+from benchmarks.files import begin
 from benchmarks.ground_truth import Truth
 from benchmarks.machine import machine
 from benchmarks.recovery.benchmark import relaxed_truth
 from csp.device import resolve_device
-from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.settings import SearchSettings
 from csp.wrong_values import first_wrong
@@ -88,9 +87,7 @@ class EqualTime:
             InputError: The folder has one with other settings, or a target cannot be used.
         """
         truths = read(settings.targets, settings.libraries, settings.seed, settings.max_atoms)
-        if names := changed(out / "settings.json", settings.record()):
-            raise InputError(f"{out} holds a run with another {', '.join(names)}; choose another folder.")
-        write_json(out / "settings.json", settings.record())
+        begin(out, settings.record())
         return cls(settings, truths, out.absolute())
 
     def run(self, say: Callable[[str], None], limit: int | None = None) -> dict[str, Any]:

@@ -24,10 +24,13 @@ def baselines(
     ] = None,
     library: Annotated[
         list[Path] | None,
-        typer.Option(help="Parquet file that has the crystals of a table; repeatable; none: they are asked for"),
+        typer.Option(
+            help="Parquet file that has the crystals of a table; repeatable; none: they are asked for"
+        ),
     ] = None,
     arms: Annotated[
-        str | None, typer.Option(help="Searches, a,b: pyxtal, airss, cryspy_rs, cryspy_ea, ours; default: all")
+        str | None,
+        typer.Option(help="Searches, a,b: pyxtal, airss, cryspy_rs, cryspy_ea, ours; default: all"),
     ] = None,
     minutes: Annotated[float, typer.Option(help="Of one core, for a search and a target")] = 10.0,
     relaxer: Annotated[

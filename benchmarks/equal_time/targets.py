@@ -43,9 +43,7 @@ def read(targets: Path, libraries: Sequence[Path], seed: int, max_atoms: int) ->
     """
     if libraries and not targets.is_dir():
         opened = [Library.open(library) for library in libraries]
-        truths = [
-            truth for one in opened for truth in of_ids(targets, one, max_atoms, seed, all_folds=True)
-        ]
+        truths = [truth for one in opened for truth in of_ids(targets, one, max_atoms, seed, all_folds=True)]
     else:
         truths = read_truths(targets).truths
     small = [truth for truth in truths if int(truth.crystal.n_atoms[0]) <= max_atoms]
@@ -55,7 +53,7 @@ def read(targets: Path, libraries: Sequence[Path], seed: int, max_atoms: int) ->
 
 
 def draw(library: Path, library35: Path, stability: Path, seed: int) -> str:
-    """The table as CSV: of each composition its crystal that is lowest by DFT, on the hull, in at most 16 atoms.
+    """The table as CSV: of each held-out composition a crystal on the hull by DFT, of at most 16 atoms.
 
     Held-out compositions are taken in the order of a hash of the seed and their name, of the 35 those of at
     most 16 atoms in the order of a hash of the seed and theirs.
