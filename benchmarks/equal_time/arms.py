@@ -16,7 +16,7 @@ from benchmarks.baselines.cryspy_search import check_cryspy
 from benchmarks.core_time import core_seconds
 from csp.errors import InputError, MissingError
 
-__all__ = ["ARMS", "Run", "check_arms", "run"]
+__all__ = ["ARMS", "Run", "Watch", "check_arms", "run"]
 
 ARMS = {
     "pyxtal": ("pyxtal_search", ()),
@@ -29,7 +29,7 @@ ARMS = {
 
 LOG = "log.txt"
 LOOKS = 0.5  # seconds between looks at its time
-STALLED = 300.0  # seconds in which cores have not worked for one: it will not go on
+STALLED = 300.0  # seconds in which cores have not worked one for it: it will not go on
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
@@ -47,6 +47,25 @@ class Run:
     core_seconds: float
     wall_seconds: float
     failed: str
+
+
+@dataclass(slots=True)
+class Watch:
+    """Notices when a program does not go on any more.
+
+    Attributes:
+        since: When cores last had worked for another second, by any clock.
+        seen: Seconds that they had worked by then.
+    """
+
+    since: float
+    seen: float = 0.0
+
+    def stalled(self, worked: float, now: float) -> bool:
+        """Have cores worked for less than a second in the last `STALLED` seconds?"""
+        if worked >= self.seen + 1:
+            self.seen, self.since = worked, now
+        return now - self.since > STALLED
 
 
 def check_arms(names: tuple[str, ...]) -> None:
@@ -92,17 +111,14 @@ def run(
 def _wait(process: subprocess.Popen[bytes], most: float) -> tuple[float, str]:
     """Wait until a process ends, or end it and its descendants; the seconds that cores worked for it, and why
     it had to be ended if not for its time."""
-    worked, since, failed = 0.0, time.monotonic(), ""
+    worked, failed, watch = 0.0, "", Watch(time.monotonic())
     try:
         while process.poll() is None and worked < most:
             time.sleep(LOOKS)
-            now = core_seconds(process.pid)  # of one that has ended: 0
-            if now >= worked + 1:
-                since = time.monotonic()
-            elif time.monotonic() - since > STALLED:
+            worked = max(worked, core_seconds(process.pid))  # of one that has ended: 0
+            if watch.stalled(worked, time.monotonic()):
                 failed = f"no core worked for it in {STALLED:.0f} s"
                 break
-            worked = max(worked, now)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

@@ -152,6 +152,13 @@ def test_ours_is_the_default_search_without_a_library(tmp_path: Path) -> None:
     assert differ == {"minutes", "until", "library", "exclude_composition", "relaxer", "hull"}
 
 
+def test_a_program_that_works_little_goes_on_and_one_that_does_not_work_has_stalled() -> None:
+    watch = arms.Watch(since=0.0)
+    assert not any(watch.stalled(0.01 * now, now) for now in range(1, 3000))
+    at_rest = [now for now in range(3000, 4000) if watch.stalled(30.0, now)]
+    assert at_rest[0] == pytest.approx(3000 + arms.STALLED, abs=2)
+
+
 def _alive(group: int) -> list[str]:
     """States of the processes of a group that have not ended; an ended one may wait for its parent."""
     rows = []
@@ -175,7 +182,7 @@ def test_programs_are_stopped_in_time_or_fail(tmp_path: Path) -> None:
 
 
 def test_a_benchmark_goes_on_and_runs_again_what_failed(tmp_path: Path) -> None:
-    """Of programs that are stopped while they still load: what is done stays, what is noted as failed is not."""
+    """Of programs that are stopped while they still load: what is done stays, what failed is run again."""
     targets, out = tmp_path / "targets", tmp_path / "out"
     targets.mkdir()
     ROCK_SALT.write(targets / "MgO.cif")
