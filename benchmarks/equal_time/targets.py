@@ -100,4 +100,5 @@ def _fits(library: Library, row: int) -> bool:
 
 
 if __name__ == "__main__":
-    write_text(TARGETS18, draw(*map(Path, sys.argv[1:4]), seed=0))
+    structures, of_the_35, distances = map(Path, sys.argv[1:])
+    write_text(TARGETS18, draw(structures, of_the_35, distances, seed=0))

@@ -240,7 +240,7 @@ def test_an_unknown_search_is_said() -> None:
 @needs(DATA / "mp_stability.parquet")
 def test_the_committed_targets_are_those_drawn() -> None:
     libraries = [DATA / "mp_structures.parquet", DATA / "mp_benchmark35.parquet"]
-    assert draw(*libraries, DATA / "mp_stability.parquet", seed=0) == TARGETS18.read_text()
+    assert draw(*libraries, stability=DATA / "mp_stability.parquet", seed=0) == TARGETS18.read_text()
     truths = read(TARGETS18, libraries, 0, 16)
     assert len({truth.formula for truth in truths}) == 18
 
