@@ -11,6 +11,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
 
 from benchmarks.baselines.record import Record
+from csp.crystallography.neighbours import crowding
 from csp.crystals import Crystals
 from surrogates.ase_calculator import ASECalculator
 from surrogates.zoo import load_model
@@ -19,6 +20,7 @@ __all__ = ["MAX_FORCE", "MAX_STEPS", "ByASE", "relaxer"]
 
 MAX_FORCE = 0.05  # eV/Å, also of the cell's degrees of freedom; the engine's default
 MAX_STEPS = 200
+HOPELESS = 1000.0  # eV/atom
 GREATEST_CHANGE = 8.0  # of the volume; what goes beyond has come apart or collapsed
 
 
@@ -30,10 +32,7 @@ class ByASE:
         self.record = record
 
     def relax(self, atoms: Atoms) -> tuple[Atoms, float, bool]:
-        """The relaxed crystal, its energy in eV per cell, NaN if it came apart, and whether it converged.
-
-        This is the signature that CrySPY asks of `optimize_structure`.
-        """
+        """The relaxed crystal, its energy in eV per cell, NaN if it came apart, and whether it converged."""
         relaxed = Atoms(atoms.get_chemical_symbols(), atoms.get_positions(), cell=atoms.get_cell(), pbc=True)
         relaxed.calc = self.calculator
         before, energy, converged = relaxed.get_volume(), math.nan, False
@@ -50,6 +49,14 @@ class ByASE:
         relaxed.wrap()
         self.record.add(Crystals.from_atoms([relaxed]), [energy / len(relaxed)], [converged])
         return relaxed, energy, converged
+
+    def relax_for_cryspy(self, atoms: Atoms) -> tuple[Atoms, float, bool]:
+        """`relax`, as CrySPY's `optimize_structure` has to be: its evolution (1.5.0) ends at the first
+        structure without a finite energy. One that came apart or collapsed gets an energy that none survives."""
+        relaxed, energy, converged = self.relax(atoms)
+        if math.isfinite(energy) and float(crowding(Crystals.from_atoms([relaxed]))[0]) >= 1:
+            return relaxed, energy, converged
+        return atoms, HOPELESS * len(atoms), False
 
 
 @cache

@@ -21,7 +21,7 @@ from csp.store.store import Store
 
 __all__ = ["settings"]
 
-ENDLESS = 100_000.0  # minutes
+PATIENCE = 20.0  # minutes by the clock for one of a core, on a machine with much else to do
 
 
 class _Noted(Store):
@@ -48,7 +48,7 @@ def settings(ask: Asked) -> SearchSettings:
     return SearchSettings.read(
         formula=ask.target.formula,
         effort="deep",
-        minutes=ENDLESS,
+        minutes=PATIENCE * ask.minutes,
         until=1.0,
         library=None,
         exclude_composition=True,

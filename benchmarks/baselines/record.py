@@ -1,7 +1,7 @@
 """What a search of the comparison at equal time is asked, and the record of what it relaxed.
 
-A search is a program of its own: it is told a formula, never the ground truth, searches until it is stopped,
-and appends a line to its record for each crystal that it has relaxed. Whoever stops it judges the record.
+A search is a program of its own: it is told a formula, never the ground truth, searches for a time, and
+appends a line to its record for each crystal that it has relaxed. Whoever stops it judges the record.
 """
 
 from __future__ import annotations
@@ -33,8 +33,7 @@ class Asked:
     Attributes:
         target: The formula, with the largest primitive cell that is to be tried.
         relaxer: Name of the potential that relaxes.
-        minutes: Of one core, after which it will be stopped; who shares them out among sizes of cells has to
-            know.
+        minutes: Of one core; whoever compares stops the search after them, if it goes on.
         seed: Same seed, same crystals in the same order.
         out: Folder of the search.
         algorithm: Of a program that has several.
@@ -59,11 +58,11 @@ def asked(arguments: list[str] | None = None) -> Asked:
     Raises:
         InputError: The formula means nothing, or is larger than the cells.
     """
-    parser = argparse.ArgumentParser(description="Search until stopped; relaxed crystals go to OUT/" + FILE)
+    parser = argparse.ArgumentParser(description="Relaxed crystals go to OUT/" + FILE)
     parser.add_argument("formula")
     parser.add_argument("--relaxer", default="chgnet", help="potential that relaxes")
     parser.add_argument("--max-atoms", type=int, default=16, help="in the primitive cell")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of one core, to share out among cells")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of one core")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="folder of the search")
     parser.add_argument("--algorithm", default="", help="RS or EA, of CrySPY")
