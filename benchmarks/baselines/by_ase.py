@@ -52,7 +52,8 @@ class ByASE:
 
     def relax_for_cryspy(self, atoms: Atoms) -> tuple[Atoms, float, bool]:
         """`relax`, as CrySPY's `optimize_structure` has to be: its evolution (1.5.0) ends at the first
-        structure without a finite energy. One that came apart or collapsed gets an energy that none survives."""
+        structure without a finite energy. One that came apart or collapsed gets an energy that
+        none survives."""
         relaxed, energy, converged = self.relax(atoms)
         if math.isfinite(energy) and float(crowding(Crystals.from_atoms([relaxed]))[0]) >= 1:
             return relaxed, energy, converged
