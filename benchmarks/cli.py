@@ -15,6 +15,7 @@ from benchmarks.calibration.cli import calibration, differences
 from benchmarks.generation.cli import generators, pools
 from benchmarks.hulls.cli import hulls
 from benchmarks.known.cli import known
+from benchmarks.library.cli import library as library_command
 from benchmarks.options import Known, KnownEnergies, Prototyped, say_some
 from csp.cli.console import console, note, output
 from csp.cli.options import Device, Limit, Out, Seed
@@ -29,6 +30,7 @@ app.command()(calibration)
 app.command()(differences)
 app.command()(hulls)
 app.command()(known)
+app.command("library")(library_command)
 
 
 @app.command()
@@ -84,6 +86,8 @@ def recovery(
         **{name: value for name, value in given.items() if value is not None},
     )
     benchmark = Recovery.begin(settings, out, device=device, resume=resume)
+    if settings.library_note:
+        note(settings.library_note)
     for problem in benchmark.truths.problems:
         note(str(problem), word="left out:")
     chosen = benchmark.truths.choose(only.split(",") if only else None, limit)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from csp.cif_file import Block, is_cif, read_blocks
 from csp.errors import CrystalError, InputError, MissingError
+from csp.files import check_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +20,7 @@ Cell = tuple[tuple[float, float, float], tuple[float, float, float], tuple[float
 """Lattice vectors a, b, c, Å."""
 
 FLAT = 1e-2  # of the volume of a box with the same edges
+OF_FRAMES = (".xyz", ".extxyz")
 LONGEST, SHORTEST = 200.0, 0.5  # Å
 
 
@@ -97,6 +99,8 @@ def _by_ase(path: Path) -> NDArray[np.float64] | None:
     import numpy as np
     from ase.io import read
 
+    if path.suffix.lower() in OF_FRAMES:
+        check_frames(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:

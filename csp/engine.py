@@ -108,7 +108,9 @@ def build(
     settings, why = _with_relaxer(settings, stored)
     found = _library(settings, target, given.library, stored, progress)
     library = found.library
-    known = KnownCrystals(target, library, found.note, left_out=settings.exclude_composition)
+    known = KnownCrystals(
+        target, library, found.note, left_out=settings.exclude_composition, symprec=settings.symprec
+    )
     if settings.exclude_composition:
         library = library.excluding(target)
     sample = _sample(settings, library)

@@ -13,9 +13,11 @@ import logging
 import lzma
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COMPRESSED",
     "alone_with",
+    "check_frames",
     "keep_arrays",
     "read_text",
     "replacing",
@@ -115,6 +118,22 @@ def keep_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         write_arrays(path, **arrays)
     except OSError as error:
         logging.getLogger(__name__).warning("Nothing can be kept in %s: %s.", path.parent, error)
+
+
+def check_frames(path: Path) -> None:
+    """Refuse an XYZ file that is shorter than it says: ASE looks for as many lines as there are to be.
+
+    Raises:
+        InputError: In one sentence; what else may be wrong is left to the reader.
+    """
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for head in lines:
+            try:
+                wanted = int(head) + 1  # a comment and the atoms
+            except ValueError:
+                return
+            if wanted > 0 and sum(1 for _ in islice(lines, min(wanted, sys.maxsize))) < wanted:
+                raise InputError(f"{path} ends before all {wanted - 1} atoms that it announces are listed.")
 
 
 def read_text(path: Path) -> str:

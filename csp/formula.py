@@ -1,6 +1,6 @@
 """Chemical formulas as people write them, read as whole numbers of atoms or refused in one sentence.
 
-formula    = part {separator part}       separator: · • * or a space; a dot where it is no decimal point
+formula    = part {separator part}       separator: · • * × or a space; a dot where it is no decimal point
 part       = [multiplier] group {group}  CaSO4·2H2O, 3CaO·Al2O3
 group      = element | "(" formula ")", with [ ] and { } as well, and an amount after it
 """
@@ -24,16 +24,19 @@ __all__ = ["Formula", "electronegativity_key", "in_order", "plain", "read_formul
 LONGEST = 200  # characters
 LONGEST_CASED = 24  # of those whose capitals are guessed
 LARGEST_MULTIPLE = 100  # that makes amounts whole
+HEAVIEST = 94  # plutonium: what is heavier is hardly meant by NO
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 SEPARATOR = "·"
-SEPARATORS = re.compile(r"[·•⋅∙・●*∗]")
+SEPARATORS = re.compile(r"[·•⋅∙・●*∗×‧⸱∘˙]")
 NUMBER = r"\d+(?:\.\d+)?(?:/\d+)?"
 SOLVATES = r"H2O|D2O|T2O|H2O2|NH3|ND3|N2H4|HF|HCl|HBr|HNO3|H2SO4|CO2|SO2|CH3OH|C2H5OH|CH3CN|C6H6"
 SOLVATE = rf"(?:{SOLVATES}|\((?:{SOLVATES})\)|\[(?:{SOLVATES})\])(?=$|[.\s)\]}}{SEPARATOR}])"
 OXIDATION = re.compile(r"\((?:I{1,3}|I?V|VI{0,3})\)")
 SUPERSCRIPT = re.compile(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]")
 CHARGE = re.compile(r"[+\-−–^]\d*$|\d*[+\-−–]$|\d[+\-−–]")
-UNKNOWN = re.compile(r"\d?[+\-−–±] ?[nxyzδ]")
+UNKNOWN = re.compile(r"\d?[+\-−–±] ?[nxyzδ]|(?<=[.·])[nx](?= ?[A-Z(\[])")
+PHASE = re.compile(r" ?\([a-z]+\)$")  # NaCl(s)
+WATER = re.compile(r"(?<=[HDT]2)0(?![\d.])")  # with a zero for its O
 SMALL = re.compile(r"(?<!\d)0\.\d")  # a number that can only be an amount
 HYDROGEN = frozenset("DT")
 Amounts = dict[str, Fraction]
@@ -86,7 +89,8 @@ def plain(text: str) -> str:
     text = re.sub(r"(\d*)([¼-¾⅐-⅞])", lambda found: _mixed(found[1], found[2]), text)  # 1½ is 3/2
     text = unicodedata.normalize("NFKC", SEPARATORS.sub(SEPARATOR, text))
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
-    return re.sub(r" ?· ?", SEPARATOR, " ".join(SEPARATORS.sub(SEPARATOR, text).split()))
+    text = " ".join(SEPARATORS.sub(SEPARATOR, text).split())
+    return re.sub(r" ?· ?| x ", SEPARATOR, text)
 
 
 def _mixed(whole: str, part: str) -> str:
@@ -158,17 +162,25 @@ def _with_separators(text: str) -> str:
     In CaSO4.2H2O a water follows the dot; in Al2O3.2SiO2 an element would stand on both sides of a decimal
     point, which in La1.85Sr0.15CuO4 and Fe2.5O4 none does.
     """
-    text = re.sub(rf"\.((?:{NUMBER})?{SOLVATE})", rf"{SEPARATOR}\1", text)
+    text = re.sub(r" \. ?|\. ", SEPARATOR, text)
+    text = re.sub(
+        rf"(?P<multiplier>(?:^|[{SEPARATOR} (\[{{])\d+\.\d+)|\.(?P<solvate>(?:{NUMBER} ?)?{SOLVATE})",
+        lambda found: found["multiplier"] or SEPARATOR + found["solvate"],
+        text,
+    )
+    if re.search(rf"[.{SEPARATOR} ](?:{NUMBER})? ?[HDT]20(?![\d.])", text):
+        raise _NoFormulaError("the O of its water is a zero")
     if bare := re.search(r"(?<=[A-Za-z])\.\d+[A-Z][a-z]?(?!\w)", text):
         raise _NoFormulaError(f"{bare[0]} has no digit before its point")
     text = re.sub(r"\.(?=[A-Z(\[{])|(?<=[A-Za-z)\]}])\.(?=\d)", SEPARATOR, text)
     if not SMALL.search(text):
-        text = re.sub(r"(?<=\d)\.(?=\d+[A-Z])", lambda dot: _dot(text, dot.start()), text)
+        text = re.sub(r"([A-Za-z)\]}]\d+)\.(?=\d+[A-Z])", lambda found: found[1] + _dot(found), text)
     return _without_spaces(text)
 
 
-def _dot(text: str, place: int) -> str:
-    left, right = (set(re.findall(r"[A-Z][a-z]?", side)) for side in (text[:place], text[place:]))
+def _dot(found: re.Match[str]) -> str:
+    sides = found.string[: found.end()], found.string[found.end() :]
+    left, right = (set(re.findall(r"[A-Z][a-z]?", side)) for side in sides)
     return SEPARATOR if left & right else "."
 
 
@@ -250,6 +262,13 @@ def _elements() -> frozenset[str]:
     return frozenset(element.symbol for element in Element) - HYDROGEN
 
 
+@cache
+def _lighter_elements() -> frozenset[str]:
+    from pymatgen.core import Element
+
+    return frozenset(symbol for symbol in _elements() if Element(symbol).Z <= HEAVIEST)
+
+
 # -- whole numbers, and what is said of them ----------------------------------------------------------
 
 
@@ -276,13 +295,14 @@ def _change(text: str, parts: list[str], amounts: Mapping[str, Fraction], factor
         reasons.append(f"it is taken for {' · '.join(parts)}")
     if any(amount.denominator > 1 for amount in amounts.values()):
         reasons.append(f"its amounts are made whole by the factor {factor}")
-        if re.search(r"[1-9]\.\d+[A-Z]", text) and not SMALL.search(text):
+        if len(parts) == 1 and re.search(r"\D[1-9]\.\d+[A-Z]", text) and not SMALL.search(text):
             reasons.append(f"an adduct has {SEPARATOR} in place of the dot")
     elif factor != 1:
         reasons.append(f"it holds {1 / factor} of these formula units")
         if "O" not in amounts:
             reasons += [f"with the letter O it would be {meant}" for meant in _with_letter_o(plain(text))]
     reasons += [f"{symbol} is hydrogen" for symbol in HYDROGEN if symbol in amounts]
+    reasons += [f"in other capitals it would be {meant}" for meant in _with_small_letters(text)]
     return ", ".join(reasons)
 
 
@@ -295,8 +315,15 @@ def _shown(text: str) -> str:
 
 def _meant(text: str, normal: str) -> list[str]:
     """Formulas that what is not one may stand for; none where nothing is likely."""
+    if UNKNOWN.search(normal):
+        return []
+    for certain in (WATER.sub("O", re.sub(r"\.(?=\d*[HDT]20)", SEPARATOR, normal)), PHASE.sub("", normal)):
+        if certain != normal and _is_formula(certain):
+            return [certain]
     tries = [
         *_with_letter_o(normal),
+        *_without_charges(normal),
+        re.sub(r"(?<=[\d)\]]) ?[\-−–&] ?(?=\d*[A-Z(\[])", SEPARATOR, normal),
         re.sub(r"</?su[bp]>|[_$\\{}]|\^", "", normal),
         OXIDATION.sub("", normal),
         *_cased(normal),
@@ -318,9 +345,26 @@ def _with_letter_o(text: str) -> list[str]:
     return [changed] if changed != text and _is_formula(changed) else []
 
 
+def _without_charges(text: str) -> list[str]:
+    """Without superscripts, and without signs after letters where one is a plus."""
+    bare = unicodedata.normalize("NFKC", re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹]*[⁺⁻]", "", text))
+    return [re.sub(r"(?<=[A-Za-z)\]])[+\-−–]", "", bare) if "+" in bare else bare]
+
+
+def _with_small_letters(text: str) -> list[str]:
+    """The compound that is probably meant by SIO2: its elements have oxidation numbers to match."""
+    from pymatgen.core import Composition
+
+    for other in _cased(text) if text.isupper() else ():
+        counts = read_formula(other).counts if other != text and _is_formula(other) else {}
+        if len(counts) > 1:
+            return [other] if Composition(dict(counts)).oxi_state_guesses() else []
+    return []
+
+
 def _cased(text: str) -> list[str]:
     """Formulas that differ in capitals alone; one with fewer symbols first."""
-    if len(text) > LONGEST_CASED or not text.isascii() or not (text.islower() or text.isupper()):
+    if len(text) > LONGEST_CASED or not text.isascii():
         return []
     found = islice(_splits(text.lower()), 50)
     return sorted(found, key=lambda formula: sum(c.isupper() for c in formula))
@@ -331,6 +375,6 @@ def _splits(text: str) -> Iterator[str]:
         yield ""
     for length in (2, 1):
         head = text[:length].capitalize()
-        if len(text) >= length and (head in _elements() or (length == 1 and not head.isalpha())):
+        if len(text) >= length and (head in _lighter_elements() or (length == 1 and not head.isalpha())):
             for rest in _splits(text[length:]):
                 yield head + rest

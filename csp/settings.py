@@ -101,7 +101,7 @@ class SearchSettings(BaseModel):
         min_length=1,
         max_length=200,
         # for forms; `Target.parse` knows all that may be wrong
-        pattern=r"^[(\[{ 0-9/]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9₀-₉.·•⋅∙・●*∗/½¼¾(){}\[\] ])*$",
+        pattern=r"^[(\[{ 0-9./½¼¾]*[A-Z][a-z]?(?:[A-Z][a-z]?|[0-9₀-₉.·•⋅∙・●*∗×‧⸱∘˙x/½¼¾(){}\[\] ])*$",
         title="Formula",
         description="Chemical formula, for example SrTiO3, Ba(FeAs)2 or CaSO4·2H2O",
     )

@@ -21,7 +21,7 @@ from benchmarks.recovery.benchmark import Recovery, RecoverySettings
 from benchmarks.recovery.outcome import Outcome
 from flows.crashes import go_on, stop_crashing
 from flows.home import findable, runs
-from flows.markdown import literal
+from flows.markdown import cell, literal
 from flows.roots import for_results, settings_within
 from flows.sentences import says_why
 from flows.turns import turn
@@ -102,7 +102,7 @@ def _day() -> str:
 
 def _row(outcome: Outcome) -> dict[str, Any]:
     above = outcome.best_above_truth
-    return {
+    row = {
         "composition": outcome.name,
         "rank": outcome.rank,
         "found": outcome.found,
@@ -110,3 +110,4 @@ def _row(outcome: Outcome) -> dict[str, Any]:
         "best above truth, meV/atom": None if above is None else round(1000 * above, 1),
         "seconds": round(sum(outcome.seconds.values())),
     }
+    return {name: cell(value) for name, value in row.items()}

@@ -29,12 +29,12 @@ from rich.table import Table
 
 from csp.errors import CspError, InputError, MissingError
 from csp.report.terminal import plain_table
-from csp.settings import AUTO_LIBRARY, SearchSettings
+from csp.settings import SearchSettings
 from csp.target import Target
 from flows.ask import DEPLOYMENT, ask, name_of, name_of_many, page
 from flows.form import FIRST
 from flows.home import AUTH
-from flows.roots import MODELS, is_path
+from flows.roots import with_paths
 
 __all__ = ["Submitted", "cancel", "follow", "overview", "submit"]
 
@@ -61,11 +61,8 @@ def submit(settings: SearchSettings, *, device: str, runner: str, folder: Path |
     Raises:
         MissingError: The server does not answer or serves no predictions.
     """
-    values = settings.model_dump(mode="json")
-    for name, value in settings:  # the worker has another current folder
-        by_path = isinstance(value, Path) or (name in MODELS and is_path(value))
-        if by_path and value != AUTO_LIBRARY:
-            values[name] = str(Path(value).expanduser().absolute())
+    found = with_paths(settings, lambda path: path.expanduser().absolute())  # the worker is elsewhere
+    values = found.model_dump(mode="json")
     parameters = {name: values.pop(name) for name in FIRST} | {
         "advanced": values,
         "device": device,

@@ -30,7 +30,7 @@ from flows.form import Device, Folder, Runner, field_of, rest_of, shown
 from flows.home import STORE_URL, findable, runs
 from flows.markdown import cell, link, literal
 from flows.predict import RESUMABLE
-from flows.roots import for_results, settings_within, within
+from flows.roots import for_results, settings_within
 from flows.sentences import says_why
 from flows.turns import turn
 
@@ -127,8 +127,7 @@ def _settings(
         return asked
     if ":" in asked.wish:  # whoever may submit is not to choose the code that runs
         raise InputError("A property by a Python function is for `csp explore`, not for runs of a server.")
-    asked = settings_within(asked)
-    return asked.model_copy(update={"earlier": tuple(within(path) for path in asked.earlier)})
+    return settings_within(asked)
 
 
 def _plain(settings: ExploreSettings, out: Path, device: str) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def home() -> Path:
     return Path(os.environ.get("CSP_HOME") or "~/.csp").expanduser().absolute()
 
 
+def made_home() -> Path:
+    """The same, there. What is made is for its owner alone: results are not to be read past the password."""
+    place = home()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir(mode=0o700, exist_ok=True)
+    return place
+
+
 def runs() -> Path:
     """The folders of the runs, one each."""
     return home() / "runs"
@@ -109,10 +117,9 @@ def token(*, make: bool = False) -> str | None:
     Args:
         make: Make one where there is none.
     """
-    place = home() / "token"
+    place = (made_home() if make else home()) / "token"
     try:
         if make:
-            home().mkdir(parents=True, exist_ok=True)
             opened = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(opened, "w", encoding="ascii") as file:
                 file.write(f"csp:{secrets.token_urlsafe(32)}\n")
@@ -149,7 +156,7 @@ def prepare(url: str, auth: str | None) -> None:
     }
     if auth:
         wanted["PREFECT_API_AUTH_STRING"] = auth
-    home().mkdir(parents=True, exist_ok=True)  # Prefect makes its own folder, but none above it
+    made_home()  # Prefect makes its own folder, but none above it
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
 

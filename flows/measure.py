@@ -23,7 +23,7 @@ from benchmarks.machine import machine
 from csp.errors import CspError, InputError, MissingError
 from csp.files import write_json
 from csp.settings import SearchSettings
-from flows.home import Up, home, reach
+from flows.home import Up, home, made_home, reach
 
 __all__ = ["measure"]
 
@@ -186,8 +186,7 @@ def _up(port: int) -> Iterator[float]:
     """`csp up` until the block is left; the seconds that it took to be ready."""
     since = time.perf_counter()
     command = [sys.executable, "-m", "csp", "up", "--port", str(port), "--at-once", str(AT_ONCE)]
-    home().mkdir(parents=True, exist_ok=True)
-    with (home() / "up.log").open("ab") as log:
+    with (made_home() / "up.log").open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         while Up.read() is None:

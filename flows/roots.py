@@ -7,19 +7,22 @@ harm: whoever knows the password of a Prefect server can have it start programs.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from csp.errors import InputError
 from flows.home import home
 
-__all__ = ["MODELS", "ROOTS", "for_results", "is_path", "roots", "settings_within", "usual_roots", "within"]
+__all__ = ["ROOTS", "for_results", "roots", "settings_within", "usual_roots", "with_paths", "within"]
 
 S = TypeVar("S", bound=BaseModel)
 ROOTS = "CSP_ROOTS"  # in the environment: folders, as PATH lists them
-MODELS = ("surrogate", "relaxer", "labeller")  # settings that are a name, or a file or folder
+NAMES = {"surrogate", "relaxer", "labeller", "second_opinion", "impurities", "properties"}
+"""Settings that are a name, or a file or folder; or several of these."""
+FILES = (".safetensors", ".cif", ".mcif", ".vasp", ".poscar", ".xyz", ".extxyz", ".db", ".parquet")
 MARK = ".csp-run"  # a file in a folder that runs may write into
 OF_A_RUN = {MARK, "run.sqlite", "ranked.json", "log.jsonl", "recovery.json"}
 """One of these is in the folder of a run, a training or a benchmark."""
@@ -91,18 +94,27 @@ def settings_within(settings: S) -> S:
 
     if FlowRunContext.get() is None:
         return settings
-    kept: dict[str, Path | str] = {}
+    return with_paths(settings, within)
+
+
+def with_paths(settings: S, change: Callable[[Path], Path]) -> S:
+    """The settings with all paths in them changed but those that stand there by default."""
+    changed = {}
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
-        if value == field.default:
-            continue
-        if isinstance(value, Path):
-            kept[name] = within(value)
-        elif name in MODELS and is_path(value):
-            kept[name] = str(within(Path(value)))
-    return settings.model_copy(update=kept)
+        if value != field.default:
+            several = isinstance(value, tuple)
+            new = tuple(_changed(one, name, change) for one in (value if several else (value,)))
+            changed[name] = new if several else new[0]
+    return settings.model_copy(update=changed)
 
 
-def is_path(model: str) -> bool:
-    """Is a model named by its file or folder?"""
-    return os.sep in model or model.startswith("~") or model.endswith(".safetensors")
+def _changed(value: Any, name: str, change: Callable[[Path], Path]) -> Any:
+    if isinstance(value, Path):
+        return change(value)
+    return str(change(Path(value))) if name in NAMES and _is_path(value) else value
+
+
+def _is_path(name: str) -> bool:
+    """Is what may have a name called by its file or folder?"""
+    return os.sep in name or name.startswith("~") or Path(name).suffix.lower() in FILES

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from csp.cli.stopping import terminated_as_interrupted
 from csp.errors import CspError
 from flows.addresses import LOOPBACK, local_url, public_url, shown_url
-from flows.home import FILES_URL, Up, home, opening, password, prepare, token
+from flows.home import FILES_URL, Up, home, made_home, opening, password, prepare, token
 from flows.roots import ROOTS, usual_roots
 from flows.server import FILES, Server, running
 
@@ -182,8 +182,7 @@ def _by_workers(deployments: list[RunnerDeployment], pool: str, server: Server) 
 @contextmanager
 def _alone() -> Iterator[None]:
     """One `csp up` a home, even after a kill: the lock goes with the process."""
-    home().mkdir(parents=True, exist_ok=True)
-    with (home() / "up.lock").open("w") as lock:
+    with (made_home() / "up.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,9 +11,9 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from benchmarks.files import Clock, changed
 from benchmarks.ground_truth import TARGETS35, Truth, Truths, read_truths
@@ -58,7 +58,7 @@ class RecoverySettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    targets: Path = Field(
+    targets: Annotated[Path, BeforeValidator(lambda given: given or TARGETS35)] = Field(
         TARGETS35,
         title="Targets",
         description="Folder of CIFs of known crystals, or a CSV table of their ids in the Materials Project",
@@ -117,6 +117,13 @@ class RecoverySettings(BaseModel):
     def library_file(self) -> Path | None:
         """The library; None: the embedded prototypes."""
         return chosen() if self.library == AUTO_LIBRARY else self.library
+
+    @property
+    def library_note(self) -> str:
+        """What people should know of the library; "" where it is the one that they asked for."""
+        if self.library == AUTO_LIBRARY and self.library_file is None:
+            return "No library is chosen (csp library use): templates are the embedded AFLOW prototypes."
+        return ""
 
     def search(self, formula: str, generators: tuple[str, ...]) -> SearchSettings:
         """The search for one target."""

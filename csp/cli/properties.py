@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json as json_format
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +12,7 @@ from csp.cli.console import note, output
 from csp.errors import InputError
 from csp.files import write_text
 from csp.property_value import PropertyValue
+from csp.report.spreadsheet import csv_text
 from csp.report.terminal import plain_table
 
 if TYPE_CHECKING:
@@ -182,15 +181,13 @@ def _csv(labels: list[str], rows: list[Row]) -> str:
     names = list(dict.fromkeys(value.name for row in rows for value in row if value is not None))
     parts = ("value", "sigma", "low", "high", "leverage")
     columns = ["name", *(f"{name}.{part}" for name in names for part in (*parts, "unit"))]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
+    table = []
     for label, row in zip(labels, rows, strict=True):
         by_name = {value.name: value for value in row if value is not None}
-        cells: list[Any] = [f"'{label}" if label.startswith(("=", "+", "-", "@")) else label]
+        cells: list[Any] = [label]
         for name in names:
             value = by_name.get(name)
             numbers = [f"{getattr(value, part):.6g}" for part in parts] if value else [""] * len(parts)
             cells += [*numbers, value.unit if value else ""]
-        writer.writerow(cells)
-    return text.getvalue()
+        table.append(dict(zip(columns, cells, strict=True)))
+    return csv_text(columns, table)

@@ -23,7 +23,9 @@ def choose(path: Path) -> None:
         MissingError: It is not there.
     """
     if not path.is_file():
-        raise MissingError(f"There is no library at {path}; `csp library pull` or `import` makes one.")
+        raise MissingError(
+            f"There is no library at {path}; `csp library pull` or `csp library import` makes one."
+        )
     write_text(_place(), f"{path.absolute()}\n")
 
 

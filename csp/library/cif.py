@@ -108,6 +108,8 @@ def _read(block: Block) -> Crystals:
     """The crystal of a block. Raises CrystalError."""
     if not block.has_atoms:
         raise CrystalError("no atoms", "it lists no atoms")
+    if number(block.value("cell_modulation_dimension") or "0") > 0:
+        raise CrystalError("modulated", "it is a modulated crystal, which has no cell that repeats")
     formula = sum_formula(block.value("chemical_formula_sum") or "")
     frac, numbers = read_sites(block, formula)
     written = _Written(

@@ -98,6 +98,8 @@ def _element(label: str, kind: str, formula: Collection[int]) -> int:
     """
     text, known = kind or label, _numbers()
     letters = re.match(r"[A-Za-z]*", text)[0]  # type: ignore[index]
+    if not kind and letters == "T" and HYDROGEN not in formula:
+        raise CrystalError("no element", f"its site {label} is a site in a tetrahedron, of no known element")
     if letters in known and (not kind or re.fullmatch(r"\d*[+-]?\d*", text[len(letters) :])):
         return known[letters]
     likely = _likely(letters, formula, is_label=not kind)

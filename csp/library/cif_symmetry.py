@@ -35,6 +35,15 @@ CENTRINGS = "space_group_symop_magn_centering_xyz"
 HALL = ("space_group_name_hall", "symmetry_space_group_name_hall")
 HERMANN_MAUGUIN = ("space_group_name_h-m_alt", "symmetry_space_group_name_h-m", "space_group_name_h-m_full")
 NUMBER = ("space_group_it_number", "symmetry_int_tables_number")
+OTHER_GROUPS = {  # whose atoms in three dimensions the name alone does not give
+    "space_group_magn_name_bns": "magnetic group",
+    "space_group_magn_name_og": "magnetic group",
+    "space_group_magn_number_bns": "magnetic group",
+    "space_group_magn_number_og": "magnetic group",
+    "space_group_ssg_name": "superspace group",
+    "space_group_ssg_name_it": "superspace group",
+    "space_group_ssg_name_wjj": "superspace group",
+}
 ORIGINS = {"s": ":1", "z": ":2"}  # as other programs call the origin choices
 TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?\*?([xyz])?|([xyz]))")
 LARGEST_ENTRY = 9  # of a rotation in an oblique cell
@@ -77,6 +86,8 @@ def settings(block: Block) -> list[Setting]:
         CrystalError: What it says is no group, or contradicts itself.
     """
     listed, named = _listed(block), _named(block)
+    if listed is None and not named:
+        _refuse_other_groups(block)
     if listed is None:
         return named or [_of_group([(np.eye(3), np.zeros(3))])]
     if not named or any(setting.number == listed.number for setting in named):
@@ -87,6 +98,14 @@ def settings(block: Block) -> list[Setting]:
     raise CrystalError(
         "contradiction", f"it names the space group {named[0].name} and lists operations of {listed.name}"
     )
+
+
+def _refuse_other_groups(block: Block) -> None:
+    for tag, kind in OTHER_GROUPS.items():
+        if (name := block.value(tag)) is not None:
+            raise CrystalError(
+                "unknown group", f"it names the {kind} {name} alone, without a list of its operations"
+            )
 
 
 def _uncertain(setting: Setting) -> Setting:

@@ -7,6 +7,7 @@ one takes nothing else with it.
 from __future__ import annotations
 
 import io
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,13 +131,17 @@ def _frames(path: Path) -> Source:
         if not head:
             start += 1
             continue
-        if not (head.isascii() and head.isdigit()):
+        if not re.fullmatch(r"[0-9]{1,20}", head):
             if not frames:
                 raise InputError(f"{path} is no XYZ file: line {start + 1} is not a number of atoms.")
             what = f"line {start + 1} is not a number of atoms, so what follows is not read"
             frames.append(CrystalError("damaged frame", what))
             break
         end = start + 2 + int(head)
+        if end > len(lines):  # ASE would look for them, however many there are to be
+            what = f"it ends before all {head} atoms that line {start + 1} announces are listed"
+            frames.append(CrystalError("damaged frame", what))
+            break
         frames.append("".join(lines[start:end]))
         start = end
     if not frames:

@@ -92,6 +92,7 @@ class KnownCrystals:
         library: With the entries of the target, even if the search does without them.
         note: A sentence that says which library it is; "" if people named it.
         left_out: Does the search do without them?
+        symprec: Å, with which the space groups of the ranked crystals are reported.
         encyclopedia: The AFLOW prototypes.
     """
 
@@ -99,6 +100,7 @@ class KnownCrystals:
     library: Library
     note: str = ""
     left_out: bool = False
+    symprec: float = SYMPREC
     encyclopedia: Library = field(default_factory=Library.open)
     _letters: dict[tuple[int, int], str] = field(default_factory=dict, repr=False)
 
@@ -123,25 +125,28 @@ class KnownCrystals:
             return f"{begin} has {entries} of {formula}, among {of_ratio:,} of its ratio{left_out}."
         return f"{begin} has no entry of {formula}, and {of_ratio:,} of its ratio."
 
-    def of(self, crystal: Crystals, space_group: int, template: str = "") -> Told:
+    def of(self, crystal: Crystals, template: str = "") -> Told:
         """What is known of one crystal of the target.
 
         Args:
-            space_group: Of it, 0 if not known.
             template: Id of the entry that it was made from, which is compared first; "" if none.
         """
         fits = Matcher.DEFAULT.fits(crystal, self._own_crystals).tolist() if len(self.own) else []
         same = [row for row, is_same in zip(self.own.tolist(), fits, strict=True) if is_same]
-        label = prototype_label(crystal, SYMPREC)
-        group = int(label.split("_")[2]) if label else space_group
-        named = self._same_type(crystal, self.encyclopedia, group, label, "")
+        # a crystal that is a little distorted is one of its type, too
+        labels = [*dict.fromkeys(prototype_label(crystal, within) for within in (self.symprec, SYMPREC))]
+        labels = [label for label in labels if label] or [""]
+        label, named = labels[0], self._first_same(crystal, self.encyclopedia, labels)
         name = "" if named is None else str(self.encyclopedia.about["name"][named])
         if named is not None:
             label = str(self.encyclopedia.material_id[named]).removeprefix("aflow:").rsplit("-", 1)[0]
         elsewhere = "" if named is None else str(self.encyclopedia.material_id[named])
         if not same and not elsewhere:
-            row = self._same_type(crystal, self.library, group, label, template)
+            row = self._first_same(crystal, self.library, labels, template)
             elsewhere = "" if row is None else str(self.library.material_id[row])
+        if not same and not elsewhere:
+            row = self._same_type(crystal, self.encyclopedia, "")  # whatever its symmetry
+            elsewhere = "" if row is None else str(self.encyclopedia.material_id[row])
         return Told(
             tuple(self._known_as(row) for row in same),
             f"{label} ({name})" if name else label,
@@ -153,32 +158,48 @@ class KnownCrystals:
         above, made = (None if column is None else column[row] for column in about.values())
         return KnownAs(str(self.library.material_id[row]), str(self.library.origin[0][row]), above, made)
 
-    def _same_type(
-        self, crystal: Crystals, library: Library, group: int, label: str, template: str
+    def _first_same(
+        self, crystal: Crystals, library: Library, labels: Sequence[str], template: str = ""
     ) -> int | None:
-        """An entry of the ratio that is the crystal once its elements are exchanged, or None."""
+        """An entry that is the crystal by the first of its labels by which there is one."""
+        found = (self._same_type(crystal, library, label, template) for label in labels if label)
+        return next((row for row in found if row is not None), None)
+
+    def _same_type(self, crystal: Crystals, library: Library, label: str, template: str = "") -> int | None:
+        """The entry of the ratio that is most like the crystal once its elements are exchanged, or None.
+
+        Args:
+            label: The crystal's; only entries of its space group and letters are looked at. "": any.
+            template: The id of an entry that counts before others.
+        """
         rows = library.rows(self.target.anonymous)
-        rows = rows[library.space_group[rows] == group]
+        if label:
+            rows = rows[library.space_group[rows] == int(label.split("_")[2])]
         rows = rows[library.n_primitive(rows) == _n_primitive(crystal)]
         first = library.material_id[rows] == template
         rows = np.concatenate([rows[first], rows[~first]])
-        letters = _sorted_letters(label)
-        alike = (row for row in rows[:LETTERED].tolist() if self._letters_of(library, row) == letters)
-        chosen = np.array(list(itertools.islice(alike, COMPARED)), dtype=np.int64)
+        alike = rows[:LETTERED].tolist()
+        if label:
+            letters = _sorted_letters(label)
+            ones = (row for row in alike if self._letters_of(library, row) == letters)
+            alike = list(itertools.islice(ones, COMPARED))
+        chosen = np.array(alike, dtype=np.int64)
         if not len(chosen):
             return None
         elements = library.elements(self.target.anonymous)
         elements = elements[np.searchsorted(library.rows(self.target.anonymous), chosen)]
         entries = library.crystals(chosen)
         place = (entries.numbers[:, None] == torch.from_numpy(elements)[entries.batch]).int().argmax(1)
-        found: list[int] = []
+        found: list[tuple[float, int]] = []
         for order in self._orders:
             numbers = torch.tensor(order)[place]
             placed = Crystals(entries.cell, entries.frac, numbers, entries.offsets)
-            found += Matcher.DEFAULT.fits(crystal, placed).nonzero().flatten().tolist()
-            if 0 in found:
-                break
-        return int(chosen[min(found)]) if found else None
+            fitting = Matcher.DEFAULT.fits(crystal, placed).nonzero().flatten().tolist()
+            if 0 in fitting and library.material_id[chosen[0]] == template:
+                return int(chosen[0])
+            off = Matcher.DEFAULT.rms(crystal, placed[fitting]).tolist()
+            found += [(round(rms, 4), k) for rms, k in zip(off, fitting, strict=True)]
+        return int(chosen[min(found)[1]]) if found else None
 
     @cached_property
     def _orders(self) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ are in the library.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
@@ -117,7 +117,7 @@ class References:
             kept,
             folder,
             names,
-            missing=known.missing(elements),
+            missing=known.missing(target),
             left_out=_left_out(len(known.rows) - len(near), len(formulas) - len(kept)),
         )
 
@@ -169,7 +169,12 @@ class References:
         )
 
     def hull(
-        self, ids: Sequence[str], relaxed: RelaxationResult, per_atom: Tensor, label: Label
+        self,
+        ids: Sequence[str],
+        relaxed: RelaxationResult,
+        per_atom: Tensor,
+        label: Label,
+        names: Mapping[str, str] = {},
     ) -> tuple[Hull | None, list[str]]:
         """The hull at the target's composition, and what people should know of it.
 
@@ -177,10 +182,11 @@ class References:
         missing.
 
         Args:
-            ids: [B], of the starts (`relax`).
+            ids: [B], of the starts (`relax`) and of further entries of the library.
             relaxed: The relaxed crystals of all compositions.
             per_atom: float64 [B], their energies or enthalpies, eV/atom.
             label: Label of what will be compared with the hull.
+            names: Of the further entries, by their ids.
 
         Raises:
             LabelError: If the relaxed crystals have another label.
@@ -194,9 +200,10 @@ class References:
         if failed:
             reason = f"no crystal of {_listed(failed)} could be relaxed"
             return None, [*notes, f"There is no energy above the hull: {reason}."]
-        names = [self.names.get(ids[k], "") for k in good]
+        named = {**self.names, **names}
+        called = [named.get(ids[k], "") for k in good]
         labels = [relaxed.label, label]
-        return convex_hull(self.target, relaxed.crystals[good], per_atom[good], labels, names), notes
+        return convex_hull(self.target, relaxed.crystals[good], per_atom[good], labels, called), notes
 
     def _summary(self, relaxed: RelaxationResult, n_good: int) -> str:
         text = f"Hull: {n_good} reference crystals of {len(self)} compositions"
@@ -231,6 +238,7 @@ class _Known:
     """What a library has in the chemical system of a target.
 
     Attributes:
+        formulas: Of all compositions.
         rows: Those of each composition, by its formula, in cells of at most `MAX_ATOMS` atoms.
         too_large: Formulas of elements, and of compounds that may be stable, in larger cells only.
         n_atoms: int [N], in the primitive cells of all rows.
@@ -238,6 +246,7 @@ class _Known:
             under pressure, where other crystals are stable.
     """
 
+    formulas: frozenset[str]
     rows: dict[str, NDArray[np.int64]]
     too_large: list[str]
     n_atoms: NDArray[np.int64]
@@ -245,27 +254,20 @@ class _Known:
 
     @classmethod
     def of(cls, target: Target, library: Library) -> _Known:
-        rows = library.all_rows()
-        numbers, counts = library.compositions(rows)
-        inside = np.isin(numbers, [0, *target.numbers]).all(axis=1)
-        inside &= ~library.stand_in(rows) & ~library.duplicate(rows)
-        rows, numbers, counts = rows[inside], numbers[inside], counts[inside]
+        compositions = _in_system(target, library)
         n_atoms = np.zeros(len(library.material_id), np.int64)
-        n_atoms[rows] = library.n_primitive(rows)
         distances = np.full(len(n_atoms), np.nan)
-        if target.pressure == 0:
-            distances[rows] = library.distances(rows)
-        kinds, kind = np.unique(np.hstack([numbers, counts]), axis=0, return_inverse=True)
         found, too_large = {}, []
-        for k, (z, n) in enumerate(zip(*np.hsplit(kinds, 2), strict=True)):
-            formula = reduced_formula(np.repeat(z, n).tolist())
-            own = rows[kind.reshape(-1) == k]
+        for formula, own in compositions.items():
+            n_atoms[own] = library.n_primitive(own)
+            if target.pressure == 0:
+                distances[own] = library.distances(own)
             small = own[n_atoms[own] <= MAX_ATOMS]
             if len(small):
                 found[formula] = small
-            elif (n > 0).sum() == 1 or not distances[own].min() > NEAR:  # NaN: it is not known
+            elif formula in chemical_symbols or not distances[own].min() > NEAR:  # NaN: it is not known
                 too_large.append(formula)
-        return cls(found, sorted(too_large), n_atoms, distances)
+        return cls(frozenset(compositions), found, sorted(too_large), n_atoms, distances)
 
     def lowest(self, rows: NDArray[np.int64]) -> float:
         """The least distance, eV/atom; 0 where none is known: any may be stable."""
@@ -286,8 +288,9 @@ class _Known:
         by_distance = np.lexsort((rows, self.n_atoms[rows], distances))
         return rows[by_distance][:RELAXED][low[by_distance][:RELAXED]]
 
-    def missing(self, elements: Sequence[str]) -> tuple[str, ...]:
+    def missing(self, target: Target) -> tuple[str, ...]:
         """Sentences on neighbouring compositions that are not there."""
+        elements = [chemical_symbols[z] for z in target.numbers]
         there = [*self.rows, *self.too_large]
         systems = {
             frozenset(chemical_symbols[z] for z in Target.parse(f, max_atoms=10**6).numbers) for f in there
@@ -300,12 +303,32 @@ class _Known:
                 f"Hull: the library has no compound of {_listed(empty)}; if there is one, the hull may "
                 "be lower."
             )
+        lacking = sorted(_in_system(target, Library.open()).keys() - self.formulas - {target.formula})
+        if lacking:
+            sentences.append(
+                f"Hull: the library has no {_listed(lacking)}, of which the AFLOW encyclopedia has crystals, "
+                "some of them idealised; where one is stable the hull is lower."
+            )
         if self.too_large:
             sentences.append(
                 f"Hull: the library has only cells of more than {MAX_ATOMS} atoms of "
                 f"{_listed(self.too_large)}; they are left out."
             )
         return tuple(sentences)
+
+
+def _in_system(target: Target, library: Library) -> dict[str, NDArray[np.int64]]:
+    """Formula → rows of the library's compositions of the target's elements or some of them."""
+    rows = library.all_rows()
+    numbers, counts = library.compositions(rows)
+    inside = np.isin(numbers, [0, *target.numbers]).all(axis=1)
+    inside &= ~library.stand_in(rows) & ~library.duplicate(rows)
+    rows, numbers, counts = rows[inside], numbers[inside], counts[inside]
+    kinds, kind = np.unique(np.hstack([numbers, counts]), axis=0, return_inverse=True)
+    return {
+        reduced_formula(np.repeat(z, n).tolist()): rows[kind.reshape(-1) == k]
+        for k, (z, n) in enumerate(zip(*np.hsplit(kinds, 2), strict=True))
+    }
 
 
 def _left_out(far: int, beyond: int) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -23,15 +21,15 @@ from csp.report.page import render_page
 from csp.report.pattern import write_patterns
 from csp.report.phonons import write_phonons
 from csp.report.record import RunRecord
+from csp.report.spreadsheet import csv_text
 from csp.search.prediction import Prediction, Result, Variant
 
-__all__ = ["SCHEMA", "known_text", "no_formula", "properties_text", "variants_text", "write_report"]
+__all__ = ["SCHEMA", "known_text", "properties_text", "variants_text", "write_report"]
 
 SCHEMA = 3
 HULL = "hull.svg"
 CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
-COMPUTED = ("=", "+", "-", "@", "\t", "\r")  # what begins so in a table (OWASP, "CSV injection")
 
 
 def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, symprec: float) -> None:
@@ -168,24 +166,16 @@ def _dumps(content: dict[str, Any]) -> str:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    names = [*Result.__slots__, "symmetrise_rms_ang"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        told = {
+    told = (
+        {
             **row,
             "known_as": known_text(row),
             "variants": variants_text(row),
             "properties": properties_text(row),
         }
-        writer.writerow({name: no_formula(value) for name, value in told.items()})
-    return text.getvalue()
-
-
-def no_formula(value: Any) -> Any:
-    """Text that a spreadsheet would compute, as the name of a library's entry may be, becomes text to it."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(COMPUTED) else value
+        for row in rows
+    )
+    return csv_text([*Result.__slots__, "symmetrise_rms_ang"], told)
 
 
 def properties_text(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from csp.diffraction.sample import Identified
 from csp.files import replacing_folder
 from csp.matching.niggli import cell_parameters
 from csp.report.energy_volume import STYLE
+from csp.report.spreadsheet import csv_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def pattern_svg(found: Identified, k: int, title: str = "") -> str:
     fitted = found.found[k].fitted
     if fitted is None:
         return ""
-    with mpl.rc_context({**STYLE, "path.simplify_threshold": 0.4}):
+    with mpl.rc_context({**STYLE, "path.simplify_threshold": 0.4, "text.parse_math": False}):
         figure = Figure(figsize=(7.6, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
         _draw(upper, found, fitted)
@@ -171,10 +171,8 @@ def _json(found: Identified, entries: list[dict[str, Any]]) -> str:
 
 def _csv(entries: list[dict[str, Any]]) -> str:
     names = list(dict.fromkeys(name for entry in entries for name in entry))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for entry in entries:
-        row = {name: " ".join(map(str, v)) if isinstance(v, list) else v for name, v in entry.items()}
-        writer.writerow(row)
-    return text.getvalue()
+    return csv_text(names, ({name: _flat(value) for name, value in entry.items()} for entry in entries))
+
+
+def _flat(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value

@@ -36,7 +36,7 @@ def phonons_svg(phonons: Phonons, title: str = "") -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({**STYLE, "path.simplify_threshold": 0.2}):
+    with mpl.rc_context({**STYLE, "path.simplify_threshold": 0.2, "text.parse_math": False}):
         figure = Figure(figsize=(6.4, 3.6), layout="constrained", dpi=160)
         left, right = figure.subplots(1, 2, sharey=True, width_ratios=(4, 1))
         _draw_bands(left, phonons)

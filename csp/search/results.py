@@ -144,7 +144,13 @@ def _hull(conclusion: Conclusion) -> tuple[Hull | None, list[str]]:
     if not Work(funnel.settings, funnel.store).stored("hull", len(references), model):
         return None, ["There is no energy above the hull: its references are not all relaxed yet."]
     ids, relaxed = funnel.store.relaxed("hull", model.label)
-    return references.hull(ids, relaxed, funnel.per_atom(relaxed), model.label)
+    # entries of the target itself, of which the references are but some: none shall be called stabler than
+    # what the library holds
+    begun, ends = conclusion.symmetric
+    own = [k for k in ends.with_energy() if conclusion.by_id[begun[k]].own]
+    names = {begun[k]: conclusion.by_id[begun[k]].template_id for k in own}
+    both = relaxed.followed_by(ends.take(own))
+    return references.hull([*ids, *(begun[k] for k in own)], both, funnel.per_atom(both), model.label, names)
 
 
 def _results(
@@ -164,10 +170,7 @@ def _results(
     sigma = model.sigma(crystals) if isinstance(model, Uncertain) else None
     n_atoms, volumes, masses = crystals.n_atoms.tolist(), crystals.volumes.tolist(), _masses(crystals)
     provenance = [conclusion.by_id[relaxed.candidate[row]] for row in top]
-    told = [
-        known.of(crystals[k], numbers[k], provenance[k].template_id) if known else Told()
-        for k in range(len(top))
-    ]
+    told = [known.of(crystals[k], provenance[k].template_id) if known else Told() for k in range(len(top))]
     found = conclusion.funnel.times_found()
     if conclusion.rounds is not None:
         found.update(conclusion.rounds.times_found())

@@ -346,7 +346,8 @@ class Search:
             if shard not in written:
                 ids, relaxed = self.references.relax(part, model, pressure=self.settings.pressure)
                 self.store.write_relaxed("hull", shard, ids, relaxed)
-        self.progress("hull", n, n)
+        if n:
+            self.progress("hull", n, n)
 
     def _compressed(self, proposals: Proposals) -> Proposals:
         """The proposals at the volume that the pressure leaves them."""

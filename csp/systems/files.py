@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import warnings
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any
 
 from csp.files import alone_with, replacing, replacing_folder, write_text
 from csp.report.description import Description, describe
-from csp.report.files import no_formula
+from csp.report.spreadsheet import csv_text
 from csp.systems.answer import Answer, Told
 from csp.systems.page import CARDS, card_of, render_exploration
 from csp.systems.picture import diagram_png, diagram_svg
@@ -58,13 +56,7 @@ def write_answer(answer: Answer) -> None:
 
 def _csv(phases: list[Told]) -> str:
     rows = [_flat(told.as_dict()) for told in phases]
-    text = io.StringIO()
-    names = list(rows[0]) if rows else ["number", "formula"]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: no_formula(value) for name, value in row.items()})
-    return text.getvalue()
+    return csv_text(list(rows[0]) if rows else ["number", "formula"], rows)
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:

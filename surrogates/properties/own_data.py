@@ -27,6 +27,7 @@ from surrogates.transformer.network import MAX_Z
 __all__ = ["FEWEST", "OwnData", "read_own_data"]
 
 FEWEST = 10  # rows
+SHOWN = 20  # columns and characters of their names, in a message
 STRUCTURE, FORMULA, VALUE, SIGMA, UNIT = "structure", "formula", "value", "sigma", "unit"
 
 
@@ -84,10 +85,13 @@ def read_own_data(path: Path, *, unit: str | None = None) -> OwnData:
         InputError: One sentence that names the line: a column, a unit or a value is missing or wrong, units
             are mixed, one crystal has two values, all values are equal, or there are fewer than 10.
     """
-    rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="more"))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline=""), restkey="more"))
+    except csv.Error as error:
+        raise InputError(f"The CSV file {path} cannot be read: {error}.") from error
     columns = list(rows[0]) if rows else []
     if VALUE not in columns or not {FORMULA, STRUCTURE} & set(columns):
-        there = ", ".join(map(str, columns)) or "none"
+        there = ", ".join(repr(str(column)[:SHOWN]) for column in columns[:SHOWN]) or "none"
         raise InputError(f"{path.name} needs the columns formula or structure, and value; it has {there}.")
     lines = list(range(2, len(rows) + 2))
     value = [_number(row, VALUE, line) for row, line in zip(rows, lines, strict=True)]

@@ -10,6 +10,7 @@ import torch
 
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.files import check_frames
 from csp.protocols import Label
 from surrogates.training.labelled import Labelled
 
@@ -59,6 +60,7 @@ def _frames(path: Path) -> Iterator[Atoms]:
 
     if not path.is_file():
         raise MissingError(f"There is no file of labels at {path}.")
+    check_frames(path)
     try:
         yield from iread(path, index=":", format="extxyz")
     except (XYZError, ValueError, KeyError, IndexError) as error:

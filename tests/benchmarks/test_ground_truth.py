@@ -9,12 +9,12 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from benchmarks.ground_truth import PUBLISHED_TOTALS, TARGETS35, read_truths
+from benchmarks.library.server import Served, serving
 from csp.crystallography.symmetry import space_groups
 from csp.errors import InputError, MissingError, ProviderError
 from csp.library.library import Library
 from csp.library.providers import Provider
 from csp.matching.matcher import Matcher
-from tests.optimade_server import Served, serving
 from tests.places import SHARED, needs
 
 THIRTY_FIVE = SHARED / "data" / "benchmark35"

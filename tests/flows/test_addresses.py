@@ -13,7 +13,7 @@ import pytest
 
 from csp.errors import InputError, MissingError
 from flows.addresses import family, local_url, own_names, public_url, shown_url
-from flows.home import Up, opening, password, reach, token
+from flows.home import Up, made_home, opening, password, reach, token
 from flows.up import warning
 
 
@@ -69,6 +69,13 @@ def test_the_token_is_kept_and_its_owner_alone_reads_it(home: Path) -> None:
     (home / "token").chmod(0o644)
     assert token(make=True) == token() == made
     assert stat.S_IMODE((home / "token").stat().st_mode) == 0o600
+
+
+def test_a_home_that_is_made_is_its_owners_alone(home: Path) -> None:
+    os.environ["CSP_HOME"] = str(home / "a" / "b")
+    assert stat.S_IMODE(made_home().stat().st_mode) == 0o700
+    made_home().chmod(0o750)  # as its owner wants it
+    assert stat.S_IMODE(made_home().stat().st_mode) == 0o750
 
 
 def test_the_token_is_shown_to_a_terminal_alone(home: Path) -> None:

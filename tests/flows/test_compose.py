@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,9 +22,14 @@ import httpx
 import jsonschema
 import psycopg
 import pytest
+from platformdirs import user_cache_path, user_config_path, user_data_path
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.importtools import import_object
+from prefect.utilities.templating import apply_values
 
+from benchmarks.ground_truth import TARGETS35
+from benchmarks.recovery.benchmark import RecoverySettings
+from flows.up import deployments
 from tests.flows.api import Api
 from tests.flows.compose import Service, read, service, variables
 from tests.flows.postgres import Postgres
@@ -80,6 +86,45 @@ def test_deployments_name_flows_and_parameters_that_there_are(file: str) -> None
         if given:
             jsonschema.validate(given, parameter_schema(flow.fn).model_dump())
         assert bool(deployment.get("schedules")) == (file == "nightly.yaml")
+
+
+def test_what_csp_up_offers_is_deployed() -> None:
+    offered = {(one.name, one.description) for one in deployments()}
+    assert {(one["name"], one["description"]) for one in read("prefect.yaml")["deployments"]} == offered
+
+
+def test_what_a_user_keeps_is_kept_for_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Caches, the choice of a library and models of one's own are in the volume."""
+    for name, value in service("worker", {"CSP_PASSWORD": "a"}, {}).environment.items():
+        monkeypatch.setenv(name, value)
+    for place in (user_cache_path, user_config_path, user_data_path):
+        assert place("csp-engine").is_relative_to("/state")
+
+
+def test_the_nightly_benchmark_needs_a_library_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without known crystals they are the 35."""
+    library, nowhere = tmp_path / "mp.parquet", tmp_path / "nowhere"
+    library.touch()
+    for given, deployed in (
+        ({}, False),
+        ({"CSP_LIBRARY": nowhere}, False),
+        ({"CSP_LIBRARY": library}, True),
+        ({"CSP_LIBRARY": library, "CSP_TARGETS": tmp_path}, True),
+        ({"CSP_LIBRARY": library, "CSP_TARGETS": nowhere}, False),
+    ):
+        with monkeypatch.context() as environment:
+            for name, path in given.items():
+                environment.setenv(name, str(path))
+            filled = apply_values(read("nightly.yaml"), {})
+        [step] = filled["build"]
+        script = shlex.split(next(iter(step.values()))["script"])
+        done = subprocess.run(script, capture_output=True, text=True)
+        assert (done.returncode == 0) is deployed
+        assert deployed or done.stdout.startswith("Name a library by CSP_LIBRARY, ")
+        settings = RecoverySettings.read(**filled["deployments"][0]["parameters"]["settings"])
+        assert settings.targets == given.get("CSP_TARGETS", TARGETS35)
 
 
 @contextmanager
@@ -201,16 +246,21 @@ def _deployed_by_prefect_yaml(environment: dict[str, str], api: Api, tmp_path: P
     assert api.get("/deployments/name/predict/predict")["entrypoint"] == "flows/predict.py:predict"
     advanced = {"screened": 4, "relaxed": 2, "rattled": 0, "max_steps": 2, "max_atoms": 4, "relaxer": "none"}
     id_ = api.submit("predict/predict", formula="ZnS", candidates=12, advanced=advanced)
-    data = {"CSP_LIBRARY": str(tmp_path / "mp.parquet"), "CSP_TARGETS": str(tmp_path / "libraries")}
+    data = {"CSP_LIBRARY": str(tmp_path / "mp.parquet"), "CSP_TARGETS": str(tmp_path)}
     for known in ({}, data):  # without its data there is no schedule
         done = deploy("--prefect-file", "nightly.yaml", **known)
         assert done.returncode != 0
         assert "Name a library by CSP_LIBRARY" in done.stdout
     (tmp_path / "mp.parquet").touch()
+    done = deploy("--prefect-file", "nightly.yaml", **{**data, "CSP_TARGETS": str(tmp_path / "nowhere")})
+    assert done.returncode != 0
+    done = deploy("--prefect-file", "nightly.yaml", CSP_LIBRARY=data["CSP_LIBRARY"])  # the 35
+    assert done.returncode == 0, done.stdout
     done = deploy("--prefect-file", "nightly.yaml", **data)
     assert done.returncode == 0, done.stdout
     nightly = api.get("/deployments/name/benchmark/nightly")
     assert nightly["parameters"]["settings"]["library"] == data["CSP_LIBRARY"]
+    assert nightly["parameters"]["settings"]["targets"] == data["CSP_TARGETS"]
     assert [schedule["schedule"]["cron"] for schedule in nightly["schedules"]] == ["0 1 * * *"]
     until(
         lambda: api.state(id_) in ("Completed", "Failed", "Crashed"), "the run of prefect.yaml's deployment"

@@ -51,7 +51,12 @@ def test_choices_ranges_and_defaults_are_those_of_the_settings() -> None:
     ] == SearchSettings.read(formula="GaAs")
 
 
-@pytest.mark.parametrize("formula", ["SrTiO3", "Ba(FeAs)2", " Na Cl ", "[Ba(FeAs)2]3", "Li0.5CoO2"])
+HYDRATES = ["CaSO4.2H2O", "CaSO4 · ½H2O", "CaSO₄ × 2 H₂O", "CoCl2 x 6H2O", "1.5Na2O·Al2O3", "½Na2O*SiO2"]
+
+
+@pytest.mark.parametrize(
+    "formula", ["SrTiO3", "Ba(FeAs)2", " Na Cl ", "[Ba(FeAs)2]3", "Li0.5CoO2", *HYDRATES]
+)
 def test_formulas_are_let_through(formula: str) -> None:
     assert allows(formula=formula)
 

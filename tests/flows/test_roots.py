@@ -81,6 +81,10 @@ def test_settings_of_a_submitted_run(places: Path, monkeypatch: pytest.MonkeyPat
     assert settings_within(usual) == usual
     kept = settings_within(asked(library="libraries.parquet", relaxer="chgnet"))
     assert kept.library == places / "libraries" / "libraries.parquet"
+    phases = ("NaCl", "CaSO4.2H2O", "libraries.parquet")
+    kept = settings_within(asked(xrd="libraries.parquet", impurities=phases, properties="bulk_modulus"))
+    assert kept.impurities == (*phases[:2], str(places / "libraries" / "libraries.parquet"))
+    assert kept.properties == ("bulk_modulus",)
     for wrong in (
         {"library": "/etc/passwd"},
         {"cell": "../x.cif"},
@@ -88,6 +92,9 @@ def test_settings_of_a_submitted_run(places: Path, monkeypatch: pytest.MonkeyPat
         {"surrogate": "../x.safetensors"},
         {"relaxer": "/tmp/model"},
         {"labeller": "~/model"},
+        {"second_opinion": "/tmp/model"},
+        {"properties": ("bulk_modulus", "/tmp/x.safetensors")},
+        {"xrd": "libraries.parquet", "impurities": ("NaCl", "../x.cif")},
     ):
         with pytest.raises(InputError, match="outside"):
             settings_within(asked(**wrong))

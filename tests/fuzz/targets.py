@@ -38,6 +38,7 @@ from csp.report.results import RankedRun, export, latest
 from csp.settings import SearchSettings
 from csp.target import Target
 from flows.many import read_formulas
+from surrogates.properties.own_data import read_own_data
 from surrogates.training.label_files import read_labels
 from tests.fuzz.mutations import JSON, damaged, mutated
 from tests.places import SHARED
@@ -241,6 +242,17 @@ def of_table(content: bytes, folder: Path) -> Iterator[Reader]:
     yield partial(imported, path)
 
 
+SOLIDS = ["NaCl", "KCl", "LiF", "MgO", "CaO", "SrO", "BaO", "ZnS", "ZnO", "GaAs", "InP", "AlN"]
+OWN = "\n".join(f"{formula},{k}.5,0.1,GPa" for k, formula in enumerate(SOLIDS, start=-2))
+OWN_WORDS = ["value", "sigma", "unit", "structure", "formula", "a.csv", "nan", "1e999", '"', "Xx2", "K"]
+
+
+def of_own_values(text: str, folder: Path) -> Iterator[Reader]:
+    path = file("a.csv", text, folder)
+    yield partial(read_own_data, path)
+    yield partial(read_own_data, path, unit="GPa")
+
+
 # -- powder patterns ----------------------------------------------------------------------------------
 
 POINTS = 120
@@ -324,10 +336,13 @@ TARGETS = {
     "settings": Fuzzed(SETTINGS, of_settings),
     "lists": Fuzzed(LISTS, of_list),
     "cifs": Fuzzed(mutated(_cifs(), CIF_WORDS), of_cif),
-    "frames": Fuzzed(mutated([_frames()], FRAME_WORDS), of_frames),
+    "frames": Fuzzed(
+        mutated([_frames()], FRAME_WORDS), of_frames, seeds=(f"{10**19}\na\n", "9" * 5000 + "\na\n")
+    ),
     "databases": Fuzzed(damaged(_database()), of_database),
     "rows": Fuzzed(tables(), of_rows),
     "tables": Fuzzed(damaged(_parquet([ROW])), of_table),
+    "own values": Fuzzed(mutated([f"formula,value,sigma,unit\n{OWN}\n"], OWN_WORDS), of_own_values),
     "patterns": Fuzzed(mutated(HEADED, SCAN_WORDS), of_pattern),
     "rankings": Fuzzed(rankings(), of_ranking),
 }

@@ -15,10 +15,12 @@ from pymatgen.io.cif import CifWriter
 
 import benchmarks.recovery.benchmark
 import csp.engine
+from benchmarks.ground_truth import TARGETS35
 from benchmarks.recovery.benchmark import Recovery, RecoverySettings, relaxed_truth
 from benchmarks.recovery.budgets import BUDGETS, Budget
 from csp.crystals import Crystals
 from csp.errors import InputError, MissingError
+from csp.library.chosen import choose
 from csp.settings import DEFAULT_GENERATORS, SearchSettings
 from flows.benchmark import benchmark
 from tests.lennard_jones import LennardJones
@@ -125,6 +127,20 @@ def test_an_out_folder_belongs_to_one_benchmark(targets: Path, undisturbed: Path
 def test_no_library_can_be_said_in_a_word(targets: Path) -> None:
     assert settings(targets, library="none").library_file is None
     assert settings(targets, library="mine.parquet").library_file == Path("mine.parquet")
+
+
+def test_a_library_that_is_not_chosen_is_told(
+    targets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert settings(targets, library="auto").library_note.startswith("No library is chosen")
+    assert not settings(targets, library="none").library_note
+    choose(TARGETS35)  # any file
+    assert not settings(targets, library="auto").library_note
+
+
+def test_targets_that_a_form_leaves_empty_are_the_35() -> None:
+    assert RecoverySettings.read(targets="").targets == TARGETS35
 
 
 def test_wrong_settings_are_told_before_any_work(targets: Path, tmp_path: Path) -> None:

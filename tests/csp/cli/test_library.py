@@ -27,3 +27,8 @@ def test_import_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 def test_a_labeller_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     assert csp("labellers", "check", "[magic]") == 2
     assert "'[magic]'" in capsys.readouterr().err
+
+
+def test_what_is_not_there_cannot_be_chosen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert csp("library", "use", str(tmp_path / "none.parquet")) == 3
+    assert "`csp library pull` or `csp library import` makes one." in capsys.readouterr().err

@@ -75,6 +75,17 @@ def test_impurities_are_files_or_formulas(oxides: Path, tmp_path: Path) -> None:
     assert csp("xrd", str(oxides), str(scan), *told, "nothing!") == 2
 
 
+def test_names_are_text_to_spreadsheets_and_in_figures(oxides: Path, tmp_path: Path) -> None:
+    name, crystals, out = r"=1+$\nope$", tmp_path / "crystals", tmp_path / "out"
+    crystals.mkdir()
+    (crystals / f"{name}.cif").write_bytes((oxides / "rutile.cif").read_bytes())
+    scan = write(tmp_path / "scan.xy", rutile())
+    assert csp("xrd", str(crystals), str(scan), "--wavelength", "CuKa", "--out", str(out)) == 0
+    with (out / "pattern.csv").open() as table:
+        assert next(csv.DictReader(table))["name"] == f"'{name}"
+    assert name in (out / "001.svg").read_text(encoding="utf-8")
+
+
 def test_what_is_wrong(oxides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan = write(tmp_path / "scan.xy", rutile())
     for arguments, code, words in (

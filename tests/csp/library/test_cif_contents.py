@@ -65,6 +65,8 @@ def test_type_symbols(tmp_path: Path, text: str, element: int) -> None:
         (("X1", "X"), "", "no element"),
         (("M", "?"), "", "no element"),
         (("OH", "."), "", "groups of atoms"),
+        (("T1", "."), "", "no element"),
+        (("T1", "."), "O Si", "no element"),
         (("C1", "CO"), "", "groups of atoms"),
         (("C1", "Cval"), "", "no element"),
     ],

@@ -159,6 +159,16 @@ def test_a_frame_that_does_not_begin_ends_the_file_and_not_the_import(tmp_path: 
     assert "line 13 is not a number of atoms" in report.skipped["a-4"]
 
 
+@pytest.mark.parametrize("announced", ["5", "99999999999999999999", "9" * 5000])
+def test_a_frame_that_ends_early_is_reported_at_once(announced: str, tmp_path: Path) -> None:
+    ase_write(tmp_path / "a.extxyz", crystals())
+    with (tmp_path / "a.extxyz").open("a") as file:
+        file.write(f"{announced}\nLattice\nNa 0 0 0\n")
+    report = run(tmp_path / "a.extxyz", tmp_path / "out.parquet")
+    assert report.written == 3
+    assert "line 13 " in report.skipped["a-4"]
+
+
 def test_tables_with_columns_of_other_kinds(tmp_path: Path) -> None:
     good = {"material_id": "a", "cell": [4.1, 0, 0, 0, 4.1, 0, 0, 0, 4.1], "numbers": [55.0, 17.0]}
     good["frac_coords"] = [0, 0, 0, 0.5, 0.5, 0.5]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.library.server import Served, serving
 from csp.errors import InputError, MissingError
 from csp.library import chosen, on_demand
 from csp.library.library import Library
 from csp.library.on_demand import EMBEDDED, library_for, reopened
 from csp.library.providers import Provider
 from csp.target import Target
-from tests.optimade_server import Served, serving
 
 TARGET = Target.parse("TiO2")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.library.server import Served, resource, serving
 from csp.cli.library import read_elements, read_ratio
 from csp.errors import InputError, ProviderError
 from csp.library import optimade
@@ -20,7 +21,6 @@ from csp.library.materials_project import FIELDS, own_fields
 from csp.library.optimade import Client, resolve
 from csp.library.providers import PROVIDERS, Provider
 from csp.library.pulling import PullReport, pull
-from tests.optimade_server import Served, resource, serving
 
 
 @pytest.fixture(autouse=True)

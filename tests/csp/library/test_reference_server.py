@@ -13,6 +13,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
+from benchmarks.library.server import resource
 from csp.errors import ProviderError
 from csp.library.filters import question
 from csp.library.library import Library
@@ -21,7 +22,6 @@ from csp.library.optimade import Client
 from csp.library.providers import Provider
 from csp.library.pulling import pull
 from csp.target import Target
-from tests.optimade_server import resource
 from tests.places import SHARED, needs
 
 pytest.importorskip("optimade", reason="the package optimade[server] is not installed")

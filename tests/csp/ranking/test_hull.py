@@ -15,14 +15,16 @@ from scipy.optimize import linprog
 from csp.crystallography.surroundings import Surroundings
 from csp.crystals import Crystals
 from csp.errors import ContractError, LabelError
+from csp.library.importing import import_structures
 from csp.library.library import Library
-from csp.protocols import Evaluation, Label
+from csp.protocols import Evaluation, Generator, Label
 from csp.ranking.hull import Hull, Phase, convex_hull
 from csp.ranking.references import References
 from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.search import Search
 from csp.store.store import Store
 from csp.target import Target
+from tests.csp.search.test_own_entries import Known
 from tests.csp.search.test_search import SETTINGS, Interrupting, Strained
 from tests.lennard_jones import LennardJones
 
@@ -123,8 +125,6 @@ def test_labels_are_never_mixed_and_elements_never_missing() -> None:
 
 def library(tmp_path: Path) -> Library:
     """Na in six volumes, Cl, NaCl twice, CsCl and Na3Cl: written and read as people's libraries are."""
-    from csp.library.importing import import_structures
-
     folder = tmp_path / "cifs"
     folder.mkdir()
     crystals = {
@@ -261,6 +261,21 @@ def test_neighbours_without_a_compound_are_told_before(tmp_path: Path) -> None:
     assert notes[1:] == bare.forewarning
 
 
+def test_known_compounds_that_the_library_lacks_are_told_before(tmp_path: Path) -> None:
+    """A library with an oxide of titanium, but not with rutile, which SrTiO3 could decompose into."""
+    cells = {"Sr": "fcc", "Ti": "bcc", "O": "sc", "TiO": "rocksalt", "SrO": "rocksalt"}
+    folder = tmp_path / "oxides"
+    folder.mkdir()
+    for formula, structure in cells.items():
+        bulk(formula, structure, a=4.5).write(folder / f"{formula}.cif")
+    import_structures(folder, tmp_path / "oxides.parquet", source_name="test", licence="none")
+    known = Library.open(tmp_path / "oxides.parquet")
+    *_, said = References.of(Target.parse("SrTiO3"), known, tmp_path).forewarning
+    named = said.removeprefix("Hull: the library has no ").partition(", of which the AFLOW encyclopedia")[0]
+    assert "TiO2" in named.split(", ")
+    assert not {"SrTiO3", "TiO", "SrO", "CaTiO3"} & set(named.split(", "))
+
+
 def test_compounds_that_are_too_many_or_in_too_large_cells_are_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,12 +331,18 @@ def test_what_stands_for_others_or_is_there_twice_is_no_reference(tmp_path: Path
 # -- in a search ----------------------------------------------------------------------------------------
 
 
-def search(folder: Path, references: References | None, model: LennardJones | None = None) -> Search:
+def search(
+    folder: Path,
+    references: References | None,
+    model: LennardJones | None = None,
+    generator: Generator | None = None,
+) -> Search:
     fewer = {"candidates": 6, "screened": 4, "relaxed": 3, "rattled": 0, "max_steps": 20}
     settings = SETTINGS.model_copy(update={**fewer, "hull": references is not None})
     store = Store.begin(folder, {"of": "the same"}, formula="NaCl", versions={}, resume=True)
     models = [model or LennardJones()]
-    return Search(settings, settings.target(), [Strained()], models, 16.0, store, references=references)
+    generators = [generator or Strained()]
+    return Search(settings, settings.target(), generators, models, 16.0, store, references=references)
 
 
 def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
@@ -359,6 +380,19 @@ def test_a_search_tells_what_is_above_the_hull(tmp_path: Path) -> None:
     assert not partial.has_hull
     assert "not all relaxed yet" in partial.warnings[-1]
     assert search(later, elsewhere).run().results == whole.results
+
+
+def test_no_entry_of_the_target_is_below_the_hull_that_it_is_on(tmp_path: Path) -> None:
+    """Those that are no reference are on it as the search relaxed them."""
+    target = Target.parse("NaCl")
+    references = References.of(target, library(tmp_path).excluding(target), tmp_path / "cache")
+    found = search(tmp_path / "run", references, generator=Known()).run()
+    above = {r.template_id: r.e_above_hull_ev_per_atom for r in found.results if r.template_id}
+    assert {"mine-0", "mine-1"} <= above.keys()
+    assert found.hull is not None
+    [product] = found.hull.products
+    assert above[product.id] == pytest.approx(0.0, abs=1e-9)
+    assert min(above[name] for name in ("mine-0", "mine-1")) > -1e-9
 
 
 def test_a_library_without_any_reference_is_told(tmp_path: Path) -> None:

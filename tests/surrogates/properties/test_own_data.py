@@ -71,8 +71,16 @@ def test_elements_that_a_source_does_not_know_are_named(tmp_path: Path) -> None:
 
 
 def test_columns_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="needs the columns formula or structure, and value; it has name"):
+    with pytest.raises(InputError, match="needs the columns formula or structure, and value; it has 'name'"):
         read_own_data(table(tmp_path, columns="name,number,unit"))
+
+
+@pytest.mark.parametrize("columns", ['"\n"', '"' + 200_000 * "a", 200_000 * "a,"])
+def test_wrong_columns_are_one_sentence(columns: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as refused:
+        read_own_data(table(tmp_path, columns=columns))
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
 
 
 def test_structure_files_lie_beside_the_table(tmp_path: Path) -> None:

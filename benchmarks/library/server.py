@@ -3,7 +3,7 @@
 The reference server (package `optimade`) keeps its entries in mongomock and reads the file anew for each;
 this one is for 150,000 entries and for what a proper server does not do.
 
-    PYTHONPATH=. python tests/optimade_server.py LIBRARY.parquet
+    python -m benchmarks.library.server LIBRARY.parquet
 """
 
 from __future__ import annotations
