@@ -2,7 +2,7 @@
 PYTHON ?= python3
 ARGS ?=
 
-.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small properties clean
+.PHONY: predict test test-ui test-fuzz test-adapters test-lowest test-highest lint docs bench-small baselines properties clean
 
 .venv: .venv/installed
 .venv/installed: pyproject.toml constraints.txt
@@ -83,5 +83,18 @@ bench-small: .venv/installed
 		$(if $(wildcard $(DATA)),--targets $(DATA)/benchmark35 --library $(DATA)/mp_structures.parquet,--library auto) \
 		--out out/bench-small --resume $(ARGS)
 
+# The engine beside PyXtal, random cells and CrySPY at equal time, in an environment of their own; what is done is
+# kept. With DATA, nothing is asked; without, the Materials Project is asked for the 18.
+BASELINES ?= out/baselines
+.venv-baselines/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-baselines
+	.venv-baselines/bin/pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[benchmarks]' csp-cryspy
+	touch $@
+
+baselines: .venv-baselines/installed
+	.venv-baselines/bin/csp benchmark baselines --out $(BASELINES) \
+		$(if $(wildcard $(DATA)),--library $(DATA)/mp_structures.parquet --library $(DATA)/mp_benchmark35.parquet) $(ARGS)
+
 clean:
-	rm -rf .venv .venv-adapters build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-adapters .venv-baselines build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

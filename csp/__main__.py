@@ -40,6 +40,10 @@ COMMANDS = {
     ),
     "library": ("csp.cli.library:app", "The library of known crystals that templates come from."),
     "benchmark": ("benchmarks.cli:app", "How well and how fast the engine works."),
+    "benchmark baselines": (
+        "benchmarks.equal_time.command:baselines",
+        "Which known crystals do PyXtal, random cells, CrySPY and ours find in equal time, and when first?",
+    ),
     "benchmark deep": (
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",

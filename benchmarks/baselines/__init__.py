@@ -1,1 +1,1 @@
-"""Published methods, re-implemented to be compared with."""
+"""Published methods, to be compared with: re-implemented, or driven as their packages are."""
