@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from csp.cli.options import Device
-from csp.errors import InputError, MissingError
-from csp.files import read_text
-
-if TYPE_CHECKING:
-    import torch
+from csp.cli.train_options import (
+    Energies,
+    Exclude,
+    LearningRate,
+    Minutes,
+    Seed,
+    Shards,
+    Steps,
+    Structures,
+    Threads,
+    Training,
+    json_object,
+    lines,
+    machine,
+    time_limit,
+)
+from csp.cli.train_properties import properties, property_
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Make training data and train the models.", no_args_is_help=True, add_completion=False)
-
-Structures = Annotated[Path, typer.Option(help="Library file of crystals (Parquet)")]
-Energies = Annotated[Path, typer.Option(help="Parquet table of formation energies and their split")]
-Exclude = Annotated[
-    Path | None, typer.Option(help="File of compositions to leave out, one a line (8:3 22:1 38:1)")
-]
-Shards = Annotated[Path, typer.Option(help="Folder of the shards; those there are kept")]
-Training = Annotated[Path, typer.Option(help="Folder of the training; one that is there is continued")]
-Steps = Annotated[int, typer.Option(min=1, help="Optimiser steps in all")]
-LearningRate = Annotated[float, typer.Option(help="Peak learning rate")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same course")]
-Minutes = Annotated[float | None, typer.Option(min=0, help="Stop after so many; go on later")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads")]
-
 
 # -- data -------------------------------------------------------------------------------------------
 
@@ -77,7 +73,7 @@ def labels(
         out,
         split=split,
         shards=range(first, first + shards),
-        exclude=_lines(exclude),
+        exclude=lines(exclude),
         symmetric=RandomGenerator(Library.open(structures), VolumePrior.load()),
         teacher=load_model(teacher, place),
         recipe=recipe(anchored=anchored, max_atoms=max_atoms),
@@ -135,7 +131,7 @@ def space_group_expert(
         load_model(model, resolve_device(device)),
         out,
         compositions=compositions,
-        exclude=_lines(exclude),
+        exclude=lines(exclude),
         expert=Expert(drawn=drawn, window=window, seed=seed),
         origin={"drawn by": load_weights(weights)[1].sha256},
         log=typer.echo,
@@ -195,7 +191,7 @@ def surrogate(
     from csp.training.loop import print_row
     from surrogates.training.train import SurrogateData, SurrogateRecipe, plot, train_surrogate
 
-    place = _machine(device, threads)
+    place = machine(device, threads)
     train_surrogate(
         SurrogateRecipe(
             size=size,
@@ -211,20 +207,20 @@ def surrogate(
             small=small,
             small_until=small_until,
             seed=seed,
-            changes=_json(changes, "--changes"),
+            changes=json_object(changes, "--changes"),
         ),
         SurrogateData(
             structures=structures,
             energies=energies,
             virtual=virtual,
-            exclude=frozenset(_lines(exclude)),
+            exclude=frozenset(lines(exclude)),
             virtual_share=virtual_share,
             max_atoms=max_atoms,
         ),
         out,
         device=place,
         start_from=start_from,
-        stop_after_minutes=_limit(minutes),
+        stop_after_minutes=time_limit(minutes),
         log=print_row,
         notes=typer.echo,
     )
@@ -256,16 +252,16 @@ def metric(
     from csp.training.loop import print_row
     from generators.templates.training import ARCHITECTURES, MetricRecipe, train_on_library
 
-    place = _machine(device, threads)
+    place = machine(device, threads)
     card = train_on_library(
         generator,
         structures,
         energies,
         out,
-        exclude=_lines(exclude),
+        exclude=lines(exclude),
         recipe=MetricRecipe(steps=steps, seed=seed, architecture=ARCHITECTURES[generator]),
         device=place,
-        stop_after_minutes=_limit(minutes),
+        stop_after_minutes=time_limit(minutes),
         log=print_row,
     )
     typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
@@ -304,12 +300,12 @@ def space_group(
     from generators.space_group.model import SpaceGroupArchitecture
     from generators.space_group.training import SpaceGroupRecipe, train_on_tables
 
-    place = _machine(device, threads)
+    place = machine(device, threads)
     card = train_on_tables(
         data,
         out,
-        exclude=_lines(exclude),
-        exclude_ids=_lines(exclude_ids),
+        exclude=lines(exclude),
+        exclude_ids=lines(exclude_ids),
         recipe=SpaceGroupRecipe(
             steps=steps,
             tokens=tokens,
@@ -322,7 +318,7 @@ def space_group(
         ),
         device=place,
         start_from=start_from,
-        stop_after_minutes=_limit(minutes),
+        stop_after_minutes=time_limit(minutes),
         log=print_row,
     )
     typer.echo(f"{out / card.name}.safetensors: {card.metrics}")
@@ -344,7 +340,7 @@ def export(
     """Make a model of the library from a checkpoint: weights, σ and a card with its errors."""
     from surrogates.exporting import export_checkpoint
 
-    card = export_checkpoint(checkpoint, name, folder, structures, energies, virtual, _lines(exclude))
+    card = export_checkpoint(checkpoint, name, folder, structures, energies, virtual, lines(exclude))
     for key, value in card.metrics.items():
         typer.echo(f"{key:<34} {value:g}")
 
@@ -394,125 +390,5 @@ def transfer(
     typer.echo(f"Use it with --surrogate {name if out is None else folder / f'{name}.safetensors'}")
 
 
-@app.command("property")
-def property_(
-    data: Annotated[
-        Path, typer.Option(help="CSV table: formula or structure (a file), value, if known sigma and unit")
-    ],
-    name: Annotated[str, typer.Option("--property", help="Name of the property, and of the model")],
-    source: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            help="Model to learn from, see csp models list; together: all of crystals as one; auto: the "
-            "one that csp models recommend has first",
-        ),
-    ] = "auto",
-    unit: Annotated[str | None, typer.Option(help="Of the values, where no column says it")] = None,
-    strategy: Annotated[str, typer.Option(help="auto, bayesian, affine_model or full")] = "auto",
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the new model; default: where it is found by name")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same model")] = 0,
-) -> None:
-    """Learn a property from few values of your own, from 10 on."""
-    from surrogates.properties.library import user_folder
-    from surrogates.properties.own_data import read_own_data
-    from surrogates.properties.own_models import check_name, find_source, train_own
-
-    check_name(name)
-    values = read_own_data(data, unit=unit)
-    for sentence in values.notes:
-        typer.echo(sentence)
-    found = train_own(
-        values, name, find_source(source, values), out or user_folder(), strategy=strategy, seed=seed
-    )
-    learned, u = found.transferred, "" if values.unit == "1" else f" {values.unit}"
-    tried = ", ".join(f"{one} {error:.4g}" for one, error in learned.errors.items())
-    typer.echo(f"From {found.source}, {found.card.reads}s, by {learned.strategy} on {len(values)} values.")
-    typer.echo(
-        f"Mean error on values left out by composition: {tried}{u}; of the median: {learned.guess:.4g}{u}."
-    )
-    for n, error in found.curve.items():
-        typer.echo(f"  from {n:>4} values: {error:.4g}{u}")
-    if min(learned.errors.values()) > 0.9 * learned.guess:
-        typer.echo("It is hardly better than the median of all: more values, or others, are needed.")
-    where = name if out is None else out / f"{name}.safetensors"
-    typer.echo(f"Use it: csp properties FILES --properties {where}")
-
-
-@app.command()
-def properties(
-    structures: Structures,
-    tables: Annotated[
-        list[Path], typer.Option(help="Parquet table of published properties; may be repeated")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the models; those there are kept")],
-    cache: Annotated[Path, typer.Option(help="Folder where the crystals' features are kept")],
-    model: Annotated[str, typer.Option("--from", help="Surrogate whose features they read")] = "xs",
-    limit: Annotated[
-        int | None, typer.Option(min=1000, help="Crystals of each property at most; default all")
-    ] = None,
-    max_atoms: Annotated[int, typer.Option(min=1, help="Leave larger cells out")] = 60,
-    exclude: Exclude = None,
-    seed: Seed = 0,
-) -> None:
-    """The models of all properties that come with the engine, on published values."""
-    import torch
-
-    from surrogates.properties.fitting import PropertyRecipe
-    from surrogates.properties.tables import read_values
-    from surrogates.properties.training import train_all
-    from surrogates.zoo import load_surrogate
-
-    torch.set_flush_denormal(True)
-    surrogate = load_surrogate(model)
-    values = read_values(
-        structures,
-        tables,
-        surrogate,
-        cache,
-        limit=limit,
-        max_atoms=max_atoms,
-        exclude=frozenset(_lines(exclude)),
-        log=typer.echo,
-    )
-    train_all(values, out, surrogate, recipe=PropertyRecipe(seed=seed), log=typer.echo)
-
-
-# -- what they share --------------------------------------------------------------------------------
-
-
-def _machine(device: str, threads: int | None) -> torch.device:
-    """The device, once the process is set up for hours of training."""
-    import torch
-
-    from csp.device import resolve_device
-
-    if threads:
-        torch.set_num_threads(threads)
-    torch.set_flush_denormal(True)  # denormal numbers are slow on a CPU
-    return resolve_device(device)
-
-
-def _lines(path: Path | None) -> set[str]:
-    """The lines of a file; none where none is named."""
-    if path is None:
-        return set()
-    if not path.is_file():
-        raise MissingError(f"There is no file {path}.")
-    return set(read_text(path).splitlines())
-
-
-def _json(text: str, option: str) -> dict[str, Any]:
-    try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{option} is no JSON: {error}.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{option} must be a JSON object such as {{}}.")
-    return found
-
-
-def _limit(minutes: float | None) -> float:
-    return math.inf if minutes is None else minutes
+app.command("property")(property_)
+app.command()(properties)
