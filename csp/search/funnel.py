@@ -18,6 +18,7 @@ from torch import Tensor
 from csp.crystallography.neighbours import CLOSEST, plausible
 from csp.crystallography.operations import operations
 from csp.crystals import Crystals
+from csp.errors import InputError
 from csp.matching.duplicates import SAME_ENERGY, group_duplicates, prefer_smallest_cell, representatives
 from csp.matching.fingerprints import unique
 from csp.matching.matcher import Matcher
@@ -296,12 +297,21 @@ class Funnel:
         return self.refine_starts() if len(self.models) > 1 else self.relax_starts()
 
     def relaxed(self) -> tuple[list[str], RelaxationResult]:
-        """What the last model relaxed keeping symmetry, and the ids of the candidates."""
+        """What the last model relaxed keeping symmetry, and the ids of the candidates.
+
+        Raises:
+            InputError: The run was begun by an engine that chose otherwise.
+        """
         if len(self.models) == 1:
             return self.store.relaxed("relax", self.ranking_model.label)
         starts = self.refine_starts()
         candidate = dict(zip(starts.crystals.ids(), starts.ids, strict=True))
         ids, relaxed = self.store.relaxed("refine", self.ranking_model.label)
+        if not candidate.keys() >= set(ids):
+            raise InputError(
+                "This engine would have refined other crystals than the run holds, which another "
+                "version began; begin it anew."
+            )
         return [candidate[i] for i in ids], relaxed
 
     # -- ranked and rattled -----------------------------------------------------------------------

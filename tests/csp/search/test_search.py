@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -322,6 +323,15 @@ def test_interrupted_between_two_models(tmp_path: Path, evaluations: int) -> Non
         run(tmp_path / "cut", Interrupting(evaluations))
     search(tmp_path / "cut", resume=True, surrogate=Softer()).conclude()
     assert run(tmp_path / "cut", LennardJones(), resume=True) == undisturbed_like(whole)
+
+
+def test_a_run_of_an_engine_that_chose_otherwise_is_refused(tmp_path: Path) -> None:
+    search(tmp_path, surrogate=Softer()).run()
+    with sqlite3.connect(tmp_path / "run.sqlite") as connection:
+        changed = connection.execute("update outcomes set id = 'another' || id where stage = 'refine'")
+        assert changed.rowcount > 0
+    with pytest.raises(InputError, match="another version began; begin it anew"):
+        search(tmp_path, resume=True, surrogate=Softer()).run()
 
 
 class Imploding(LennardJones):
