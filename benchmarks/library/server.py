@@ -8,13 +8,15 @@ this one is for 150,000 entries and for what a proper server does not do.
 
 from __future__ import annotations
 
+import ast
 import json
+import operator
 import re
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -31,6 +33,15 @@ from csp.library.library import Library
 __all__ = ["Served", "anonymous", "resource", "serving"]
 
 Json = dict[str, Any]
+
+
+COMPARISONS = {
+    ast.Eq: operator.eq,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
 
 
 def anonymous(counts: Counter[str]) -> str:
@@ -70,6 +81,32 @@ def resource(name: str, cell: np.ndarray, frac: np.ndarray, numbers: np.ndarray,
     }
 
 
+def _condition(node: ast.expr) -> Callable[[Json], bool]:
+    """What a filter, written as an expression of Python, asks of an entry; nothing else is carried out."""
+    if isinstance(node, ast.BoolOp):
+        parts, combine = (
+            [_condition(part) for part in node.values],
+            all if isinstance(node.op, ast.And) else any,
+        )
+        return lambda entry: combine(part(entry) for part in parts)
+    if isinstance(node, ast.Constant):
+        return lambda entry: bool(node.value)
+    assert isinstance(node, ast.Compare)
+    left, right = _operand(node.left), _operand(node.comparators[0])
+    holds = COMPARISONS[type(node.ops[0])]
+    return lambda entry: holds(left(entry), right(entry))
+
+
+def _operand(node: ast.expr) -> Callable[[Json], Any]:
+    if isinstance(node, ast.Name):
+        return operator.itemgetter(node.id)
+    if isinstance(node, ast.Call):  # len(…)
+        of = _operand(node.args[0])
+        return lambda entry: len(of(entry))
+    value = ast.literal_eval(node)
+    return lambda entry: value
+
+
 @dataclass
 class Served:
     """What is served, and how.
@@ -93,23 +130,23 @@ class Served:
     requests: list[str] = field(default_factory=list)
 
     @cached_property
-    def index(self) -> list[tuple[str, frozenset[str], int]]:
-        """Anonymous formula, elements and number of sites of each entry."""
-        found = []
+    def index(self) -> list[Json]:
+        """What filters ask of each entry."""
+        found: list[Json] = []
         if self.library is not None:
             symbols = np.array(chemical_symbols)
             offsets = self.library._offsets
             for row in range(len(self.library.material_id)):
                 own = Counter(symbols[self.library._numbers[offsets[row] : offsets[row + 1]]].tolist())
-                found.append((anonymous(own), frozenset(own), sum(own.values())))
+                found.append({"anonymous": anonymous(own), "elements": frozenset(own), "nsites": own.total()})
         for one in self.extra:
             a = one.get("attributes") or {}
             found.append(
-                (
-                    a.get("chemical_formula_anonymous", ""),
-                    frozenset(a.get("elements", ())),
-                    a.get("nsites", 0),
-                )
+                {
+                    "anonymous": a.get("chemical_formula_anonymous", ""),
+                    "elements": frozenset(a.get("elements", ())),
+                    "nsites": a.get("nsites", 0),
+                }
             )
         return found
 
@@ -124,12 +161,8 @@ class Served:
             "nelements=", "len(elements)=="
         )
         text = text.replace(" AND ", " and ").replace(" OR ", " or ") or "True"
-        code = compile(text, "filter", "eval")
-        return [
-            k
-            for k, (formula, elements, nsites) in enumerate(self.index)
-            if eval(code, {"len": len}, {"anonymous": formula, "elements": elements, "nsites": nsites})
-        ]
+        wanted = _condition(ast.parse(text, mode="eval").body)
+        return [k for k, entry in enumerate(self.index) if wanted(entry)]
 
     def resources(self, rows: list[int]) -> list[Json]:
         n = len(self.library.material_id) if self.library is not None else 0

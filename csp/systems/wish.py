@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from csp.crystals import Crystals
 from csp.errors import CspError, InputError, did_you_mean
 from csp.property_value import with_sigma
 
@@ -133,6 +132,7 @@ def _judge(name: str) -> Judge:
 
 
 def _by_model(model: PropertyModel, phases: Sequence[SystemPhase]) -> list[Wished]:
+    from csp.crystals import Crystals
     from surrogates.properties.predicting import of_crystals
 
     if not phases:

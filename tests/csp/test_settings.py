@@ -48,8 +48,8 @@ def test_one_plain_sentence(wrong: dict[str, Any], says: str) -> None:
 
 
 def test_a_wrong_formula_is_said_by_who_reads_it() -> None:
-    with pytest.raises(InputError, match=r"^'SrTiO3.5x' is not a chemical formula"):
-        SearchSettings.read(formula="SrTiO3.5x")
+    with pytest.raises(InputError, match=r"^'SrTiO3.5y' is not a chemical formula"):
+        SearchSettings.read(formula="SrTiO3.5y")
 
 
 def test_a_quick_search_has_less_of_what_is_not_set_otherwise() -> None:
