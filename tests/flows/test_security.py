@@ -11,12 +11,13 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import TimeoutError as TooSlow
 
 from tests.flows.api import Api
 from tests.flows.process import Csp, until
@@ -164,12 +165,20 @@ def _listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def _shows(page: Page, address: str, link: str) -> bool:
+    """Open a page; one that a busy server did not answer in time stays empty until it is opened again."""
+    page.goto(address)
+    with suppress(TooSlow):
+        page.get_by_role("link", name=link).first.wait_for(timeout=60_000)
+        return True
+    return False
+
+
 def test_behind_a_proxy_with_tls(proxy: str, browser: BrowserContext, csp: Csp, tmp_path: Path) -> None:
     page = browser.new_page()
     page.goto(f"{proxy}/login#{csp.password}")
     page.wait_for_url(f"{proxy}/v2/**")
-    page.goto(f"{proxy}/deployments")
-    expect(page.get_by_role("link", name="predict-many").first).to_be_visible()
+    until(lambda: _shows(page, f"{proxy}/deployments", "predict-many"), "the deployments")
     assert next(one for one in browser.cookies(proxy) if one["name"].startswith("csp-"))["secure"]
     trusted = ssl.create_default_context(cafile=str(tmp_path / "certificate"))
     with httpx.Client(base_url=proxy, verify=trusted, auth=csp.auth) as client:

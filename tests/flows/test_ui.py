@@ -87,5 +87,6 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     page.wait_for_url(f"{csp.url}/files/GaAs-*/report.html")
     expect(page.get_by_role("heading", name="GaAs").first).to_be_visible()
     photograph(page, "9-report")
-    page.get_by_role("link", name="CIF").first.click()
-    expect(page.get_by_text("_cell_length_a")).to_be_visible()
+    with page.expect_download() as crystal:
+        page.get_by_role("link", name="GaAs-1.cif").click()
+    assert "_cell_length_a" in crystal.value.path().read_text()
