@@ -122,7 +122,7 @@ def test_worker_and_server_killed(undisturbed: Path, tmp_path: Path) -> None:
     mine = new_csp(tmp_path / "home")
     process = mine.up()
     api, id_ = Api(mine), submit(mine, tmp_path / "run")
-    until(lambda: says(api, id_, "relaxing"), "relaxing")
+    until(lambda: says(api, id_, "screening"), "screening", every=0.2)
     process.kill()  # the server ends with it
     kill(id_)
     process.wait()
@@ -138,7 +138,7 @@ def test_what_was_at_work_when_it_was_ended_goes_on_with_it(tmp_path: Path) -> N
     mine = new_csp(tmp_path / "home")
     process = mine.up()
     api, id_ = Api(mine), submit(mine, tmp_path / "run")
-    until(lambda: says(api, id_, "screening"), "screening")
+    until(lambda: says(api, id_, "screening"), "screening", every=0.2)
     process.send_signal(signal.SIGTERM)
     process.wait(PATIENCE)
     until(lambda: not processes_of(id_), "the end of the run's process", 60)
