@@ -173,7 +173,7 @@ def export(run: RankedRun, file: Path) -> None:
     or not at all; a file that is there is replaced.
 
     Raises:
-        InputError: For another file name extension.
+        InputError: For another file name extension, and for a ranking that is damaged.
     """
     if file.suffix not in FORMATS:
         raise InputError(f"{file.name}: results can be written as {', '.join(FORMATS)}.")
@@ -192,8 +192,12 @@ def _database(run: RankedRun, file: Path) -> None:
     label = run.ranked["label"] or ""
     with connect(str(file), type="db") as database:
         for atoms, row in zip(crystals, rows, strict=True):
-            # ASE keeps `id` for itself and allows no None
-            told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
-            told["properties"] = properties_text(row)
-            known = {name: value for name, value in told.items() if name != "id" and value not in (None, "")}
-            database.write(atoms, key_value_pairs={**known, "crystal_id": f"c{row['id']}", "label": label})
+            try:
+                # ASE keeps `id` for itself and allows no None
+                told = {**row, "known_as": known_text(row), "variants": variants_text(row)}
+                told["properties"] = properties_text(row)
+                told["crystal_id"], told["label"] = f"c{told.pop('id')}", label
+                known = {name: value for name, value in told.items() if value not in (None, "")}
+                database.write(atoms, key_value_pairs=known)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise InputError(f"The prediction in {run.folder} is damaged: {error}.") from error
