@@ -20,9 +20,8 @@ from prefect.runtime import flow_run
 from benchmarks.recovery.benchmark import Recovery, RecoverySettings
 from benchmarks.recovery.outcome import Outcome
 from flows.crashes import go_on, stop_crashing
-from flows.home import findable, runs
 from flows.markdown import cell, literal
-from flows.roots import for_results, settings_within
+from flows.roots import folder_of_run, settings_within
 from flows.sentences import says_why
 from flows.turns import turn
 
@@ -66,9 +65,7 @@ def benchmark(
         folder = (out or Path("out/benchmark") / _day()).absolute()
     else:
         stop_crashing()
-        place = f"benchmark-{_day()}"
-        settings, folder = settings_within(settings), for_results(out) if out else runs() / place
-        findable(folder, place)
+        settings, folder = settings_within(settings), folder_of_run(f"benchmark-{_day()}", out)
     recovery = _recovery(settings, folder, device)
     names = [truth.name for truth in recovery.truths.choose(only, limit)]
     if FlowRunContext.get() is None:

@@ -27,10 +27,10 @@ from csp.systems.settings import ExploreSettings
 from flows.artifacts import files_url, image_url
 from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, Runner, field_of, rest_of, shown
-from flows.home import STORE_URL, findable, runs
+from flows.home import STORE_URL
 from flows.markdown import cell, link, literal
 from flows.predict import RESUMABLE
-from flows.roots import for_results, settings_within
+from flows.roots import folder_of_run, settings_within
 from flows.sentences import says_why
 from flows.turns import turn
 
@@ -101,8 +101,7 @@ def explore(
         return _plain(settings, (folder or Path("out") / name).absolute(), device)
     stop_crashing()
     place = f"{name}-{str(flow_run.id)[:8]}"
-    out = for_results(folder) if folder else runs() / place
-    findable(out, place)
+    out = folder_of_run(place, folder)
     log = get_run_logger()
     log.info("%s: results go to %s", name, out)
     exploration = _exploration(settings, out, device)

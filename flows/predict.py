@@ -38,8 +38,8 @@ from flows.form import (
     check_library,
     settings_of,
 )
-from flows.home import STORE_URL, findable, runs
-from flows.roots import for_results
+from flows.home import STORE_URL
+from flows.roots import folder_of_run
 from flows.sentences import says_why
 from flows.turns import turn
 
@@ -192,8 +192,7 @@ def predict(
 def folder_for(target: Target, folder: Path | None) -> tuple[Path, str]:
     """Where the results of this run go, and its name among the folders of the runs; the log says it."""
     place = f"{target.name}-{str(flow_run.id)[:8]}"
-    out = for_results(folder) if folder else runs() / place
-    findable(out, place)
+    out = folder_of_run(place, folder)
     get_run_logger().info("%s: results go to %s", target.formula, out)
     if target.formula_note:
         get_run_logger().info(target.formula_note)

@@ -14,9 +14,18 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from csp.errors import InputError
-from flows.home import home
+from flows.home import findable, home, runs
 
-__all__ = ["ROOTS", "for_results", "roots", "settings_within", "usual_roots", "with_paths", "within"]
+__all__ = [
+    "ROOTS",
+    "folder_of_run",
+    "for_results",
+    "roots",
+    "settings_within",
+    "usual_roots",
+    "with_paths",
+    "within",
+]
 
 S = TypeVar("S", bound=BaseModel)
 ROOTS = "CSP_ROOTS"  # in the environment: folders, as PATH lists them
@@ -80,6 +89,20 @@ def for_results(folder: Path) -> Path:
     except OSError as error:
         raise InputError(f"{folder} cannot be a folder for results: {error.strerror}.") from error
     return folder
+
+
+def folder_of_run(place: str, folder: Path | None) -> Path:
+    """Where the results of a submitted run go, which is found by `place` among the folders of the runs.
+
+    Args:
+        folder: That was asked for; None: one of that name among the others.
+
+    Raises:
+        InputError: As of `for_results`.
+    """
+    out = for_results(folder) if folder else runs() / place
+    findable(out, place)
+    return out
 
 
 def settings_within(settings: S) -> S:

@@ -22,9 +22,8 @@ from csp.errors import InputError
 from flows.artifacts import files_url, image_url
 from flows.crashes import go_on, stop_crashing
 from flows.form import Device, Folder, shown
-from flows.home import findable, runs
 from flows.markdown import link, literal
-from flows.roots import for_results, within
+from flows.roots import folder_of_run, within
 from flows.sentences import says_why
 from flows.turns import turn
 
@@ -85,11 +84,7 @@ def train_surrogate(
         if path is not None and not path.exists():
             raise InputError(f"There is no {path} on this machine.")
     name = f"surrogate-{str(flow_run.id)[:8] if served else size}"
-    if served:
-        out = for_results(folder) if folder else runs() / name
-        findable(out, name)
-    else:
-        out = (folder or Path("out") / name).absolute()
+    out = folder_of_run(name, folder) if served else (folder or Path("out") / name).absolute()
 
     import torch
 
