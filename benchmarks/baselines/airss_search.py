@@ -17,9 +17,7 @@ from ase.data import covalent_radii
 from ase.geometry import cellpar_to_cell
 from numpy.typing import NDArray
 
-from benchmarks.baselines.by_ase import ByASE
-from benchmarks.baselines.record import asked
-from benchmarks.core_time import core_seconds
+from benchmarks.baselines.by_ase import search
 from csp.target import Target
 
 __all__ = ["SEPARATION", "crystals"]
@@ -77,14 +75,5 @@ def _places(numbers: NDArray[np.int64], cell: Floats, rng: np.random.Generator) 
     return frac
 
 
-def main() -> None:
-    ask = asked()
-    relaxer = ByASE(ask.relaxer, ask.record)
-    for atoms in crystals(ask.target, ask.seed):
-        if core_seconds() > 60 * ask.minutes:
-            break
-        relaxer.relax(atoms)
-
-
 if __name__ == "__main__":
-    main()
+    search(crystals)

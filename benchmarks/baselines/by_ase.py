@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -10,13 +11,15 @@ from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import LBFGS
 
-from benchmarks.baselines.record import Record
+from benchmarks.baselines.record import Record, asked
+from benchmarks.core_time import core_seconds
 from csp.crystallography.neighbours import crowding
 from csp.crystals import Crystals
+from csp.target import Target
 from surrogates.ase_calculator import ASECalculator
 from surrogates.zoo import load_model
 
-__all__ = ["MAX_FORCE", "MAX_STEPS", "ByASE", "relaxer"]
+__all__ = ["MAX_FORCE", "MAX_STEPS", "ByASE", "relaxer", "search"]
 
 MAX_FORCE = 0.05  # eV/Å, also of the cell's degrees of freedom; the engine's default
 MAX_STEPS = 200
@@ -64,3 +67,13 @@ class ByASE:
 def relaxer(model: str, record: Record) -> ByASE:
     """One for a process and those that it forks: weights are read once."""
     return ByASE(model, record)
+
+
+def search(crystals: Callable[[Target, int], Iterator[Atoms]]) -> None:
+    """The program of a search: relax what is drawn, for the target, seed and minutes of the command line."""
+    ask = asked()
+    relaxer = ByASE(ask.relaxer, ask.record)
+    for atoms in crystals(ask.target, ask.seed):
+        if core_seconds() > 60 * ask.minutes:
+            break
+        relaxer.relax(atoms)

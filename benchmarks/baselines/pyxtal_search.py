@@ -13,9 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from benchmarks.baselines.by_ase import ByASE
-from benchmarks.baselines.record import asked
-from benchmarks.core_time import core_seconds
+from benchmarks.baselines.by_ase import search
 from csp.errors import MissingError
 from csp.target import Target
 
@@ -50,14 +48,5 @@ def crystals(target: Target, seed: int) -> Iterator[Atoms]:
             yield structure.to_ase_atoms()
 
 
-def main() -> None:
-    ask = asked()
-    relaxer = ByASE(ask.relaxer, ask.record)
-    for atoms in crystals(ask.target, ask.seed):
-        if core_seconds() > 60 * ask.minutes:
-            break
-        relaxer.relax(atoms)
-
-
 if __name__ == "__main__":
-    main()
+    search(crystals)
