@@ -146,17 +146,23 @@ FOCUSED = """() => {
   return `${e.tagName} ${e.className || e.name || e.dataset.along || ''}`;
 }"""
 
-COLOURS = """k => {
+PIXELS = """k => {
   const canvas = document.querySelectorAll('.view')[k].querySelector('canvas');
   const copy = document.createElement('canvas');
   [copy.width, copy.height] = [canvas.width, canvas.height];
   const context = copy.getContext('2d');
   context.drawImage(canvas, 0, 0);
   const data = context.getImageData(0, 0, copy.width, copy.height).data;
-  const seen = new Set();
+"""
+"""Begins a function of the number of a view: its pixels, four numbers each, are `data`."""
+
+COLOURS = (
+    PIXELS
+    + """  const seen = new Set();
   for (let i = 0; i < data.length; i += 4) seen.add(data[i] << 16 | data[i + 1] << 8 | data[i + 2]);
   return seen.size;
 }"""
+)
 
 
 def cpu_seconds(browser: Browser) -> float:
@@ -267,20 +273,16 @@ def test_a_supercell_and_polyhedra_are_there_when_they_are_asked_for(report: Pat
     assert len(set(pictures)) == len(pictures)
 
 
-REDDISH = """k => {
-  const canvas = document.querySelectorAll('.view')[k].querySelector('canvas');
-  const copy = document.createElement('canvas');
-  [copy.width, copy.height] = [canvas.width, canvas.height];
-  const context = copy.getContext('2d');
-  context.drawImage(canvas, 0, 0);
-  const data = context.getImageData(0, 0, copy.width, copy.height).data;
-  let red = 0, blue = 0;
+REDDISH = (
+    PIXELS
+    + """  let red = 0, blue = 0;
   for (let i = 0; i < data.length; i += 4) {
     if (data[i] > data[i + 1] + 60 && data[i] > data[i + 2] + 60) red++;
     if (data[i + 2] > data[i] + 60) blue++;
   }
   return [red, blue];
 }"""
+)
 
 
 def test_atoms_take_the_colours_of_their_contributions(page: Page, tmp_path: Path) -> None:
