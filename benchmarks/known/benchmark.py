@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.files import begin
 from benchmarks.machine import machine
 from csp.device import resolve_device
-from csp.engine import build, predict
+from csp.engine import build
 from csp.files import write_json, write_text
 from csp.library.energies import read_energies
 from csp.library.library import Library
@@ -123,13 +123,13 @@ def _searched(
     asked: SearchSettings, library: Library, energies: Mapping[str, float], folder: Path, device: str
 ) -> Kept:
     started, target = time.perf_counter(), asked.target()
-    prediction = predict(asked, target, folder, device=device, resume=True)
+    search, _ = build(asked, target, folder, device=device, resume=True)
+    prediction = search.run()
     seconds = round(time.perf_counter() - started, 1)
     own = library.own_rows(target)
     rows = own[library.n_primitive(own) <= asked.max_atoms]
     ids = [str(name) for name in library.material_id[rows]]
     group = Matcher.DEFAULT.group(library.crystals(rows)).tolist()
-    search, _ = build(asked, target, folder, device=device, resume=True)
     relaxed = _own_relaxed(search)
     lowest = lowest_of(ids, energies)
     rank, above = None, None
