@@ -88,21 +88,28 @@ class RankedRun:
         rows: list[dict[str, Any]] = self.ranked["results"]
         return rows
 
+    def checked(self) -> list[Result]:
+        """The rows as results.
+
+        Raises:
+            InputError: One is damaged.
+        """
+        try:
+            return TypeAdapter(list[Result]).validate_python(self.results)
+        except ValidationError as error:
+            what = ".".join(map(str, error.errors()[0]["loc"]))
+            raise InputError(
+                f"The prediction in {self.folder} is damaged: ranked.json has no right results.{what}."
+            ) from error
+
     def table(self, top: int) -> RankingTable:
         """The first `top` of the ranking, as `csp predict` shows it.
 
         Raises:
             InputError: A row is damaged.
         """
-        try:
-            results = TypeAdapter(list[Result]).validate_python(self.results)
-        except ValidationError as error:
-            what = ".".join(map(str, error.errors()[0]["loc"]))
-            raise InputError(
-                f"The prediction in {self.folder} is damaged: ranked.json has no right results.{what}."
-            ) from error
         return ranking_table(
-            results,
+            self.checked(),
             top,
             title=f"{self.formula} · {self.ranked['label'] or 'nothing could be ranked'}",
             pressed=self.ranked.get("pressure_gpa", 0.0) != 0,
@@ -188,6 +195,7 @@ def export(run: RankedRun, file: Path) -> None:
 def _database(run: RankedRun, file: Path) -> None:
     from ase.db import connect
 
+    run.checked()
     rows, crystals = run.results, run.atoms()
     label = run.ranked["label"] or ""
     with connect(str(file), type="db") as database:
@@ -199,5 +207,5 @@ def _database(run: RankedRun, file: Path) -> None:
                 told["crystal_id"], told["label"] = f"c{told.pop('id')}", label
                 known = {name: value for name, value in told.items() if value not in (None, "")}
                 database.write(atoms, key_value_pairs=known)
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
+            except ValueError as error:  # a key or a value that ASE does not take
                 raise InputError(f"The prediction in {run.folder} is damaged: {error}.") from error
