@@ -31,6 +31,7 @@ LOGIN = "/login"
 OPEN = {"/api/health", "/api/ready"}  # for probes; they tell nothing
 READS = {"GET", "HEAD", "OPTIONS"}
 LARGEST = 16 * 2**20  # bytes of a request; Prefect's own are at most 4 MB
+HERE = b"connect-src 'self' data: blob:"  # pages of this server ask no other one: Prefect's would count clicks
 YEAR = 365 * 86400  # seconds that a browser keeps the cookie
 
 
@@ -70,7 +71,7 @@ class Guard:
         elif self._knows(scope, headers):
             other = [pair for pair in scope["headers"] if pair[0] != b"authorization"]
             scope["headers"] = [*other, (b"authorization", self.basic.encode())]
-            await self.app(scope, _bounded(receive), send)
+            await self.app(scope, _bounded(receive), _stays_here(send))
         elif scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             query = f"?{scope['query_string'].decode('latin-1')}" if scope["query_string"] else ""
             await _answer(send, 303, "", location=f"{LOGIN}?to={quote(scope['path'] + query, safe='')}")
@@ -127,6 +128,17 @@ class Guard:
         rules += "; Secure" if scope["scheme"] == "https" or at == self.public else ""
         cookie = f"{_cookie_name(scope)}={self.cookie}; {rules}"
         await _answer(send, 303, "", **{"location": quote(to, safe="/?&=%#:,+"), "set-cookie": cookie})
+
+
+def _stays_here(send: Send) -> Send:
+    """Adds to an answer that its page may ask this server alone."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message["headers"], (b"content-security-policy", HERE)]}
+        await send(message)
+
+    return sent
 
 
 def _cookie_name(scope: Message) -> str:

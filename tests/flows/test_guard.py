@@ -75,6 +75,10 @@ def test_who_knows_the_password_comes_in(inside: Inside) -> None:
     assert dict(inside.asked[-1]["headers"])[b"authorization"].decode() == basic()["authorization"]
 
 
+def test_pages_may_ask_this_server_alone(inside: Inside) -> None:
+    assert ask(inside, headers=basic()).headers["content-security-policy"].startswith("connect-src 'self'")
+
+
 @pytest.mark.parametrize(
     "headers",
     [

@@ -51,6 +51,17 @@ def test_a_wrong_formula_is_refused_by_the_form(page: Page, csp: Csp) -> None:
     photograph(page, "2-refused")
 
 
+def test_pages_ask_no_other_server(page: Page, csp: Csp) -> None:
+    page.goto(f"{csp.url}/deployments")
+    refused = page.evaluate(
+        """() => new Promise(told => {
+            document.addEventListener("securitypolicyviolation", event => told(event.effectiveDirective))
+            fetch("http://127.0.0.1:9/").catch(() => setTimeout(() => told("asked"), 1000))
+        })"""
+    )
+    assert refused == "connect-src"
+
+
 def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     open_form(page, csp)
     field(page, "Formula").fill("GaAs")
