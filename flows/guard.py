@@ -31,7 +31,7 @@ LOGIN = "/login"
 OPEN = {"/api/health", "/api/ready"}  # for probes; they tell nothing
 READS = {"GET", "HEAD", "OPTIONS"}
 LARGEST = 16 * 2**20  # bytes of a request; Prefect's own are at most 4 MB
-HERE = b"connect-src 'self' data: blob:"  # pages of this server ask no other one: Prefect's would count clicks
+HERE = b"connect-src 'self' data: blob:"  # pages ask no other server; Prefect's would count clicks
 YEAR = 365 * 86400  # seconds that a browser keeps the cookie
 
 

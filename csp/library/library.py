@@ -83,10 +83,12 @@ class Library:
 
         Raises:
             MissingError: Where there is no such file.
-            InputError: For a file that is no library.
+            InputError: For a file that is no library, and for what is no path.
         """
         if path is None:
             return replace(_from_parquet(EMBEDDED), name=EMBEDDED_NAME)
+        if not isinstance(path, (str, Path)):
+            raise InputError(f"A library is opened by the path of its file, which {path!r} is not.")
         path = Path(path)
         if not path.is_file():
             raise MissingError(f"There is no library at {path}; make one with `csp library import`.")

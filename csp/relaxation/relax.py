@@ -46,6 +46,7 @@ class Status(StrEnum):
     MAX_STEPS = "max_steps"
     EXPLODED = "exploded"  # cell grew or shrank beyond belief
     COLLAPSED = "collapsed"  # two atoms are closer than in any real crystal
+    HOLE = "hole"  # another model holds it for far higher, see `csp.search.holes`
     UNSUPPORTED_ELEMENT = "unsupported_element"
     NONFINITE = "nonfinite"  # the model gave NaN or infinity
 

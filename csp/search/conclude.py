@@ -18,7 +18,7 @@ from csp.ranking.probability import AnswerProbability, best_first, features, sco
 from csp.ranking.rank import Ranking
 from csp.ranking.references import References
 from csp.relaxation.rattle import drop_unimproved, gain
-from csp.relaxation.relax import RelaxationResult
+from csp.relaxation.relax import RelaxationResult, Status
 from csp.search.dynamics import Dynamics
 from csp.search.ends import Ends
 from csp.search.funnel import Funnel
@@ -165,7 +165,7 @@ class Conclusion:
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent = [*range(len(ids)), *starts.parent]
-        both = relaxed.followed_by(freed)
+        both = relaxed.followed_by(self.funnel.without_holes(freed))
         per_atom = self.funnel.per_atom(both)
         gained = gain(per_atom, parent, len(ids))
         kept = drop_unimproved(per_atom, parent, len(ids))
@@ -175,6 +175,13 @@ class Conclusion:
             [gained.get(parent[k]) for k in kept],
             [""] * len(kept),
         )
+
+    def in_holes(self) -> dict[str, int]:
+        """Stage → how many that the last model relaxed there are in a hole of it."""
+        funnel = self.funnel
+        _, freed = funnel.store.relaxed(self.rattling, funnel.ranking_model.label)
+        both = {"refine": self.symmetric[1], "rattle": funnel.without_holes(freed)}
+        return {stage: ends.status.count(Status.HOLE) for stage, ends in both.items()}
 
     @cached_property
     def _ranked(self) -> tuple[list[int], Ranking]:

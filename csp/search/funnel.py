@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -27,6 +27,7 @@ from csp.ranking.rank import Ranking, rank
 from csp.relaxation.rattle import Rattled, rattle
 from csp.relaxation.relax import RelaxationResult, enthalpy
 from csp.search.adaptation import Adaptation
+from csp.search.holes import Holes
 from csp.search.pool import Pool, merge_provenance, order_by_score, round_robin, select_round_robin
 from csp.settings import SearchSettings
 from csp.store.store import Candidates, Store
@@ -312,7 +313,20 @@ class Funnel:
                 "This engine would have refined other crystals than the run holds, which another "
                 "version began; begin it anew."
             )
-        return [candidate[i] for i in ids], relaxed
+        begun = [candidate[i] for i in ids]
+        return begun, self.without_holes(relaxed, {k for k, i in enumerate(begun) if i in self._own_ids})
+
+    @cached_property
+    def holes(self) -> Holes:
+        """Those of the last model, as the first knows them."""
+        return Holes(self.screening_model)
+
+    def without_holes(self, relaxed: RelaxationResult, real: Collection[int] = ()) -> RelaxationResult:
+        """What the last model relaxed; what is in a hole of it, and no `real` one, has no energy."""
+        if len(self.models) == 1:
+            return relaxed
+        _, usual = self.store.relaxed("refine", self.ranking_model.label)
+        return self.holes.marked(relaxed, usual, real)
 
     # -- ranked and rattled -----------------------------------------------------------------------
 

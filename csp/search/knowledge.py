@@ -276,6 +276,7 @@ class Knowledge:
             basins.learn("single", [i for i, _ in known], funnel.enthalpy_per_atom(energy, crystals))
         if refined:
             ids, ends = funnel.store.relaxed(refined, funnel.ranking_model.label)
+            ends = funnel.without_holes(ends)
             good = ends.with_energy()
             basins.learn("refined", [ids[k] for k in good], funnel.per_atom(ends)[good])
 

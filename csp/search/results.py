@@ -18,7 +18,7 @@ from csp.ranking.known import Told
 from csp.ranking.probability import best_first
 from csp.relaxation.relax import Status
 from csp.search.conclude import Conclusion
-from csp.search.losses import lost_in_relaxing, not_built
+from csp.search.losses import fallen_into_holes, lost_in_relaxing, not_built
 from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.search.work import Work
 
@@ -124,7 +124,10 @@ def _counts(conclusion: Conclusion) -> dict[str, int]:
 def _losses(conclusion: Conclusion) -> list[str]:
     """Of a search that is done."""
     model = conclusion.funnel.ranking_model.name
-    return lost_in_relaxing(conclusion.symmetric[1], model) if conclusion.funnel.store.finished else []
+    if not conclusion.funnel.store.finished:
+        return []
+    holes = fallen_into_holes(sum(conclusion.in_holes().values()), conclusion.funnel.models)
+    return [*lost_in_relaxing(conclusion.symmetric[1], model), *holes]
 
 
 def _unranked(conclusion: Conclusion) -> list[Unranked]:
@@ -245,6 +248,8 @@ def _failed(conclusion: Conclusion) -> dict[str, dict[str, int]]:
     found[RELAXING[-1]] = conclusion.funnel.store.failures(conclusion.rattling)
     for stage, counts in {} if conclusion.rounds is None else conclusion.rounds.failures().items():
         found[stage] += counts
+    for stage, n in conclusion.in_holes().items():
+        found[stage] += Counter({Status.HOLE: n} if n else {})
     return {stage: dict(sorted(counts.items())) for stage, counts in found.items() if counts}
 
 

@@ -179,7 +179,7 @@ class Rounds:
         together = parts[0] if parts else _nothing(funnel.relaxed()[1])
         for part in parts[1:]:
             together = together.followed_by(part)
-        return pool, together
+        return pool, funnel.without_holes(together)
 
     def times_found(self) -> Counter[str]:
         """By the id of the candidate that stands for a crystal: how many of all rounds led to it."""

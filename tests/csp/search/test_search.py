@@ -360,6 +360,31 @@ def test_what_collapsed_is_not_ranked_and_the_reason_is_said(tmp_path: Path) -> 
     assert sum(lost.values()) == prediction.funnel["pre_relaxed"] == 9
 
 
+class Holed(LennardJones):
+    """Takes what is packed as caesium chloride is for 2 eV/atom lower than it is."""
+
+    def evaluate(
+        self, crystals: Crystals, *, forces: bool = False, surroundings: Surroundings | None = None
+    ) -> Evaluation:
+        found = super().evaluate(crystals, forces=forces)
+        dense = crystals.volumes / crystals.n_atoms < 16.0
+        return replace(found, energy=found.energy - 2.0 * dense * crystals.n_atoms)
+
+
+def test_what_fell_into_a_hole_of_the_last_model_is_not_ranked(tmp_path: Path) -> None:
+    sound = search(tmp_path / "sound", surrogate=Softer()).run()
+    assert [r.spacegroup_number for r in sound.results][:2] == [221, 225]
+    volumes = [r.volume_per_atom for r in sound.results]
+    assert volumes[0] < 16.0 < volumes[1], volumes
+    holed = search(tmp_path / "holed", Holed(), surrogate=Softer()).run()
+    assert holed.results[0].spacegroup_number == 225
+    assert holed.failed["refine"] == {"hole": 1}
+    assert all(set(counts) == {"hole"} for counts in holed.failed.values())  # rattled rock salt falls in, too
+    assert not holed.mostly_failed
+    n = sum(counts["hole"] for counts in holed.failed.values())
+    assert any(w.startswith(f"{n} crystals are not ranked: {Holed.name} has a hole") for w in holed.warnings)
+
+
 def test_a_search_that_went_well_says_so(undisturbed: Prediction) -> None:
     assert not undisturbed.mostly_failed
     assert undisturbed.failed == {}
