@@ -174,11 +174,7 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = _references(settings, target, library)
-    probability = (
-        None
-        if target.pressure
-        else AnswerProbability.load(models[-1].label, library.extract_of or len(library), settings.generators)
-    )
+    probability = _answer_probability(settings, target, library, models[-1])
     others = [None if learner else model.label for model in models[:-1]]
     if second is not None:
         others.append(second.label)
@@ -203,6 +199,16 @@ def build(
         heard=heard,
     )
     return search, record
+
+
+def _answer_probability(
+    settings: SearchSettings, target: Target, library: Library, model: EnergyModel
+) -> AnswerProbability | None:
+    """None for searches unlike those of the fits: they had no pressure, no rounds, and a library without the
+    target, which is no guess where it holds it."""
+    if target.pressure or settings.effort == "deep" or len(library.own_rows(target)):
+        return None
+    return AnswerProbability.load(model.label, library.extract_of or len(library), settings.generators)
 
 
 def _sample(settings: SearchSettings, library: Library) -> Sample | None:
