@@ -174,6 +174,8 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = _references(settings, target, library)
+    if not references:
+        progress("hull", 0, 0)  # so that the time left is told without it
     probability = (
         None
         if target.pressure
@@ -418,7 +420,7 @@ class _Clock:
         self.stage, self.since = "load", time.perf_counter()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self.stage:
+        if stage != self.stage and total:
             self.stop()
             self.stage = stage
         self.progress(stage, done, total)

@@ -100,6 +100,10 @@ class _Bars:
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not total:
+            if self.pace:
+                self.pace.measure(stage, done, total, time.monotonic())
+            return
         if stage not in self.tasks:
             if self.pace and not self.tasks:
                 self.tasks[""] = self.bars.add_task("in all, per cent", total=100, left="")
@@ -131,9 +135,11 @@ class _Lines:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        self.last = stage, done, total
         left = self.pace.measure(stage, done, total, now)[1] if self.pace else None
-        ends = self.stages and done >= total > 0 and stage not in self.ended
+        if not total:
+            return
+        self.last = stage, done, total
+        ends = self.stages and done >= total and stage not in self.ended
         if ends:
             self.ended.add(stage)
         if ends or now - self.said >= EVERY:

@@ -40,6 +40,7 @@ class Card:
         files: Names of files to save, each with its text.
         pressed: Under pressure, where enthalpies are compared?
         phonons: None where they are not known.
+        fit: Figure of its fit to a measured powder pattern, as SVG; empty where there is none.
     """
 
     formula: str
@@ -49,6 +50,7 @@ class Card:
     files: Mapping[str, str]
     pressed: bool = False
     phonons: Phonons | None = None
+    fit: str = ""
 
     @property
     def vibrations(self) -> tuple[str, str]:

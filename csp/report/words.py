@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from csp.crystallography.symmetry import crystal_system
+from csp.diffraction.sample import Identified
 from csp.report.description import Shell
 from csp.search.prediction import Prediction, Result
 
@@ -29,6 +30,10 @@ TERMS = {
     "rank": "The place in this list, from 1. What the list is ordered by stands above it.",
     "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its "
     "energy and by what proposed it.",
+    "p by pattern": "The probability that this crystal is what the powder pattern was measured of, by the pattern "
+    "and by its energy.",
+    "R_wp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other phases "
+    "count.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
     "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
@@ -84,6 +89,8 @@ def crystal_words(result: Result) -> str:
 
 def answer(prediction: Prediction) -> tuple[str, str]:
     """What was found, in two sentences; of a prediction that has results."""
+    if prediction.order == "pattern" and prediction.pattern is not None:
+        return _answer_of_pattern(prediction, prediction.pattern)
     first, *others = prediction.results
     formula, pressure = printed_formula(prediction.target.formula), prediction.target.pressure
     value, at = ("enthalpy", f" at {pressure:g} GPa") if pressure else ("energy", "")
@@ -105,12 +112,34 @@ def answer(prediction: Prediction) -> tuple[str, str]:
     return sentence, _next(prediction, first, others)
 
 
+def _answer_of_pattern(prediction: Prediction, pattern: Identified) -> tuple[str, str]:
+    """The same where a powder pattern orders."""
+    first, *others = prediction.results
+    formula, name = printed_formula(prediction.target.formula), pattern.measured.pattern.name
+    if pattern.none > (first.probability_pattern or 0.0):
+        none = f"{name} is most probably of none of these crystals of {formula} (p = {100 * pattern.none:.0f} %)."
+        return (
+            none,
+            f"First of them is {_named(first)}, p = {100 * (first.probability_pattern or 0.0):.0f} %.",
+        )
+    sentence = (
+        f"{name} is most probably of {formula} as {_named(first)}, by pattern and energy: {_fit(first)}."
+    )
+    return sentence, _next(prediction, first, others)
+
+
+def _fit(result: Result) -> str:
+    p = f"p = {100 * (result.probability_pattern or 0.0):.0f} %"
+    return p if result.r_wp is None else f"{p}, R_wp {100 * result.r_wp:.0f} %"
+
+
 def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> str:
     if not others:
         return "There is no other to compare it with."
     above = others[0].above_lowest - first.above_lowest
-    p = f", {_p(others[0])}" if prediction.order == "probability" else ""
-    return f"Next is {_named(others[0])}, {above:.1f} meV/atom above it{p}."
+    p = {"probability": f", {_p(others[0])}", "pattern": f", {_fit(others[0])}"}.get(prediction.order, "")
+    where = "below" if above < 0 else "above"
+    return f"Next is {_named(others[0])}, {abs(above):.1f} meV/atom {where} it{p}."
 
 
 def _named(result: Result) -> str:
