@@ -31,6 +31,7 @@ from csp.search.funnel import Progress
 from csp.search.history import Heard, Round
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
+from csp.search.stages import WRITE
 from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
@@ -363,7 +364,9 @@ def predict(
             write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()
+    progress(WRITE.name, 0, 1)
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+    progress(WRITE.name, 1, 1)
     return _with_cards(prediction, settings)
 
 

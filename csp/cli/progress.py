@@ -20,11 +20,10 @@ from rich.progress import (
 from csp.cli.console import console
 from csp.search.history import Round
 from csp.search.pace import Pace, duration
-from csp.search.stages import STAGES
+from csp.search.stages import DOING
 
 __all__ = ["hear", "progress", "status"]
 
-DOING = {stage.name: stage.doing for stage in STAGES}
 EVERY = 30.0  # seconds between the lines of a log
 
 Report = Callable[[str, int, int], None]
@@ -155,6 +154,6 @@ class _Lines:
         assert self.last is not None
         stage, done, total = self.last
         self.said = now
-        rest = "" if left is None else f", {duration(left)} left"
+        rest = "" if left is None or left < 1 else f", {duration(left)} left"
         doing = DOING.get(stage, stage)
         console.print(f"{self.before}{doing}: {done:,} of {total:,} after {now - self.since:.0f} s{rest}")

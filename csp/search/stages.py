@@ -13,10 +13,12 @@ from csp.settings import SearchSettings
 
 __all__ = [
     "BY_NAME",
+    "DOING",
     "PHONON_STEPS",
     "STAGES",
     "STEPS",
     "WHOLE",
+    "WRITE",
     "Share",
     "Stage",
     "asked_for",
@@ -108,6 +110,11 @@ STAGES = (
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
+# no stage of the search, but what it ends with, which takes a while too
+WRITE = Stage("write", "writing the results", 8)
+
+DOING = {stage.name: stage.doing for stage in (*STAGES, WRITE)}
+
 BY_NAME = {stage.name: stage for stage in STAGES}
 
 
@@ -122,8 +129,8 @@ def asked_for(settings: SearchSettings) -> list[Stage]:
 
 
 def time_shares(settings: SearchSettings) -> dict[str, float]:
-    """Per cent of the whole time that each stage is expected to take, by name."""
-    stages = asked_for(settings)
+    """Per cent of the whole time that each stage, and writing the results, is expected to take, by name."""
+    stages = [*asked_for(settings), WRITE]
     times = {"rounds": settings.minutes, "phonons": settings.phonons}
     weight = {stage.name: stage.weight * times.get(stage.name, 1.0) for stage in stages}
     return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}
