@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from markupsafe import Markup
 
 from csp.report.card import Card
 from csp.report.doubts import doubts
@@ -24,6 +27,7 @@ from csp.report.words import (
     printed_formula,
     printed_formulas,
     printed_space_group,
+    type_name,
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
@@ -99,6 +103,14 @@ def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str
     return rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
 
 
+def _prose(text: str) -> Markup:
+    """A sentence as HTML: formulas as printed, what stands in backticks as code."""
+    parts = enumerate(re.split("`([^`]*)`", text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if k % 2 else printed_formulas(part) for k, part in parts
+    )
+
+
 def _lowest(values: Iterable[float | None]) -> float:
     return min((value for value in values if value is not None), default=0.0)
 
@@ -122,6 +134,8 @@ def rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     environment.filters |= {
         "formula": printed_formula,
         "formulas": printed_formulas,
+        "prose": _prose,
+        "type_name": type_name,
         "space_group": printed_space_group,
         "to_hull": to_hull,
         "wyckoff": wyckoff_summary,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ase.data import chemical_symbols
+
 from csp.crystallography.symmetry import crystal_system
 from csp.diffraction.sample import Identified
 from csp.report.description import Shell
@@ -20,20 +22,23 @@ __all__ = [
     "printed_formula",
     "printed_formulas",
     "printed_space_group",
+    "type_name",
     "wyckoff_summary",
 ]
 
 BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 OVERLINE = "\u0305"
+FORMULA = re.compile(r"(?<![\w./-])(\d*)([A-Z(][A-Za-z0-9()]*)(?![\w/-])")
+DIATOMIC = ("H2", "N2", "O2", "F2", "Cl2", "Br2", "I2")
 
 TERMS = {
     "rank": "The place in this list, from 1. What the list is ordered by stands above it.",
     "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its "
     "energy and by what proposed it.",
-    "p by pattern": "The probability that this crystal is what the powder pattern was measured of, by the pattern "
-    "and by its energy.",
-    "R_wp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other phases "
-    "count.",
+    "p by pattern": "The probability that this crystal is what the powder pattern was measured of, by the "
+    "pattern and by its energy.",
+    "R_wp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other "
+    "phases count.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
     "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
@@ -69,8 +74,21 @@ def printed_formula(formula: str) -> str:
 
 
 def printed_formulas(text: str) -> str:
-    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅."""
-    return re.sub(r"(?<=[A-Za-z)])\d+", lambda found: found[0].translate(BELOW), text)
+    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅. Symbols of space groups and names stay."""
+    return FORMULA.sub(
+        lambda found: found[1] + printed_formula(found[2]) if _is_formula(found[2]) else found[0], text
+    )
+
+
+def _is_formula(word: str) -> bool:
+    symbols = re.findall(r"[A-Z][a-z]?", word)
+    return word in DIATOMIC or (len(symbols) > 1 and set(symbols) <= set(chemical_symbols))
+
+
+def type_name(prototype: str) -> str:
+    """The common name of a structure type, such as "Ilmenite (FeTiO₃, E22)", its label where it has none."""
+    label, _, name = prototype.partition(" (")
+    return printed_formulas(name.removesuffix(")")) or label
 
 
 def printed_space_group(symbol: str) -> str:
@@ -144,7 +162,7 @@ def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> st
 
 def _named(result: Result) -> str:
     """A crystal with the name of its type, and what it is known as, where there are any."""
-    kind = result.prototype.partition(" (")[2].removesuffix(")").partition(" (")[0]
+    kind = printed_formulas(result.prototype.partition(" (")[2].removesuffix(")").partition(" (")[0])
     entry = result.known_as[0].id if result.known_as else ""
     parts = [
         crystal_words(result),

@@ -17,8 +17,8 @@ class Pace:
     second halves of the searches for the 35 compositions in `benchmarks/results/nequix` the time left is so
     within a factor of two for 94 % of the time, times below 10 s counted as 10 s.
 
-    A stage that is reported to have a total of 0 has nothing to do: no time is expected of it any more. What is
-    known to be so early, as where there can be no hull, is best reported first.
+    A stage that is reported to have a total of 0 has nothing to do: no time is expected of it any more. What
+    is known to be so early, as where there can be no hull, is best reported first.
 
     Args:
         shares: Per cent of the whole that each stage is expected to take, in their order.

@@ -110,10 +110,11 @@ STAGES = (
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
-# no stage of the search, but what it ends with, which takes a while too
+# no stages of the search, but what it ends with, which takes a while too
+PATTERN = Stage("pattern", "fitting to the powder pattern", 10, asked=lambda s: s.xrd is not None)
 WRITE = Stage("write", "writing the results", 8)
 
-DOING = {stage.name: stage.doing for stage in (*STAGES, WRITE)}
+DOING = {stage.name: stage.doing for stage in (*STAGES, PATTERN, WRITE)}
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -130,7 +131,7 @@ def asked_for(settings: SearchSettings) -> list[Stage]:
 
 def time_shares(settings: SearchSettings) -> dict[str, float]:
     """Per cent of the whole time that each stage, and writing the results, is expected to take, by name."""
-    stages = [*asked_for(settings), WRITE]
+    stages = [*asked_for(settings), *([PATTERN] if PATTERN.asked(settings) else []), WRITE]
     times = {"rounds": settings.minutes, "phonons": settings.phonons}
     weight = {stage.name: stage.weight * times.get(stage.name, 1.0) for stage in stages}
     return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}
