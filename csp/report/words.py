@@ -37,7 +37,7 @@ TERMS = {
     "energy and by what proposed it.",
     "p by pattern": "The probability that this crystal is what the powder pattern was measured of, by the "
     "pattern and by its energy.",
-    "R_wp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other "
+    "Rwp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other "
     "phases count.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
@@ -148,7 +148,7 @@ def _answer_of_pattern(prediction: Prediction, pattern: Identified) -> tuple[str
 
 def _fit(result: Result) -> str:
     p = f"p = {100 * (result.probability_pattern or 0.0):.0f} %"
-    return p if result.r_wp is None else f"{p}, R_wp {100 * result.r_wp:.0f} %"
+    return p if result.r_wp is None else f"{p}, Rwp {100 * result.r_wp:.0f} %"
 
 
 def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> str:

@@ -52,7 +52,7 @@ class Pace:
             self.stage, self.own = stage, _Worked()
         if self.seen is not None:
             for worked in (self.all, self.own):
-                worked.add(now - self.seen[0], at - self.seen[1])
+                worked.add(now - self.seen[0], max(at - self.seen[1], 0.0))  # a stage in rounds begins anew
         self.seen = now, at
         if self.all.share <= 0:
             return self._percent(at), None

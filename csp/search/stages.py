@@ -63,8 +63,9 @@ class Stage:
         name: Of the method of `csp.search.search.Search`, and in the store.
         doing: What the progress display and the log call it while it runs.
         weight: Its share of the time, relative to the other stages', that of `rounds` for each minute, that
-            of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`;
-            those of `label`, `phonons`, `compare` and `hull` are guesses.
+            of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`,
+            those of `compare`, `pattern` and `write` on three searches; those of `label`, `phonons` and
+            `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
         asked: Do these settings ask for it?
@@ -105,14 +106,14 @@ STAGES = (
     Stage("rounds", "searching on in rounds (seconds)", 72, asked=_deep, steps=STEPS),
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
     # of each crystal; a shard is of its supercells
-    Stage("phonons", "computing phonons", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
-    Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
+    Stage("phonons", "computing phonons (steps)", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
+    Stage("compare", "asking other models", 6, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
 # no stages of the search, but what it ends with, which takes a while too
 PATTERN = Stage("pattern", "fitting to the powder pattern", 10, asked=lambda s: s.xrd is not None)
-WRITE = Stage("write", "writing the results", 8)
+WRITE = Stage("write", "writing the results", 24)
 
 DOING = {stage.name: stage.doing for stage in (*STAGES, PATTERN, WRITE)}
 
