@@ -135,15 +135,10 @@ def _answer_of_pattern(prediction: Prediction, pattern: Identified) -> tuple[str
     first, *others = prediction.results
     formula, name = printed_formula(prediction.target.formula), pattern.measured.pattern.name
     if pattern.none > (first.probability_pattern or 0.0):
-        none = f"{name} is most probably of none of these crystals of {formula} (p = {100 * pattern.none:.0f} %)."
-        return (
-            none,
-            f"First of them is {_named(first)}, p = {100 * (first.probability_pattern or 0.0):.0f} %.",
-        )
-    sentence = (
-        f"{name} is most probably of {formula} as {_named(first)}, by pattern and energy: {_fit(first)}."
-    )
-    return sentence, _next(prediction, first, others)
+        none = f"{name} is most probably of none of these crystals of {formula}"
+        return f"{none}: p = {100 * pattern.none:.0f} %.", f"First of them is {_named(first)}, {_fit(first)}."
+    sentence = f"{name} is most probably of {formula} as {_named(first)}, by pattern and energy"
+    return f"{sentence}: {_fit(first)}.", _next(prediction, first, others)
 
 
 def _fit(result: Result) -> str:

@@ -64,7 +64,7 @@ class Stage:
         doing: What the progress display and the log call it while it runs.
         weight: Its share of the time, relative to the other stages', that of `rounds` for each minute, that
             of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`,
-            those of `compare`, `pattern` and `write` on three searches; those of `label`, `phonons` and
+            those of `pattern` and `write` on three searches; those of `label`, `phonons`, `compare` and
             `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
@@ -107,7 +107,7 @@ STAGES = (
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
     # of each crystal; a shard is of its supercells
     Stage("phonons", "computing phonons (steps)", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
-    Stage("compare", "asking other models", 6, 40, by_model=True, asked=_several_models),
+    Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
 
