@@ -120,21 +120,21 @@ def _lost(prediction: Prediction) -> str:
 
 
 def _incomplete(prediction: Prediction) -> str:
-    """A deep search estimates how complete it is; of others it is only known how often the lowest was found."""
+    """A deep search estimates how complete it is; of others it is known how often the lowest was found."""
     history = prediction.history
     if history is not None:
         if history.probability >= COMPLETE:
             return ""
         return (
-            f"The search is not complete: {ENDINGS[history.ended]}, and by estimate the lowest that was found "
-            f"is the lowest with a probability of {history.probability:.2f} only."
+            f"The search is not complete: {ENDINGS[history.ended]}, and by estimate the lowest that was "
+            f"found is the lowest with a probability of {history.probability:.2f} only."
         )
     lowest = min(prediction.results, key=lambda result: result.above_lowest)
     if lowest.n_duplicates:
         return ""
     return (
-        f"Only one candidate led to {_ranks([lowest.rank])}, the lowest: there may be others that none has led "
-        "to. `effort` deep searches on, and estimates how many."
+        f"Only one candidate led to {_ranks([lowest.rank])}, the lowest: there may be others that none has "
+        "led to. `effort` deep searches on, and estimates how many."
     )
 
 
