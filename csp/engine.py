@@ -31,6 +31,7 @@ from csp.search.funnel import Progress
 from csp.search.history import Heard, Round
 from csp.search.prediction import Prediction
 from csp.search.search import Search, check_elements
+from csp.search.stages import WRITE
 from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
@@ -174,6 +175,8 @@ def build(
     under = 0.0 if target.cell else target.pressure
     factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = _references(settings, target, library)
+    if not references:
+        progress("hull", 0, 0)  # so that the time left is told without it
     probability = _answer_probability(settings, target, library, models[-1])
     others = [None if learner else model.label for model in models[:-1]]
     if second is not None:
@@ -367,7 +370,9 @@ def predict(
             write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
         raise
     clock.stop()
+    progress(WRITE.name, 0, 1)
     write_report(prediction, out, replace(record, timings=clock.seconds), symprec=settings.symprec)
+    progress(WRITE.name, 1, 1)
     return _with_cards(prediction, settings)
 
 
@@ -424,7 +429,7 @@ class _Clock:
         self.stage, self.since = "load", time.perf_counter()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if stage != self.stage:
+        if stage != self.stage and total:
             self.stop()
             self.stage = stage
         self.progress(stage, done, total)

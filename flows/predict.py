@@ -21,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import StoreError
-from csp.search.stages import STAGES, Share, asked_for, stage_of_step, time_shares
+from csp.search.stages import DOING, WRITE, Share, asked_for, stage_of_step, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -77,8 +77,7 @@ def _reporter(settings: SearchSettings, formula: str) -> Reporter:
     from csp.search.pace import Pace
     from flows.progress import Reporter
 
-    doing = {stage.name: stage.doing for stage in STAGES}
-    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing))
+    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), DOING))
 
 
 @lru_cache(maxsize=1)
@@ -157,6 +156,7 @@ def rank(
 
     search, record = _search(settings, out, device, reports)
     prediction = foretold(search.conclude(), settings)
+    search.progress(WRITE.name, 0, 1)
     write_report(prediction, out, record, symprec=settings.symprec)
     return prediction, record
 

@@ -34,6 +34,8 @@ class Reporter:
         now = time.monotonic()
         news = done == total or stage != self.pace.stage
         percent, text = self.pace.at(stage, done, total, now)
+        if not total:
+            return
         if news or now - self.shown >= SHOWN_EVERY:
             self.shown = now
             self._show(percent, text)

@@ -20,11 +20,10 @@ from rich.progress import (
 from csp.cli.console import console
 from csp.search.history import Round
 from csp.search.pace import Pace, duration
-from csp.search.stages import STAGES
+from csp.search.stages import DOING
 
 __all__ = ["hear", "progress", "status"]
 
-DOING = {stage.name: stage.doing for stage in STAGES}
 EVERY = 30.0  # seconds between the lines of a log
 
 Report = Callable[[str, int, int], None]
@@ -100,6 +99,10 @@ class _Bars:
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if not total:
+            if self.pace:
+                self.pace.measure(stage, done, total, time.monotonic())
+            return
         if stage not in self.tasks:
             if self.pace and not self.tasks:
                 self.tasks[""] = self.bars.add_task("in all, per cent", total=100, left="")
@@ -131,9 +134,11 @@ class _Lines:
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         now = time.monotonic()
-        self.last = stage, done, total
         left = self.pace.measure(stage, done, total, now)[1] if self.pace else None
-        ends = self.stages and done >= total > 0 and stage not in self.ended
+        if not total:
+            return
+        self.last = stage, done, total
+        ends = self.stages and done >= total and stage not in self.ended
         if ends:
             self.ended.add(stage)
         if ends or now - self.said >= EVERY:
@@ -149,6 +154,6 @@ class _Lines:
         assert self.last is not None
         stage, done, total = self.last
         self.said = now
-        rest = "" if left is None else f", {duration(left)} left"
+        rest = "" if left is None or left < 1 else f", {duration(left)} left"
         doing = DOING.get(stage, stage)
         console.print(f"{self.before}{doing}: {done:,} of {total:,} after {now - self.since:.0f} s{rest}")

@@ -180,8 +180,8 @@ def _path(name: str, given: Any) -> Path:
 
 
 def _shown(progress: bool | Progress, shares: dict[str, float] | None) -> AbstractContextManager[Progress]:
-    if callable(progress):
-        return nullcontext(progress)
+    if callable(progress):  # of stages that have nothing to do it is not told
+        return nullcontext(lambda stage, done, total: progress(stage, done, total) if total else None)
     return progress_shown(shares) if progress else nullcontext(lambda stage, done, total: None)
 
 

@@ -41,11 +41,13 @@ def to_check(harmonic: Harmonic) -> Displaced | None:
 
 
 def held(q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The wave vector nearest to q, Γ left out, that a cell of few primitive ones holds.
+    """The wave vector nearest to q, Γ left out, that a cell of few primitive ones holds; where all are far
+    from q, which is next to Γ, one in about its direction.
 
     Args:
-        q: [3], in reciprocal vectors of the primitive cell.
+        q: [3], in reciprocal vectors of the primitive cell; not Γ.
     """
+    q = q * max(1.0, 1.0 / (LONGEST * float(np.abs(q).max())))
     near = [np.rint(q * n) / n for n in range(2, LONGEST + 1)]
     return min((one for one in near if one.any()), key=lambda one: float(np.linalg.norm(one - q)))
 

@@ -40,6 +40,7 @@ class Card:
         files: Names of files to save, each with its text.
         pressed: Under pressure, where enthalpies are compared?
         phonons: None where they are not known.
+        fit: Figure of its fit to a measured powder pattern, as SVG; empty where there is none.
     """
 
     formula: str
@@ -49,6 +50,7 @@ class Card:
     files: Mapping[str, str]
     pressed: bool = False
     phonons: Phonons | None = None
+    fit: str = ""
 
     @property
     def vibrations(self) -> tuple[str, str]:
@@ -219,7 +221,7 @@ class Card:
 
 def _variant(variant: Variant) -> str:
     """Such as "R3̅c +1.5 meV/atom"."""
-    return f"{printed_space_group(variant.spacegroup)} {1000 * variant.above_ev_per_atom:+.1f} meV/atom"
+    return f"{printed_space_group(variant.spacegroup)} {1000 * variant.above_ev_per_atom:+z.1f} meV/atom"
 
 
 def _charge(charge: int) -> str:

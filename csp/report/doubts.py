@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from csp.report.description import Description
+from csp.search.history import ENDINGS
 from csp.search.prediction import Prediction
 
 __all__ = ["doubts"]
@@ -16,6 +17,7 @@ MAGNETIC = frozenset(
 )
 TOO_CLOSE = 5.0  # meV/atom; the median error of differences by Nequix is 6
 LOST = 0.2  # share of relaxations
+COMPLETE = 0.9  # probability that the lowest is found, as `until` has it where nothing else is asked for
 NAMED = 6  # ranks in a sentence
 
 
@@ -33,6 +35,7 @@ def doubts(prediction: Prediction, crystals: Sequence[Description]) -> list[str]
             _radioactive(prediction),
             _unfinished(prediction),
             _lost(prediction),
+            _incomplete(prediction),
             _none_of_these(prediction),
         )
         if sentence
@@ -114,6 +117,25 @@ def _lost(prediction: Prediction) -> str:
         return ""
     why = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in sorted(lost.items()))
     return f"Of {tried} last relaxations {sum(lost.values())} failed ({why}): the potential may not fit here."
+
+
+def _incomplete(prediction: Prediction) -> str:
+    """A deep search estimates how complete it is; of others it is known how often the lowest was found."""
+    history = prediction.history
+    if history is not None:
+        if history.probability >= COMPLETE:
+            return ""
+        return (
+            f"The search is not complete: {ENDINGS[history.ended]}, and by estimate the lowest that was "
+            f"found is the lowest with a probability of {history.probability:.2f} only."
+        )
+    lowest = min(prediction.results, key=lambda result: result.above_lowest)
+    if lowest.n_duplicates:
+        return ""
+    return (
+        f"Only one candidate led to {_ranks([lowest.rank])}, the lowest: there may be others that none has "
+        "led to. `effort` deep searches on, and estimates how many."
+    )
 
 
 def _none_of_these(prediction: Prediction) -> str:

@@ -18,7 +18,7 @@ from csp.report.crystal_files import CIF, POSCAR, crystal_files, extxyz
 from csp.report.description import describe
 from csp.report.hull_diagram import hull_svg
 from csp.report.page import render_page
-from csp.report.pattern import write_patterns
+from csp.report.pattern import pattern_svg, write_patterns
 from csp.report.phonons import write_phonons
 from csp.report.record import RunRecord
 from csp.report.spreadsheet import csv_text
@@ -29,6 +29,7 @@ __all__ = ["SCHEMA", "known_text", "properties_text", "variants_text", "write_re
 SCHEMA = 3
 HULL = "hull.svg"
 CARDS = 50  # best crystals that the page draws and describes; of the others it has the row of the table
+FITS = 5  # cards with their fit to a measured pattern; figures of all are in the folder pattern
 DECIMALS = 6  # of the numbers in the tables: below the resolution of the ranking, above rounding noise
 
 
@@ -102,6 +103,7 @@ def _cards(
                 {f"{name}{end}": texts[end] for end in (CIF, POSCAR)},
                 pressed=prediction.target.pressure != 0,
                 phonons=prediction.phonons[k] if prediction.phonons else None,
+                fit=pattern_svg(prediction.pattern, k) if prediction.pattern and k < FITS else "",
             )
         )
         files.append(texts)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
+
+from markupsafe import Markup
 
 from csp.report.card import Card
 from csp.report.doubts import doubts
@@ -24,6 +27,7 @@ from csp.report.words import (
     printed_formula,
     printed_formulas,
     printed_space_group,
+    type_name,
     wyckoff_summary,
 )
 from csp.search.prediction import Prediction
@@ -60,12 +64,13 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         record=record,
         settings={name: plain_value(value) for name, value in record.settings.items()},
         pressed=prediction.target.pressure != 0,
-        order=prediction.ordered_by,
+        order="the powder pattern and energy" if prediction.order == "pattern" else prediction.ordered_by,
         decomposition=decomposition(prediction) or "the library's crystals",
         answer=answer(prediction) if prediction.results else (),
         doubts=doubts(prediction, [card.crystal for card in cards]),
         foretold=prediction.results[0].properties if prediction.results else (),
         has_known=any(r.novelty for r in prediction.results),
+        has_pattern=any(r.probability_pattern is not None for r in prediction.results),
         has_sigma=any(r.sigma_ev_per_atom is not None for r in prediction.results),
         has_interval=any(r.above_lowest_sigma_ev_per_atom is not None for r in prediction.results),
         funnel=_funnel(prediction.funnel),
@@ -98,6 +103,14 @@ def render_pressures(told: Mapping[str, Any], figure: str, reports: Sequence[str
     return rendered("pressures.html.jinja", [], told=told, figure=figure, reports=reports)
 
 
+def _prose(text: str) -> Markup:
+    """A sentence as HTML: formulas as printed, what stands in backticks as code."""
+    parts = enumerate(re.split("`([^`]*)`", text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if k % 2 else printed_formulas(part) for k, part in parts
+    )
+
+
 def _lowest(values: Iterable[float | None]) -> float:
     return min((value for value in values if value is not None), default=0.0)
 
@@ -121,6 +134,8 @@ def rendered(template: str, cards: Sequence[Card], **values: Any) -> str:
     environment.filters |= {
         "formula": printed_formula,
         "formulas": printed_formulas,
+        "prose": _prose,
+        "type_name": type_name,
         "space_group": printed_space_group,
         "to_hull": to_hull,
         "wyckoff": wyckoff_summary,

@@ -87,7 +87,10 @@ def phonon_words(phonons: Phonons, model: str) -> str:
         "supercell holds: a larger one (phonon_length) would tell.",
     }[phonons.stability]
     if phonons.interpolated is not None:
-        said = f"Interpolation has {phonons.interpolated:.1f} THz; near there it was computed exactly. {said}"
+        said = (
+            f"By interpolation, as in the figure, the lowest frequency would be {phonons.interpolated:.1f} "
+            f"THz; computed exactly near there it is {phonons.lowest:.1f} THz. {said}"
+        )
     times = "×".join(map(str, phonons.multiples))
     return (
         f"{said} By {model}, harmonic, {phonons.displacements} displacements in supercells {times} of "

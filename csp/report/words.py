@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ase.data import chemical_symbols
+
 from csp.crystallography.symmetry import crystal_system
+from csp.diffraction.sample import Identified
 from csp.report.description import Shell
 from csp.search.prediction import Prediction, Result
 
@@ -19,16 +22,23 @@ __all__ = [
     "printed_formula",
     "printed_formulas",
     "printed_space_group",
+    "type_name",
     "wyckoff_summary",
 ]
 
 BELOW = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 OVERLINE = "\u0305"
+FORMULA = re.compile(r"(?<![\w./-])(\d*)([A-Z(][A-Za-z0-9()]*)(?![\w/-])")
+DIATOMIC = ("H2", "N2", "O2", "F2", "Cl2", "Br2", "I2")
 
 TERMS = {
     "rank": "The place in this list, from 1. What the list is ordered by stands above it.",
     "p": "The probability that this crystal is the lowest-energy one that is known of the formula, by its "
     "energy and by what proposed it.",
+    "p by pattern": "The probability that this crystal is what the powder pattern was measured of, by the "
+    "pattern and by its energy.",
+    "Rwp": "Weighted profile R factor of the fit of this crystal to the pattern, %; background and other "
+    "phases count.",
     "ΔE": "Energy above the lowest crystal of this search, meV/atom.",
     "ΔH": "Enthalpy H = E + PV above the lowest crystal of this search, meV/atom.",
     "±": "The true difference to the lowest lies within this with a probability of 68 %, by how far the "
@@ -64,8 +74,21 @@ def printed_formula(formula: str) -> str:
 
 
 def printed_formulas(text: str) -> str:
-    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅."""
-    return re.sub(r"(?<=[A-Za-z)])\d+", lambda found: found[0].translate(BELOW), text)
+    """The same of the formulas in a text: 0.5 P2S5 as 0.5 P₂S₅. Symbols of space groups and names stay."""
+    return FORMULA.sub(
+        lambda found: found[1] + printed_formula(found[2]) if _is_formula(found[2]) else found[0], text
+    )
+
+
+def _is_formula(word: str) -> bool:
+    symbols = re.findall(r"[A-Z][a-z]?", word)
+    return word in DIATOMIC or (len(symbols) > 1 and set(symbols) <= set(chemical_symbols))
+
+
+def type_name(prototype: str) -> str:
+    """The common name of a structure type, such as "Ilmenite (FeTiO₃, E22)", its label where it has none."""
+    label, _, name = prototype.partition(" (")
+    return printed_formulas(name.removesuffix(")")) or label
 
 
 def printed_space_group(symbol: str) -> str:
@@ -84,6 +107,8 @@ def crystal_words(result: Result) -> str:
 
 def answer(prediction: Prediction) -> tuple[str, str]:
     """What was found, in two sentences; of a prediction that has results."""
+    if prediction.order == "pattern" and prediction.pattern is not None:
+        return _answer_of_pattern(prediction, prediction.pattern)
     first, *others = prediction.results
     formula, pressure = printed_formula(prediction.target.formula), prediction.target.pressure
     value, at = ("enthalpy", f" at {pressure:g} GPa") if pressure else ("energy", "")
@@ -105,17 +130,34 @@ def answer(prediction: Prediction) -> tuple[str, str]:
     return sentence, _next(prediction, first, others)
 
 
+def _answer_of_pattern(prediction: Prediction, pattern: Identified) -> tuple[str, str]:
+    """The same where a powder pattern orders."""
+    first, *others = prediction.results
+    formula, name = printed_formula(prediction.target.formula), pattern.measured.pattern.name
+    if pattern.none > (first.probability_pattern or 0.0):
+        none = f"{name} is most probably of none of these crystals of {formula}"
+        return f"{none}: p = {100 * pattern.none:.0f} %.", f"First of them is {_named(first)}, {_fit(first)}."
+    sentence = f"{name} is most probably of {formula} as {_named(first)}, by pattern and energy"
+    return f"{sentence}: {_fit(first)}.", _next(prediction, first, others)
+
+
+def _fit(result: Result) -> str:
+    p = f"p = {100 * (result.probability_pattern or 0.0):.0f} %"
+    return p if result.r_wp is None else f"{p}, Rwp {100 * result.r_wp:.0f} %"
+
+
 def _next(prediction: Prediction, first: Result, others: Sequence[Result]) -> str:
     if not others:
         return "There is no other to compare it with."
     above = others[0].above_lowest - first.above_lowest
-    p = f", {_p(others[0])}" if prediction.order == "probability" else ""
-    return f"Next is {_named(others[0])}, {above:.1f} meV/atom above it{p}."
+    p = {"probability": f", {_p(others[0])}", "pattern": f", {_fit(others[0])}"}.get(prediction.order, "")
+    where = "below" if above < 0 else "above"
+    return f"Next is {_named(others[0])}, {abs(above):.1f} meV/atom {where} it{p}."
 
 
 def _named(result: Result) -> str:
     """A crystal with the name of its type, and what it is known as, where there are any."""
-    kind = result.prototype.partition(" (")[2].removesuffix(")").partition(" (")[0]
+    kind = printed_formulas(result.prototype.partition(" (")[2].removesuffix(")").partition(" (")[0])
     entry = result.known_as[0].id if result.known_as else ""
     parts = [
         crystal_words(result),

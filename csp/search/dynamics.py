@@ -23,7 +23,7 @@ from csp.lattice_dynamics.phonons import Harmonic, Phonons
 from csp.protocols import EnergyModel
 from csp.relaxation.rattle import REAL_GAIN
 from csp.relaxation.relax import RelaxationResult, enthalpy
-from csp.search.stages import BY_NAME, Share, shards
+from csp.search.stages import BY_NAME, PHONON_STEPS, Share, shards
 from csp.search.work import Told, Work
 from csp.settings import SearchSettings
 from csp.store.store import Store
@@ -65,7 +65,7 @@ class Dynamics:
         settings: Of the search: how many crystals, how large supercells, pressure, seed, symprec.
         store: Holds what is done.
         model: Gives energies and forces.
-        told: Called with (done, total) of a round's crystals.
+        told: Called with (done, total) of the steps of a round's crystals.
     """
 
     settings: SearchSettings
@@ -91,12 +91,13 @@ class Dynamics:
             if not share[0]:
                 self.store.close(self._rounds, number)
             return
+        before, total = len(crystals) * PHONON_STEPS.index(step), len(crystals) * (len(PHONON_STEPS) - 1)
         for k in range(len(crystals)):
-            self.told(k, len(crystals))
+            self.told(before + k, total)
             # so that all workers have something to do, however few shards a crystal has
             turned = ((share[0] - k) % share[1], share[1])
             getattr(self, f"_{step}")(crystals[k], turned)
-        self.told(len(crystals), len(crystals))
+        self.told(before + len(crystals), total)
 
     def _settle(self, crystal: Crystals, share: Share) -> None:
         (i,) = crystal.ids()

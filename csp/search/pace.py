@@ -17,16 +17,18 @@ class Pace:
     second halves of the searches for the 35 compositions in `benchmarks/results/nequix` the time left is so
     within a factor of two for 94 % of the time, times below 10 s counted as 10 s.
 
+    A stage that is reported to have a total of 0 has nothing to do: no time is expected of it any more. What
+    is known to be so early, as where there can be no hull, is best reported first.
+
     Args:
         shares: Per cent of the whole that each stage is expected to take, in their order.
         doing: What people are told while a stage runs.
     """
 
     def __init__(self, shares: dict[str, float], doing: dict[str, str]) -> None:
-        self.shares, self.doing = shares, doing
-        self.names = list(shares)
+        self.shares, self.doing = dict(shares), doing
         self.stage = ""
-        self.seen: tuple[float, float] | None = None  # time and per cent of the last report
+        self.seen: tuple[float, float] | None = None  # time of the last report, and the share done by then
         self.all, self.own = _Worked(), _Worked()  # in all, and in the present stage
 
     def at(self, stage: str, done: int, total: int, now: float) -> tuple[float, str]:
@@ -39,19 +41,28 @@ class Pace:
         """Per cent of the whole, and the seconds left; None as long as they are anybody's guess."""
         if stage not in self.shares:
             return 0.0, None
-        share, part = self.shares[stage], done / total if total else 1.0
-        before = sum(self.shares[name] for name in self.names[: self.names.index(stage)])
-        percent = min(before + share * part, 100.0)
+        if not total:
+            self.shares[stage] = 0.0
+            return self._percent(self.seen[1] if self.seen else 0.0), None
+        names = list(self.shares)
+        share, part = self.shares[stage], done / total
+        before = sum(self.shares[name] for name in names[: names.index(stage)])
+        at = before + share * part
         if stage != self.stage:
             self.stage, self.own = stage, _Worked()
         if self.seen is not None:
             for worked in (self.all, self.own):
-                worked.add(now - self.seen[0], percent - self.seen[1])
-        self.seen = now, percent
-        if self.all.percent <= 0:
-            return percent, None
-        own = self.own if self.own.percent >= OWN * share else self.all
-        return percent, own.pace * share * (1.0 - part) + self.all.pace * (100.0 - before - share)
+                worked.add(now - self.seen[0], max(at - self.seen[1], 0.0))  # a stage in rounds begins anew
+        self.seen = now, at
+        if self.all.share <= 0:
+            return self._percent(at), None
+        own = self.own if self.own.share >= OWN * share else self.all
+        after = sum(self.shares.values()) - before - share
+        return self._percent(at), own.pace * share * (1.0 - part) + self.all.pace * after
+
+    def _percent(self, at: float) -> float:
+        whole = sum(self.shares.values())
+        return min(100.0 * at / whole, 100.0) if whole else 100.0
 
 
 @dataclass(slots=True)
@@ -59,18 +70,18 @@ class _Worked:
     """Time that was worked, and what was done in it."""
 
     seconds: float = 0.0
-    percent: float = 0.0
+    share: float = 0.0
 
-    def add(self, seconds: float, percent: float) -> None:
+    def add(self, seconds: float, share: float) -> None:
         """What was found done, in no time, is no work."""
-        if percent <= FOUND * seconds:
+        if share <= FOUND * seconds:
             self.seconds += seconds
-            self.percent += percent
+            self.share += share
 
     @property
     def pace(self) -> float:
         """Seconds a per cent."""
-        return self.seconds / self.percent
+        return self.seconds / self.share
 
 
 def duration(seconds: float) -> str:

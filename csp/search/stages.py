@@ -13,10 +13,12 @@ from csp.settings import SearchSettings
 
 __all__ = [
     "BY_NAME",
+    "DOING",
     "PHONON_STEPS",
     "STAGES",
     "STEPS",
     "WHOLE",
+    "WRITE",
     "Share",
     "Stage",
     "asked_for",
@@ -61,8 +63,9 @@ class Stage:
         name: Of the method of `csp.search.search.Search`, and in the store.
         doing: What the progress display and the log call it while it runs.
         weight: Its share of the time, relative to the other stages', that of `rounds` for each minute, that
-            of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`;
-            those of `label`, `phonons`, `compare` and `hull` are guesses.
+            of `phonons` for each crystal. Measured on the 35 compositions in `benchmarks/results/nequix`,
+            those of `pattern` and `write` on three searches; those of `label`, `phonons`, `compare` and
+            `hull` are guesses.
         shard: Crystals in one shard on a CPU, which is what a kill may cost; 0: it stores nothing.
         by_model: Does an energy model compute in it, on a GPU if there is one?
         asked: Do these settings ask for it?
@@ -103,10 +106,16 @@ STAGES = (
     Stage("rounds", "searching on in rounds (seconds)", 72, asked=_deep, steps=STEPS),
     Stage("rattle", "rattling the best", 7, 8, by_model=True),
     # of each crystal; a shard is of its supercells
-    Stage("phonons", "computing phonons", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
+    Stage("phonons", "computing phonons (steps)", 60, 4, by_model=True, asked=_phonons, steps=PHONON_STEPS),
     Stage("compare", "asking other models", 1, 40, by_model=True, asked=_several_models),
     Stage("hull", "relaxing references of the hull", 20, 1, by_model=True, asked=lambda s: s.hull),
 )
+
+# no stages of the search, but what it ends with, which takes a while too
+PATTERN = Stage("pattern", "fitting to the powder pattern", 10, asked=lambda s: s.xrd is not None)
+WRITE = Stage("write", "writing the results", 24)
+
+DOING = {stage.name: stage.doing for stage in (*STAGES, PATTERN, WRITE)}
 
 BY_NAME = {stage.name: stage for stage in STAGES}
 
@@ -122,8 +131,8 @@ def asked_for(settings: SearchSettings) -> list[Stage]:
 
 
 def time_shares(settings: SearchSettings) -> dict[str, float]:
-    """Per cent of the whole time that each stage is expected to take, by name."""
-    stages = asked_for(settings)
+    """Per cent of the whole time that each stage, and writing the results, is expected to take, by name."""
+    stages = [*asked_for(settings), *([PATTERN] if PATTERN.asked(settings) else []), WRITE]
     times = {"rounds": settings.minutes, "phonons": settings.phonons}
     weight = {stage.name: stage.weight * times.get(stage.name, 1.0) for stage in stages}
     return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}

@@ -197,7 +197,8 @@ def test_every_stage_is_a_method_and_is_asked_for_by_what_needs_it() -> None:
 
 def test_labelling_takes_its_share_of_the_progress() -> None:
     pace = Pace(time_shares(settings(relaxer="none", labeller="gpaw", hull=False)), DOING)
-    assert list(pace.shares) == ["propose", "filter", "screen", "label", "pre_relax", "relax", "rattle"]
+    names = ["propose", "filter", "screen", "label", "pre_relax", "relax", "rattle", "write"]
+    assert list(pace.shares) == names
     before = sum(pace.shares[name] for name in ("propose", "filter", "screen"))
     assert pace.at("label", 12, 24, now=0.0)[0] == pytest.approx(before + pace.shares["label"] / 2)
 

@@ -134,12 +134,16 @@
     viewer.render();
   }
 
-  /** As large as the view has room for. */
-  function fill(viewer) {
+  /** As large as the view has room for, all atoms and the whole cell in it. */
+  function fill(viewer, cell) {
     const box = viewer.getCanvas().getBoundingClientRect();
-    const spots = viewer.modelToScreen(viewer.selectedAtoms({}).map(({ x, y, z }) => ({ x, y, z })));
-    const extent = (name) => Math.max(...spots.map((s) => s[name])) - Math.min(...spots.map((s) => s[name]));
-    const factor = Math.min((box.width - 60) / (extent("x") + 20), (box.height - 60) / (extent("y") + 20));
+    const places = viewer.selectedAtoms({}).map(({ x, y, z }) => ({ x, y, z }));
+    const mean = (name) => places.reduce((sum, place) => sum + place[name], 0) / places.length;
+    const centre = { x: mean("x"), y: mean("y"), z: mean("z") }; // which the view turns about
+    const corners = [0, 1, 2, 3, 4, 5, 6, 7].map((k) => point(cartesian(cell, [k & 1, (k >> 1) & 1, k >> 2])));
+    const [middle, ...spots] = viewer.modelToScreen([centre, ...places, ...corners]);
+    const reach = (name) => Math.max(...spots.map((spot) => Math.abs(spot[name] - middle[name])));
+    const factor = Math.min((box.width / 2 - 30) / (reach("x") + 10), (box.height / 2 - 30) / (reach("y") + 10));
     if (Number.isFinite(factor) && factor > 0) viewer.zoom(Math.min(factor, 3));
   }
 
@@ -151,7 +155,7 @@
     const up = axis === 2 ? cell[1] : axis === undefined ? normal : cell[2];
     viewer.setView([...viewer.getView().slice(0, 4), ...facing(toward, up)]);
     if (axis === undefined) viewer.rotate(-18, "y").rotate(14, "x");
-    fill(viewer);
+    fill(viewer, cell);
     viewer.render();
   }
 

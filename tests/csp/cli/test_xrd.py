@@ -123,6 +123,11 @@ def test_a_search_with_a_pattern(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert {r["rank_energy"] for r in after["results"]} == {r["rank_energy"] for r in before["results"]}
     assert (out / "pattern" / "001.svg").is_file()
     assert "xrd %" in capsys.readouterr().out
+    page = (out / "report.html").read_text()
+    assert "scan.xy is most probably of NaCl as cubic Fm3\u0305m (no. 225)" in page
+    assert "by pattern and energy: p = " in page
+    assert "Ordered by the powder pattern and energy" in page
+    assert "Fit of rank 1 to the measured pattern" in page
     assert csp("xrd", str(out), str(scan), "--wavelength", "CuKa", "--out", str(tmp_path / "again")) == 0
     again = json.loads((tmp_path / "again" / "pattern.json").read_text())
     assert again["results"][0]["file"] == best["file"]

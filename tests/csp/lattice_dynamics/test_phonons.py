@@ -15,7 +15,7 @@ from ase.build import bulk
 from ase.data import atomic_masses
 
 from csp.crystals import Crystals
-from csp.lattice_dynamics.checking import checked, to_check
+from csp.lattice_dynamics.checking import checked, held, to_check
 from csp.lattice_dynamics.displacements import Displaced, displaced, multiples, symmetric_start
 from csp.lattice_dynamics.evidence import evidence
 from csp.lattice_dynamics.phonons import TEMPERATURES, Harmonic, Phonons, Stability
@@ -160,6 +160,21 @@ def test_what_is_imaginary_by_interpolation_is_computed_at_its_wave_vector(harmo
     pushed = checked(near, of_springs(cells, -1))
     assert pushed.lowest == pytest.approx(-expected.max(), rel=1e-3)
     assert (pushed.stability, pushed.free_energy) == (Stability.UNSTABLE, None)
+
+
+@pytest.mark.parametrize(
+    ("q", "near"),
+    [
+        ((0.0, 0.19, 0.21), (0, 1 / 5, 1 / 5)),
+        ((0.5, 0.34, 0.0), (1 / 2, 1 / 3, 0)),
+        ((0.02, 0.0, -0.01), (1 / 6, 0, 0)),
+        ((-0.03, 0.03, 0.03), (-1 / 6, 1 / 6, 1 / 6)),
+    ],
+)
+def test_wave_vectors_next_to_gamma_are_checked_in_their_direction(
+    q: tuple[float, ...], near: tuple[float, ...]
+) -> None:
+    assert held(np.array(q)) == pytest.approx(np.array(near))
 
 
 def test_free_energies_order_crystals_anew(phonons: Phonons) -> None:

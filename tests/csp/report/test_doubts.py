@@ -7,6 +7,8 @@ from dataclasses import replace
 from csp.protocols import Label
 from csp.report.description import Description
 from csp.report.doubts import doubts
+from csp.search.completeness import completeness
+from csp.search.history import History, Round
 from csp.search.prediction import Prediction
 from csp.target import Target
 from tests.csp.report.example import cards, prediction
@@ -17,9 +19,10 @@ def crystals(given: Prediction) -> list[Description]:
 
 
 def settled() -> Prediction:
-    """All relaxed to the end, far apart."""
+    """All relaxed to the end, found twice, far apart."""
     whole = prediction()
-    return replace(whole, results=[replace(r, status="converged") for r in whole.results], unranked=[])
+    rows = [replace(r, status="converged", n_duplicates=1) for r in whole.results]
+    return replace(whole, results=rows, unranked=[])
 
 
 def test_a_settled_ranking_is_not_doubted() -> None:
@@ -66,6 +69,18 @@ def test_uncertain_and_unfinished_and_lost() -> None:
     assert doubts(lost, crystals(lost)) == [
         "Of 9 last relaxations 3 failed (3 collapsed): the potential may not fit here."
     ]
+
+
+def test_a_search_that_is_not_complete() -> None:
+    whole = settled()
+    once = [replace(r, n_duplicates=k) for k, r in enumerate(whole.results)]
+    (said,) = doubts(replace(whole, results=once), crystals(whole))
+    assert said.startswith("Only one candidate led to rank 1, the lowest: there may be others")
+    for counts, incomplete in (([9, 8, 7], False), ([1, 1, 2], True)):
+        last = Round(3, 900, 700, 600, 500, -4.1, 3, completeness(counts))
+        told = doubts(replace(whole, results=once, history=History((last,), "time")), crystals(whole))
+        assert bool(told) == incomplete
+    assert told[0].startswith("The search is not complete: the time was over, and by estimate the lowest")
 
 
 def test_a_truth_that_is_probably_none_of_these() -> None:

@@ -8,7 +8,7 @@ import math
 import pytest
 
 from csp.search.pace import Pace
-from csp.search.stages import STAGES, time_shares
+from csp.search.stages import STAGES, WRITE, time_shares
 from csp.settings import SearchSettings
 from tests.places import ROOT
 
@@ -25,6 +25,7 @@ def durations() -> list[dict[str, float]]:
 def told(seconds: dict[str, float]) -> list[tuple[float, float, float]]:
     """(time left, what was told, for how long it is shown) at each report in the second half of a search."""
     shares = time_shares(SearchSettings.read(formula="NaCl", hull=False))
+    del shares[WRITE.name]  # these searches wrote no page
     pace, now, found = Pace(shares, {}), 0.0, []
     stages = [name for name in shares if seconds.get(name, 0.0) > 0]
     whole = sum(seconds[name] for name in stages)
@@ -61,6 +62,20 @@ def test_what_a_resumed_run_finds_done_is_no_work() -> None:
         assert left == pytest.approx(100 - percent)
 
 
+def test_no_time_is_expected_of_stages_that_have_nothing_to_do() -> None:
+    """A second a per cent of what there is to do; what was expected of the others is forgotten."""
+    pace = Pace({"propose": 20.0, "refine": 20.0, "relax": 20.0, "hull": 40.0}, {})
+    assert pace.measure("hull", 0, 0, 0.0) == (0.0, None)
+    pace.measure("propose", 0, 10, 1.0)
+    assert pace.measure("propose", 5, 10, 11.0) == (pytest.approx(100 / 6), pytest.approx(50.0))
+    pace.measure("refine", 0, 0, 12.0)
+    pace.measure("propose", 10, 10, 21.0)
+    assert pace.measure("relax", 10, 20, 31.0) == (pytest.approx(75.0), pytest.approx(10.0))
+    assert pace.measure("relax", 20, 20, 41.0) == (pytest.approx(100.0), pytest.approx(0.0))
+
+
 def test_stages_that_nobody_expected_are_no_error() -> None:
     assert Pace({"relax": 100.0}, {}).measure("rounds", 1, 2, 3.0) == (0.0, None)
-    assert {stage.name for stage in STAGES} >= time_shares(SearchSettings.read(formula="NaCl")).keys()
+    assert {stage.name for stage in (*STAGES, WRITE)} >= time_shares(
+        SearchSettings.read(formula="NaCl")
+    ).keys()
