@@ -21,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import StoreError
-from csp.search.stages import STAGES, Share, asked_for, stage_of_step, time_shares
+from csp.search.stages import STAGES, Share, asked_for, stage_of_step, time_limits, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -78,7 +78,7 @@ def _reporter(settings: SearchSettings, formula: str) -> Reporter:
     from flows.progress import Reporter
 
     doing = {stage.name: stage.doing for stage in STAGES}
-    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing))
+    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), doing, time_limits(settings)))
 
 
 @lru_cache(maxsize=1)

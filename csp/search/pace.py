@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Pace", "duration"]
@@ -20,12 +21,17 @@ class Pace:
     Args:
         shares: Per cent of the whole that each stage is expected to take, in their order.
         doing: What people are told while a stage runs.
+        over: Seconds after the first report at which a stage is over, however fast the machine is; at most
+            one stage has such a limit.
     """
 
-    def __init__(self, shares: dict[str, float], doing: dict[str, str]) -> None:
-        self.shares, self.doing = shares, doing
+    def __init__(
+        self, shares: dict[str, float], doing: dict[str, str], over: Mapping[str, float] | None = None
+    ) -> None:
+        self.shares, self.doing, self.over = shares, doing, over or {}
         self.names = list(shares)
         self.stage = ""
+        self.begun: float | None = None  # time of the first report
         self.seen: tuple[float, float] | None = None  # time and per cent of the last report
         self.all, self.own = _Worked(), _Worked()  # in all, and in the present stage
 
@@ -42,6 +48,7 @@ class Pace:
         share, part = self.shares[stage], done / total if total else 1.0
         before = sum(self.shares[name] for name in self.names[: self.names.index(stage)])
         percent = min(before + share * part, 100.0)
+        self.begun = now if self.begun is None else self.begun
         if stage != self.stage:
             self.stage, self.own = stage, _Worked()
         if self.seen is not None:
@@ -51,7 +58,17 @@ class Pace:
         if self.all.percent <= 0:
             return percent, None
         own = self.own if self.own.percent >= OWN * share else self.all
-        return percent, own.pace * share * (1.0 - part) + self.all.pace * (100.0 - before - share)
+        left, further = own.pace * share * (1.0 - part), self.names[self.names.index(stage) + 1 :]
+        for name in self.over.keys() & {stage, *further}:
+            until = self.begun + self.over[name] - now
+            earlier = further[: further.index(name)] if name in further else []
+            left = max(until, self._others(earlier) + (left if name in further else 0.0))
+            further = [other for other in further if other not in (name, *earlier)]
+        return percent, left + self._others(further)
+
+    def _others(self, names: Iterable[str]) -> float:
+        """Seconds of stages to come, at the pace of all so far."""
+        return self.all.pace * sum(self.shares[name] for name in names)
 
 
 @dataclass(slots=True)
