@@ -27,9 +27,8 @@ def rounds_bars(history: History) -> str:
     if known:
         above = [1000 * (energy - known[-1]) for energy in known]
         bars = "".join(_bar(one / above[0] if above[0] > 0 else 0.0) for one in above)
-        lines.append(
-            f"lowest so far    {' ' * (n - len(known))}{bars}  {above[0]:.1f} to 0 meV/atom above the last"
-        )
+        told = f"{above[0]:.1f} to 0 meV/atom above the last" if above[0] >= 0.05 else "not lowered"
+        lines.append(f"lowest so far    {' ' * (n - len(known))}{bars}  {told}")
     shares = [one.completeness.share for one in shown]
     bars = "".join(_bar(share) for share in shares)
     lines.append(
