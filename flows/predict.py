@@ -21,7 +21,7 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run, task_run
 
 from csp.errors import StoreError
-from csp.search.stages import DOING, WRITE, Share, asked_for, stage_of_step, time_shares
+from csp.search.stages import DOING, WRITE, Share, asked_for, stage_of_step, time_limits, time_shares
 from csp.settings import AUTO_LIBRARY, DEFAULT_GENERATORS, SearchSettings
 from flows.crashes import go_on, stop_crashing
 from flows.form import (
@@ -77,7 +77,7 @@ def _reporter(settings: SearchSettings, formula: str) -> Reporter:
     from csp.search.pace import Pace
     from flows.progress import Reporter
 
-    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), DOING))
+    return Reporter(f"progress-{formula.lower()}", Pace(time_shares(settings), DOING, time_limits(settings)))
 
 
 @lru_cache(maxsize=1)

@@ -32,10 +32,8 @@ from csp.files import write_json, write_text
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel
+from csp.search.conclude import Conclusion
 from csp.search.funnel import Progress
-from csp.search.prediction import Prediction
-from csp.search.results import prediction as predicted
-from csp.search.search import Search
 from csp.settings import DEFAULT_GENERATORS, Names, SearchSettings
 from csp.wrong_values import first_wrong
 from surrogates.zoo import AUTO, choose_relaxer, load_model
@@ -192,23 +190,26 @@ class DeepBenchmark:
         clock, cpu = Clock(folder / "seconds.json"), time.process_time()
         with clock("all"):
             search, _ = build(settings, target, folder, device=self.device, resume=True, progress=progress)
-            prediction = search.run()
+            search = replace(search, known=None)  # nobody asks what else the crystals are
+            search.run()
         clock.seconds["cpu"] = round(clock.seconds.get("cpu", 0.0) + time.process_time() - cpu, 3)
-        before = _before(search)
-        assert prediction.history is not None
-        last = prediction.history.rounds[-1]
+        after = search.conclusion
+        before = replace(after, rounds=None)  # but for rattling
+        assert search.deep is not None
+        history = search.deep.history()
+        last = history.rounds[-1]
         return DeepOutcome(
             name=truth.name,
             formula=truth.formula,
             n_atoms=int(truth.crystal.n_atoms[0]),
-            rank=_rank(truth.crystal, prediction),
+            rank=_rank(truth.crystal, after),
             rank_before=_rank(truth.crystal, before),
-            lowest=_lowest(prediction),
+            lowest=_lowest(after),
             lowest_before=_lowest(before),
             truth=relaxed_truth(truth.crystal, search.funnel.ranking_model, settings),
             rounds=last.number,
             candidates=last.proposed,
-            ended=prediction.history.ended,
+            ended=history.ended,
             share=last.completeness.share,
             share_95=last.completeness.interval,
             low=last.low,
@@ -225,16 +226,11 @@ class DeepBenchmark:
         return {name: str(leak(truth.formula, compositions)) for name, compositions in seen.items()}
 
 
-def _before(search: Search) -> Prediction:
-    """What the search would have ended with before all rounds, but for rattling."""
-    return predicted(replace(search.conclusion, rounds=None))
-
-
-def _rank(truth: Crystals, prediction: Prediction) -> int | None:
+def _rank(truth: Crystals, found: Conclusion) -> int | None:
     """From 1, of the first crystal that is the truth."""
-    fits: Sequence[int] = Matcher.DEFAULT.fits(truth, prediction.crystals).nonzero().flatten().tolist()
+    fits: Sequence[int] = Matcher.DEFAULT.fits(truth, found.ranked_crystals).nonzero().flatten().tolist()
     return fits[0] + 1 if fits else None
 
 
-def _lowest(prediction: Prediction) -> float | None:
-    return min((r.enthalpy_ev_per_atom for r in prediction.results), default=None)
+def _lowest(found: Conclusion) -> float | None:
+    return min(found.per_atom.tolist(), default=None)

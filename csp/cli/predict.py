@@ -11,10 +11,9 @@ import typer
 
 from csp.cli.console import note, output
 from csp.cli.options import Device, Pressures, takes_settings
-from csp.cli.progress import hear, progress
+from csp.cli.progress import hear_since, progress
 from csp.cli.stopping import StoppedError, terminated_as_interrupted
 from csp.errors import CspError, of_system
-from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def predict(
     if target.formula_note:
         say(target.formula_note)
     try:
-        with terminated_as_interrupted(), progress(time_shares(settings)) as report:
+        with terminated_as_interrupted(), progress(settings) as report:
             # torch and pymatgen take seconds: only once the settings are known to be good
             from csp.engine import begun
             from csp.engine import predict as run
@@ -67,7 +66,7 @@ def predict(
                 device=device,
                 resume=resume,
                 progress=report,
-                heard=hear,
+                heard=hear_since(started),
                 say=say,
             )
     except KeyboardInterrupt as ending:
@@ -109,7 +108,7 @@ def _at_several(
                 device=device,
                 resume=resume,
                 progress=report,
-                heard=hear,
+                heard=hear_since(started),
                 say=note,
             )
     except KeyboardInterrupt as ending:
@@ -140,6 +139,7 @@ def _interrupted(folder: Path) -> str:
 def _show(prediction: Prediction, said: Collection[str]) -> None:
     """Print a ranking and what people should know of it, but for what was said before."""
     from csp.report.phonons import order_with_warmth
+    from csp.report.rounds import rounds_bars
     from csp.report.terminal import ranking_table
 
     if prediction.results:
@@ -156,6 +156,7 @@ def _show(prediction: Prediction, said: Collection[str]) -> None:
     if prediction.relaxer_why and len(prediction.models) > 1:
         output.print(f"Relaxer {prediction.models[-1]}: {prediction.relaxer_why}.")
     if prediction.history is not None:
+        output.print(rounds_bars(prediction.history), soft_wrap=True)
         output.print(prediction.history.sentence())
     for warning in prediction.warnings:
         if warning not in said:

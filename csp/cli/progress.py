@@ -18,11 +18,12 @@ from rich.progress import (
 )
 
 from csp.cli.console import console
-from csp.search.history import Round
+from csp.search.history import Heard, Round
 from csp.search.pace import Pace, duration
-from csp.search.stages import DOING
+from csp.search.stages import DOING, time_limits, time_shares
+from csp.settings import SearchSettings
 
-__all__ = ["hear", "progress", "status"]
+__all__ = ["hear_since", "progress", "status"]
 
 EVERY = 30.0  # seconds between the lines of a log
 
@@ -31,14 +32,13 @@ Report = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress(shares: dict[str, float] | None = None) -> Iterator[Report]:
+def progress(settings: SearchSettings | None = None) -> Iterator[Report]:
     """A function that shows the progress until the block is left.
 
     Args:
-        shares: Per cent of the whole that each stage is expected to take, in their order, from which the time
-            left is told; None: it is not.
+        settings: Of the search, from which the time left is told; None: it is not.
     """
-    pace = None if shares is None else Pace(shares, DOING)
+    pace = None if settings is None else Pace(time_shares(settings), DOING, time_limits(settings))
     if not console.is_terminal:
         lines = _Lines(pace=pace)
         with _beating(lines):
@@ -74,9 +74,18 @@ def _beating(lines: _Lines) -> Iterator[None]:
         thread.join()  # what is said after the work, as that it was interrupted, is the last line
 
 
-def hear(now: Round, before: Round | None) -> None:
-    """A line on a round of a deep search."""
-    console.print(now.line(before))
+def hear_since(started: float) -> Heard:
+    """Prints a line on each round of a deep search.
+
+    Args:
+        started: By `time.monotonic()`.
+    """
+
+    def hear(now: Round, before: Round | None) -> None:
+        minutes = (time.monotonic() - started) / 60
+        console.print(f"{now.line(before)}, {minutes:.1f} min")
+
+    return hear
 
 
 def status(name: str) -> Report:

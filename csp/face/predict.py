@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from csp.cli.progress import hear
+from csp.cli.progress import hear_since
 from csp.cli.progress import progress as progress_shown
 from csp.engine import GENERATORS, Given
 from csp.engine import predict as search
@@ -19,7 +20,6 @@ from csp.face.models import as_energy_model, the_model_itself
 from csp.library.library import Library
 from csp.protocols import EnergyModel, Generator
 from csp.search.prediction import Prediction
-from csp.search.stages import time_shares
 from csp.settings import SearchSettings
 from surrogates.zoo import load_model, our_names
 
@@ -122,10 +122,10 @@ def predict(
     if resume and out is None:
         raise InputError("A search is resumed from its folder: name it as out.")
     target = asked.target()
-    heard = hear if progress is True else lambda now, before: None
+    heard = hear_since(time.monotonic()) if progress is True else lambda now, before: None
     about: dict[str, Any] = {"device": device, "resume": resume, "heard": heard, "given": given}
     if not more:
-        with _shown(progress, time_shares(asked)) as report:
+        with _shown(progress, asked) as report:
             return search(asked, target, folder, progress=report, **about)
     from csp.pressures import predict_at
 
@@ -179,10 +179,10 @@ def _path(name: str, given: Any) -> Path:
     return Path(given)
 
 
-def _shown(progress: bool | Progress, shares: dict[str, float] | None) -> AbstractContextManager[Progress]:
+def _shown(progress: bool | Progress, asked: SearchSettings | None) -> AbstractContextManager[Progress]:
     if callable(progress):  # of stages that have nothing to do it is not told
         return nullcontext(lambda stage, done, total: progress(stage, done, total) if total else None)
-    return progress_shown(shares) if progress else nullcontext(lambda stage, done, total: None)
+    return progress_shown(asked) if progress else nullcontext(lambda stage, done, total: None)
 
 
 def _signature() -> inspect.Signature:

@@ -38,7 +38,8 @@ def write_report(prediction: Prediction, folder: Path, record: RunRecord, *, sym
 
     They are `structures/` (CIF, POSCAR, extxyz), `structures.extxyz`, `ranked.csv`, `report.html`, `hull.svg`
     where there is a hull of two or three elements, `run.json` and `ranked.json`. Equal predictions give equal
-    files, but for the timings in `run.json`. `ranked.json` comes last: where it is, all are.
+    files, but for the timings in `run.json` and those of the rounds of a deep search on the page.
+    `ranked.json` comes last: where it is, all are.
 
     Args:
         prediction: What to write.

@@ -51,7 +51,8 @@ FUNNEL = {
 
 
 def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]) -> str:
-    """The page as HTML. Equal predictions and records give equal text: it holds no date and no timing.
+    """The page as HTML. Equal predictions and records give equal text: it holds no date, and of the timings
+    when the rounds of a deep search were closed.
 
     Args:
         cards: Of the ranked crystals, in their order.
@@ -82,7 +83,7 @@ def render_page(prediction: Prediction, record: RunRecord, cards: Sequence[Card]
         figure=energy_volume_svg(prediction) if prediction.results else "",
         hull=_hull(prediction),
         history=prediction.history,
-        rounds=rounds_svg(prediction.history) if prediction.history else "",
+        rounds=rounds_svg(prediction.history, record.timings) if prediction.history else "",
     )
 
 

@@ -12,9 +12,33 @@ from csp.search.history import History
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_rounds", "rounds_svg"]
+__all__ = ["draw_rounds", "rounds_bars", "rounds_svg"]
 
 ENERGY, SHARE = "#2f6db3", "#c8641b"
+BARS, MOST_BARS = "▁▂▃▄▅▆▇█", 60
+
+
+def rounds_bars(history: History) -> str:
+    """The same for a terminal: two lines with a bar for each round, or for each of 60 evenly chosen ones."""
+    rounds, n = history.rounds, min(len(history.rounds), MOST_BARS)
+    shown = [rounds[round(k * (len(rounds) - 1) / max(1, n - 1))] for k in range(n)]
+    known = [one.lowest_ev_per_atom for one in shown if one.lowest_ev_per_atom is not None]
+    lines = []
+    if known:
+        above = [1000 * (energy - known[-1]) for energy in known]
+        bars = "".join(_bar(one / above[0] if above[0] > 0 else 0.0) for one in above)
+        told = f"{above[0]:.1f} to 0 meV/atom above the last" if above[0] >= 0.05 else "not lowered"
+        lines.append(f"lowest so far    {' ' * (n - len(known))}{bars}  {told}")
+    shares = [one.completeness.share for one in shown]
+    bars = "".join(_bar(share) for share in shares)
+    lines.append(
+        f"found, estimated {bars}  {100 * shares[0]:.0f} to {100 * shares[-1]:.0f} % of the low ones"
+    )
+    return "\n".join(lines)
+
+
+def _bar(share: float) -> str:
+    return BARS[round(share * (len(BARS) - 1))]
 
 
 def rounds_svg(history: History, timings: Mapping[str, float] | None = None) -> str:

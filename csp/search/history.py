@@ -70,8 +70,10 @@ class Round:
             if before is not None and before.lowest_ev_per_atom is not None:
                 gained = 1000 * (self.lowest_ev_per_atom - before.lowest_ev_per_atom)
                 lowest += f" ({gained:+.1f} meV)" if abs(gained) >= 0.05 else ""
-        share, (low, high) = self.completeness.share, self.completeness.interval
-        told = f"{100 * share:.0f} % of them found [{100 * low:.0f}–{100 * high:.0f}]"
+        told = "their share cannot be told yet"
+        if self.completeness.finds:
+            share, (low, high) = self.completeness.share, self.completeness.interval
+            told = f"{100 * share:.0f} % of them found [{100 * low:.0f}–{100 * high:.0f}]"
         return f"round {self.number}: {self.proposed:,} candidates, {lowest}, {self.low} low crystals, {told}"
 
 
@@ -98,9 +100,14 @@ class History:
         """For people."""
         last = self.rounds[-1]
         low, high = last.completeness.interval
-        drawn = last.completeness
-        return (
-            f"Ended after {last.number} rounds and {last.proposed:,} candidates: {ENDINGS[self.ended]}. "
+        drawn, rounds = last.completeness, "1 round" if last.number == 1 else f"{last.number} rounds"
+        ended = f"Ended after {rounds} and {last.proposed:,} candidates: {ENDINGS[self.ended]}. "
+        if not drawn.finds:
+            return ended + (
+                "No draw of a round has led to a low crystal, so how probable it is that the lowest is the "
+                "lowest cannot be told."
+            )
+        return ended + (
             f"The lowest is the lowest with a probability of {self.probability:.2f} "
             f"({low:.2f} to {high:.2f}), by {drawn.finds} draws of {drawn.seen} low crystals, "
             f"{drawn.once} of them drawn once."

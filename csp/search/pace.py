@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Pace", "duration"]
@@ -23,11 +24,16 @@ class Pace:
     Args:
         shares: Per cent of the whole that each stage is expected to take, in their order.
         doing: What people are told while a stage runs.
+        over: Seconds after the first report at which a stage is over, however fast the machine is; at most
+            one stage has such a limit.
     """
 
-    def __init__(self, shares: dict[str, float], doing: dict[str, str]) -> None:
-        self.shares, self.doing = dict(shares), doing
+    def __init__(
+        self, shares: dict[str, float], doing: dict[str, str], over: Mapping[str, float] | None = None
+    ) -> None:
+        self.shares, self.doing, self.over = dict(shares), doing, over or {}
         self.stage = ""
+        self.begun: float | None = None  # time of the first report
         self.seen: tuple[float, float] | None = None  # time of the last report, and the share done by then
         self.all, self.own = _Worked(), _Worked()  # in all, and in the present stage
 
@@ -46,8 +52,8 @@ class Pace:
             return self._percent(self.seen[1] if self.seen else 0.0), None
         names = list(self.shares)
         share, part = self.shares[stage], done / total
-        before = sum(self.shares[name] for name in names[: names.index(stage)])
-        at = before + share * part
+        at = sum(self.shares[name] for name in names[: names.index(stage)]) + share * part
+        begun = self.begun = now if self.begun is None else self.begun
         if stage != self.stage:
             self.stage, self.own = stage, _Worked()
         if self.seen is not None:
@@ -57,12 +63,21 @@ class Pace:
         if self.all.share <= 0:
             return self._percent(at), None
         own = self.own if self.own.share >= OWN * share else self.all
-        after = sum(self.shares.values()) - before - share
-        return self._percent(at), own.pace * share * (1.0 - part) + self.all.pace * after
+        left, further = own.pace * share * (1.0 - part), names[names.index(stage) + 1 :]
+        for name in self.over.keys() & {stage, *further}:
+            until = begun + self.over[name] - now
+            earlier = further[: further.index(name)] if name in further else []
+            left = max(until, self._others(earlier) + (left if name in further else 0.0))
+            further = [other for other in further if other not in (name, *earlier)]
+        return self._percent(at), left + self._others(further)
 
     def _percent(self, at: float) -> float:
         whole = sum(self.shares.values())
         return min(100.0 * at / whole, 100.0) if whole else 100.0
+
+    def _others(self, names: Iterable[str]) -> float:
+        """Seconds of stages to come, at the pace of all so far."""
+        return self.all.pace * sum(self.shares[name] for name in names)
 
 
 @dataclass(slots=True)

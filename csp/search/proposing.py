@@ -20,6 +20,7 @@ __all__ = ["REDRAWN", "Proposing"]
 REDRAWN = "skeletons"  # as the name of a generator
 OF_TEMPLATES = ("template", "metric_learning")  # finite lists, no draws
 PER_ROUND, ON_GPU = 256, 16
+SHARDS = 2  # at least, of a round; 96 geometries at once take three quarters of the time of three times 32
 SHARES = {"draws": 3, "steered": 1, "redrawn": 2, "moved": 2}  # of eight
 PARENTS = 24
 
@@ -42,6 +43,16 @@ class Proposing:
     funnel: Funnel
     compressed: Callable[[Proposals], Proposals]
 
+    @property
+    def per_round(self) -> int:
+        """Candidates, about."""
+        return PER_ROUND * (1 if self.funnel.screening_model.device.type == "cpu" else ON_GPU)
+
+    @property
+    def shard(self) -> int:
+        """Candidates of one kind that are made at once."""
+        return self.per_round // SHARDS
+
     def kinds(self, number: int, known: Known) -> Iterator[tuple[str, int, Make]]:
         """Of each kind of candidates of a round: the name of their generator, how many, what makes some."""
         drawing = [one for one in self.generators if one.name not in OF_TEMPLATES]
@@ -58,7 +69,7 @@ class Proposing:
 
     def _counts(self, draws: bool, steers: bool, known: Known) -> dict[str, int]:
         """Candidates of each kind. What one kind cannot make the others do."""
-        n = PER_ROUND * (1 if self.funnel.screening_model.device.type == "cpu" else ON_GPU)
+        n = self.per_round
         able = {
             "draws": draws,
             "steered": steers and bool(known.skeletons.lowest),

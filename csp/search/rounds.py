@@ -39,7 +39,6 @@ from csp.search.work import Told, Work
 __all__ = ["Rounds"]
 
 CLOSED = "round"  # in the store: its shards are the rounds that are done
-PROPOSED_SHARD = 32
 PRE_RELAX_STEPS = 20
 
 
@@ -103,7 +102,7 @@ class Rounds:
         store, stage = self.work.store, stage_of(number, "propose")
         for name, n, make in self.proposing.kinds(number, self.knowledge.after(number - 1)):
             written = store.done(stage, name)
-            for shard, part in shards(n, PROPOSED_SHARD, share):
+            for shard, part in shards(n, self.proposing.shard, share):
                 self.told(part.start, n)
                 if shard not in written:
                     store.write_proposals(name, shard, make(part), stage)

@@ -24,6 +24,7 @@ __all__ = [
     "asked_for",
     "shards",
     "stage_of_step",
+    "time_limits",
     "time_shares",
 ]
 
@@ -136,6 +137,11 @@ def time_shares(settings: SearchSettings) -> dict[str, float]:
     times = {"rounds": settings.minutes, "phonons": settings.phonons}
     weight = {stage.name: stage.weight * times.get(stage.name, 1.0) for stage in stages}
     return {name: 100 * one / sum(weight.values()) for name, one in weight.items()}
+
+
+def time_limits(settings: SearchSettings) -> dict[str, float]:
+    """Seconds after the beginning at which a stage is over, however fast the machine is, by name."""
+    return {"rounds": 60 * settings.minutes} if _deep(settings) else {}
 
 
 def shards(n: int, size: int, share: Share) -> Iterator[tuple[int, range]]:

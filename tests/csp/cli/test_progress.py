@@ -8,6 +8,9 @@ import pytest
 
 from csp.cli import progress as shown
 from csp.cli.progress import progress, status
+from csp.search.pace import duration
+from csp.search.stages import time_shares
+from csp.settings import SearchSettings
 
 
 @pytest.fixture
@@ -70,8 +73,11 @@ def test_long_silent_work_has_its_lines_too(
 
 
 def test_the_time_left_is_told(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with progress({"screen": 25.0, "relax": 75.0}) as report:
-        report("screen", 0, 100)
+    settings = SearchSettings.read(formula="NaCl")
+    with progress(settings) as report:
+        report("propose", 0, 100)
         clock[0] += 50
-        report("screen", 50, 100)
-    assert capsys.readouterr().err.splitlines()[-1] == "screening: 50 of 100 after 50 s, about 6 min left"
+        report("propose", 50, 100)
+    half = time_shares(settings)["propose"] / 2  # per cent, done in 50 s
+    told = f"proposing candidates: 50 of 100 after 50 s, {duration(50 * (100 - half) / half)} left"
+    assert capsys.readouterr().err.splitlines()[-1] == told

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
 
-from csp.report.rounds import rounds_svg
+from csp.report.rounds import rounds_bars, rounds_svg
 from csp.search.completeness import completeness
 from csp.search.history import ENDINGS, History, Round
 
@@ -37,14 +38,32 @@ def test_one_round_and_nothing_found_can_be_drawn() -> None:
     assert rounds_svg(History((nothing,), "time")).startswith("<svg")
 
 
+def test_bars_for_a_terminal() -> None:
+    """The lowest falls by 20 meV/atom in two equal steps; the estimate grows from nothing to 28/29."""
+    lowest, found = rounds_bars(history()).splitlines()
+    assert lowest == "lowest so far    █▅▁▁  20.0 to 0 meV/atom above the last"  # a half is rounded up
+    assert found.split("  ")[0][-4:].startswith("▁")
+    assert found.endswith("█  0 to 97 % of the low ones")
+    rounds = tuple(replace(history().rounds[-1], number=k) for k in range(1000))
+    lowest, found = rounds_bars(History(rounds, "time")).splitlines()
+    assert lowest.endswith("▁  not lowered")
+    assert found.count("█") == 60
+
+
+def test_nothing_low_has_no_bar() -> None:
+    nothing = Round(0, 500, 300, 240, 230, None, 0, completeness([]))
+    assert rounds_bars(History((nothing,), "time")) == "found, estimated ▁  0 to 0 % of the low ones"
+
+
 def test_lines_and_sentence() -> None:
     one = history()
     lines = [now.line(before) for before, now in zip((None, *one.rounds), one.rounds, strict=False)]
     assert lines[0] == (
-        "round 0: 500 candidates, lowest -5.0000 eV/atom, 0 low crystals, 0 % of them found [0–0]"
+        "round 0: 500 candidates, lowest -5.0000 eV/atom, 0 low crystals, their share cannot be told yet"
     )
     assert "lowest -5.0100 eV/atom (-10.0 meV), 3 low crystals" in lines[1]
     assert "meV)" not in lines[3]
+    assert History(one.rounds[:1], "time").sentence().endswith("cannot be told.")
     share = one.probability
     assert one.sentence() == (
         f"Ended after 3 rounds and 1,268 candidates: {ENDINGS['time']}. The lowest is the lowest with a "

@@ -79,3 +79,15 @@ def test_stages_that_nobody_expected_are_no_error() -> None:
     assert {stage.name for stage in (*STAGES, WRITE)} >= time_shares(
         SearchSettings.read(formula="NaCl")
     ).keys()
+
+
+def test_a_stage_with_a_limit_ends_then_however_slow_the_machine_is() -> None:
+    """10 % took a minute, as will the 10 % after the rounds, which end ten minutes after the beginning."""
+    pace = Pace({"relax": 20.0, "rounds": 70.0, "rattle": 10.0}, {}, {"rounds": 600.0})
+    pace.measure("relax", 0, 10, 1000.0)
+    assert pace.measure("relax", 5, 10, 1060.0)[1] == pytest.approx(540 + 60)
+    late = Pace(pace.shares, {}, {"rounds": 90.0})
+    late.measure("relax", 0, 10, 1000.0)
+    assert late.measure("relax", 5, 10, 1060.0)[1] == pytest.approx(60 + 60)  # no time is left for rounds
+    assert pace.measure("relax", 10, 10, 1120.0)[1] == pytest.approx(480 + 60)
+    assert pace.measure("rattle", 0, 10, 1620.0)[1] == pytest.approx(10 * 500 / 70)  # 500 s took 70 %
