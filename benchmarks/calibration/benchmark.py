@@ -112,7 +112,8 @@ def judge(searches: Sequence[RankedFeatures]) -> tuple[dict[str, Any], list[tupl
     """Flat figures, and (probability, was it the answer?) of every ranked crystal, each half judged by
     the other's fit.
 
-    found_at_K.{probability,energy}, of n; log_loss.probability, and log_loss.frequency of one who only
+    found_at_K.{probability,energy}, of n; lowest_at_3: searches of which the lowest crystal by energy is among
+    the first three by probability; log_loss.probability, and log_loss.frequency of one who only
     knows how often an answer has each rank by energy.
     """
     parts = halves(searches)
@@ -121,17 +122,21 @@ def judge(searches: Sequence[RankedFeatures]) -> tuple[dict[str, Any], list[tupl
     ranks: dict[str, list[int | None]] = {"energy": [], "probability": []}
     loss: dict[str, float] = {"probability": 0.0, "frequency": 0.0}
     points: list[tuple[float, bool]] = []
+    lowest_at_3 = 0
     for fitted_on, judged in (parts, parts[::-1]):
         order = AnswerProbability.fit([(s.features, s.answers) for s in fitted_on])
         frequency = _frequency(fitted_on)
         for s in judged:
             probability = order.probabilities(s.features)
             ranks["energy"].append(first(s.answers))
-            ranks["probability"].append(first(s.answers[best_first(probability)]))
+            by_probability = best_first(probability)
+            ranks["probability"].append(first(s.answers[by_probability]))
+            lowest_at_3 += int(0 in by_probability[:3])
             loss["probability"] -= order.log_likelihood(s.features, s.answers) / len(searches)
             loss["frequency"] -= float(np.log(frequency(first(s.answers)))) / len(searches)
             points += zip(probability.tolist(), s.answers.tolist(), strict=True)
     summary: dict[str, Any] = {"n": len(searches), "n_ranked": sum(r is not None for r in ranks["energy"])}
+    summary["lowest_at_3"] = lowest_at_3
     for by, found in ranks.items():
         summary |= {f"found_at_{k}.{by}": sum((r or KS[-1] + 1) <= k for r in found) for k in KS}
     return summary | {f"log_loss.{name}": round(value, 4) for name, value in loss.items()}, points

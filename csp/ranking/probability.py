@@ -31,9 +31,10 @@ __all__ = ["FEATURES", "SCORED", "AnswerProbability", "best_first", "features", 
 SHIPPED = Path(__file__).parents[1] / "data" / "answer_probability.json"
 # the first two give ln p of the same thing, which is averaged
 SCORED = ("template", "metric_learning", "space_group")
-LEAST = -12.0  # ln p of what a generator did not propose, or holds for less probable
-SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy
-FEATURES = ("energy", "templates", "drawn")
+LEAST = -8.0  # ln p of what a generator did not propose, or holds for less probable
+SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy …
+FAR = 0.1  # eV/atom; … and for what is far up by more, where the potential deserves it
+FEATURES = ("energy", "far", "templates", "drawn")
 RIDGE = 0.1
 DECIMALS = 6  # of probabilities; below, they are equal
 
@@ -53,8 +54,9 @@ def features(per_atom: Tensor, ln_p: Tensor) -> Tensor:
         ln_p: float64 [R, 3], see `scores`.
     """
     above = per_atom.double() - per_atom.double().amin() if len(per_atom) else per_atom.double()
-    templates = ln_p[:, :2].logsumexp(1) - math.log(2.0)
-    return torch.stack([-(above / SOFT).log1p(), templates, ln_p[:, 2]], 1)
+    held = ln_p.clamp(min=LEAST)
+    templates = held[:, :2].logsumexp(1) - math.log(2.0)
+    return torch.stack([-(above / SOFT).log1p(), -above / FAR, templates, held[:, 2]], 1)
 
 
 def best_first(probability: Tensor) -> Tensor:
@@ -113,19 +115,24 @@ class AnswerProbability:
         """The most likely weights for searches with (features [R, F], bool [R]: is it the ground truth?).
 
         Several matching crystals of a search share their probability; where none matches, none was there.
+        What is far up is never the more probable for it, though a potential with holes would have it so.
         """
-        w = torch.zeros(len(FEATURES) + 1, dtype=torch.float64, requires_grad=True)
-        optimiser = torch.optim.LBFGS([w], max_iter=500, line_search_fn="strong_wolfe")
+        free = torch.zeros(len(FEATURES) + 1, dtype=torch.float64)
+        free[FEATURES.index("far")] = 1.0  # a square's slope at 0 is none
+        free.requires_grad_()
+        square = torch.tensor([name == "far" for name in (*FEATURES, "none")])
+        optimiser = torch.optim.LBFGS([free], max_iter=500, line_search_fn="strong_wolfe")
 
         def loss() -> Tensor:
             optimiser.zero_grad()
+            w = torch.where(square, free**2, free)
             total = -sum(_log_likelihood(w[:-1], w[-1], *search) for search in searches)
             total = total + RIDGE * (w[:-1] ** 2).sum()
             total.backward()
             return total
 
         optimiser.step(loss)
-        *weights, none = w.tolist()
+        *weights, none = torch.where(square, free**2, free).tolist()
         return cls(tuple(weights), none)
 
     def probabilities(self, features: Tensor) -> Tensor:

@@ -8,9 +8,9 @@ import torch
 from benchmarks.calibration.benchmark import _reliability, halves, judge
 from benchmarks.calibration.ranked_features import COLUMNS, RankedFeatures, read_features, write_features
 from csp.errors import InputError
-from csp.ranking.probability import FEATURES, SOFT, AnswerProbability
+from csp.ranking.probability import FAR, FEATURES, LEAST, SOFT, AnswerProbability
 
-TRUTH = AnswerProbability((0.6, 1.2, 0.4), none=-0.5)
+TRUTH = AnswerProbability((0.6, 0.1, 1.2, 0.4), none=-0.5)
 
 
 def searches(n: int) -> list[RankedFeatures]:
@@ -18,12 +18,13 @@ def searches(n: int) -> list[RankedFeatures]:
     torch.manual_seed(1)
     made = []
     for k in range(n):
-        x = 3 * torch.randn(8, len(FEATURES), dtype=torch.float64)
+        x = (3 * torch.randn(8, len(FEATURES), dtype=torch.float64)).clamp(min=LEAST)
         x = x[x[:, 0].argsort(descending=True)]  # lowest first
-        x[:, 0] -= x[0, 0].clone()
+        x[:, 0] = (x[:, 0] - x[0, 0].clone()) / 2
         known = torch.zeros(8, len(COLUMNS), dtype=torch.float64)
         known[:, 0] = SOFT * torch.expm1(-x[:, 0])
-        known[:, 1], known[:, 2], known[:, 3] = x[:, 1], x[:, 1], x[:, 2]
+        x[:, 1] = -known[:, 0] / FAR
+        known[:, 1], known[:, 2], known[:, 3] = x[:, 2], x[:, 2], x[:, 3]
         p = TRUTH.probabilities(x)
         answer = torch.multinomial(torch.cat([p, 1 - p.sum()[None]]), 1)
         made.append(RankedFeatures(f"A{k}", f"prototype {k % 97}", known, torch.arange(8) == answer))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from csp.protocols import Label, Provenance
 from csp.ranking.probability import (
+    FAR,
     FEATURES,
     LEAST,
     SCORED,
@@ -38,18 +39,20 @@ def test_features_of_a_hand_computed_case() -> None:
             ]
         ),
     )
-    assert FEATURES == ("energy", "templates", "drawn")
+    assert FEATURES == ("energy", "far", "templates", "drawn")
     above = [0.0, -math.log(2), -math.log(1 + 1 / SOFT)]
+    far = [0.0, -SOFT / FAR, -1 / FAR]
     one = math.log((math.exp(-1.5) + math.exp(LEAST)) / 2)
     both = math.log((math.exp(-2) + math.exp(-3)) / 2)
-    expected = [[above[0], one, LEAST], [above[1], LEAST, LEAST], [above[2], both, LEAST]]
+    by_templates, by_draws = [one, LEAST, both], [LEAST] * 3
+    expected = [*zip(above, far, by_templates, by_draws, strict=True)]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), atol=1e-5, rtol=0)
-    assert features(torch.zeros(0), scores([])).shape == (0, 3)
+    assert features(torch.zeros(0), scores([])).shape == (0, 4)
 
 
 def test_probabilities_of_a_hand_computed_case() -> None:
-    order = AnswerProbability((2.0, 0.0, 1.0), none=-1.0)
-    x = torch.tensor([[0.0, 5.0, -1.0], [-1.0, 0.0, 0.0]], dtype=torch.float64)
+    order = AnswerProbability((2.0, 1.0, 0.0, 1.0), none=-1.0)
+    x = torch.tensor([[0.0, 0.0, 5.0, -1.0], [-0.5, -1.0, 0.0, 0.0]], dtype=torch.float64)
     weights = [math.exp(-1), math.exp(-2), math.exp(-1)]
     expected = torch.tensor(weights[:2], dtype=torch.float64) / sum(weights)
     torch.testing.assert_close(order.probabilities(x), expected)
@@ -72,10 +75,15 @@ def drawn(order: AnswerProbability, n: int) -> list[tuple[Tensor, Tensor]]:
 
 
 def test_the_weights_that_answers_were_drawn_from_are_found_again() -> None:
-    truth = AnswerProbability((1.0, -0.7, 0.0), none=0.3)
+    truth = AnswerProbability((1.0, 0.5, -0.7, 0.0), none=0.3)
     found = AnswerProbability.fit(drawn(truth, 3000))
     assert found.weights == pytest.approx(truth.weights, abs=0.12)
     assert found.none == pytest.approx(truth.none, abs=0.15)
+
+
+def test_what_is_far_up_is_never_the_more_probable_for_it() -> None:
+    found = AnswerProbability.fit(drawn(AnswerProbability((1.0, -0.5, 0.0, 0.0), none=0.0), 300))
+    assert found.weights[FEATURES.index("far")] == pytest.approx(0.0, abs=1e-3)
 
 
 def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_path: Path) -> None:
@@ -84,15 +92,15 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
         {
             "label": str(LABEL),
             "entries": entries,
-            "weights": dict(zip(FEATURES, (1.0, 2.0, none), strict=True)),
+            "weights": dict(zip(FEATURES, (1.0, 0.5, 2.0, none), strict=True)),
             "none": none,
         }
         for entries, none in ((1000, -3.0), (40, -2.0))
     ]
     file.write_text(json.dumps(fits))
-    assert AnswerProbability.load(LABEL, 500, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability((1.0, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 80, SCORED, file) == AnswerProbability((1.0, 2.0, -2.0), -2.0)
+    assert AnswerProbability.load(LABEL, 500, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -3.0), -3.0)
+    assert AnswerProbability.load(LABEL, 80, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -2.0), -2.0)
     assert AnswerProbability.load(LABEL, 81, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 499, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 19, SCORED, file) is None

@@ -254,7 +254,7 @@ def test_what_several_generators_proposed_is_told(tmp_path: Path) -> None:
 
 def test_the_answer_probability_is_by_probability_or_by_energy_as_asked(tmp_path: Path) -> None:
     """Weights that believe in what was proposed first, whatever its energy."""
-    run = replace(search(tmp_path), answer_probability=AnswerProbability((0.0, 1.0, 0.0), none=-2.0))
+    run = replace(search(tmp_path), answer_probability=AnswerProbability((0.0, 0.0, 1.0, 0.0), none=-2.0))
     prediction = run.run()
     results = prediction.results
     assert prediction.order == "probability"
