@@ -243,9 +243,15 @@ class Exploration:
         return any(phase.formula == element for phase in knowledge.crystals(label))
 
     def _evenly(self) -> list[Step]:
-        """All compositions at one level, the likeliest first, before any at the next."""
+        """All compositions at one level, the likeliest first and those of the library last, before any at the
+        next; none by another model than that of the hull."""
         done = {(one.formula, one.level) for one in self.searches}
-        steps = [(c.formula, level.name) for level in self.settings.levels for c in self.compositions]
+        known = set(self.references.formulas)
+        order = sorted(self.compositions, key=lambda one: one.formula in known)
+        levels = [level for level in self.settings.levels if level.name != "quick"]
+        if not (self.settings.two_models and levels):
+            levels = list(self.settings.levels)
+        steps = [(c.formula, level.name) for level in levels for c in order]
         return [Step(formula=f, level=level) for f, level in steps if (f, level) not in done]
 
     def search(self, step: Step, *, progress: Progress = _untold) -> Searched:
