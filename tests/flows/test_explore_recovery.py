@@ -58,7 +58,7 @@ def made(folder: Path) -> int:
 def completed(api: Api, id_: str) -> bool:
     state = api.run(id_)["state"]
     assert state["type"] != "FAILED", state["message"]
-    return state["type"] == "COMPLETED"
+    return bool(state["type"] == "COMPLETED")
 
 
 def test_run_killed_then_server_killed(undisturbed: Path, tmp_path: Path) -> None:

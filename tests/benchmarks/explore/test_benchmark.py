@@ -22,6 +22,7 @@ from csp.settings import SearchSettings
 from csp.systems import exploration as exploring
 from csp.systems.acquisition import Level
 from csp.systems.settings import ExploreSettings
+from csp.systems.state import Searched
 from csp.training.splits import HELD_OUT
 from tests.lennard_jones import LennardJones
 
@@ -103,7 +104,7 @@ def test_after_so_much_work(settings: ExploreBenchmarkSettings, tmp_path: Path) 
     exploration = exploring.Exploration.begin(
         benchmark.settings.exploration("Na-Cl", "even"), tmp_path / "run"
     )
-    one = exploring.Searched(formula="NaCl", level="quick", folder="searches/NaCl-quick")
+    one = Searched(formula="NaCl", level="quick", folder="searches/NaCl-quick")
     levels = ("quick", "standard", "standard", "quick")
     made = [one.model_copy(update={"level": level}) for level in levels]
     for work, kept in ((0, 0), (1, 1), (4, 1), (5, 2), (9, 3), (100, 4)):

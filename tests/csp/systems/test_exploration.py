@@ -206,6 +206,8 @@ def test_a_system_is_left_out_of_the_library() -> None:
     ("more", "sentence"),
     [
         ({"searches": 0}, "searches"),
+        ({"searches": 2}, "must be at least 3: the library has no crystal of Na, Cl"),
+        ({"searches": 4, "relaxer": "softer"}, "must be at least 5"),
         ({"minutes": 0}, "minutes"),
         ({"system": "Na"}, "one element"),
         ({"wish": "hardness max"}, "no model gives"),
