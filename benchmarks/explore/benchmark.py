@@ -4,6 +4,10 @@ A known phase is found if a crystal of the exploration is it by StructureMatcher
 of the exploration's hull. A phase that is told to be stable is told falsely if it lies more than 50 meV/atom
 above the published hull: the published stable crystals, relaxed by the model that the exploration's energies
 are of (a crystal that nobody has published has no published energy).
+
+The arm `gain` spreads its searches by the gain that is expected of them; `even` makes as many, each by the
+model of the hull, one for each composition. Quick searches cost a quarter of these, so that `even` works for
+longer: `equal` is `even` after as much work as `gain` did, by the costs that searches are reckoned with.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ from csp.library.energies import read_distances
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from csp.ranking.references import References
+from csp.systems.acquisition import LEVELS
 from csp.systems.answer import Answer
 from csp.systems.diagram import Diagram
 from csp.systems.exploration import Exploration
@@ -43,6 +49,8 @@ __all__ = ["ExploreBenchmark", "ExploreBenchmarkSettings", "Judged", "summarise"
 WITHIN = 0.025  # eV/atom of the hull: a known phase that is found
 FALSE = 0.050  # eV/atom above the published hull: a phase that is not stable
 ARMS = ("gain", "even")
+EQUAL = "equal"
+COST = {level.name: level.cost for level in LEVELS}
 
 
 class ExploreBenchmarkSettings(BaseModel):
@@ -114,7 +122,8 @@ class Judged(BaseModel):
     told               compounds of all its elements that are told to be stable
     false              those of them more than 50 meV/atom above the published hull
     unjudged           those of which that cannot be said: an element has no published crystal
-    searches, seconds  what it took
+    searches, seconds  what it took, and
+    work               in quick searches, by the costs that they are reckoned with
     """
 
     system: str
@@ -127,6 +136,7 @@ class Judged(BaseModel):
     unjudged: list[str] = []
     searches: int
     seconds: float
+    work: float
 
     def line(self) -> str:
         """For a terminal."""
@@ -177,16 +187,28 @@ class ExploreBenchmark:
 
     def run(self, say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
         """Explore and judge each system; what is done already is only read."""
-        judged = []
         for arm in self.settings.arms:
             for drawn in self.systems:
-                path = self.out / "systems" / f"{drawn.name}-{arm}.json"
-                if not path.is_file():
-                    write_text(path, self._judge(drawn, arm).model_dump_json(indent=1) + "\n")
-                judged.append(Judged.model_validate_json(path.read_text(encoding="utf-8")))
-                say(judged[-1].line())
-                self.write(judged)
-        return self.write(judged)
+                if self._read(drawn, arm) is None:
+                    self._explore(drawn, arm)
+                told = [self._read(drawn, one) for one in ((arm, EQUAL) if arm == "even" else (arm,))]
+                for one in filter(None, told):
+                    say(one.line())
+                self.write(self.judged)
+        return self.write(self.judged)
+
+    @property
+    def judged(self) -> list[Judged]:
+        """What is done, by arms."""
+        found = [self._read(drawn, arm) for arm in (*ARMS, EQUAL) for drawn in self.systems]
+        return [one for one in found if one is not None]
+
+    def _path(self, drawn: Drawn, arm: str) -> Path:
+        return self.out / "systems" / f"{drawn.name}-{arm}.json"
+
+    def _read(self, drawn: Drawn, arm: str) -> Judged | None:
+        path = self._path(drawn, arm)
+        return Judged.model_validate_json(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def write(self, judged: Sequence[Judged]) -> dict[str, Any]:
         """Write `table.md` and `summary.json`; returns the summary."""
@@ -201,7 +223,8 @@ class ExploreBenchmark:
 
         return resolve_device(self.device)
 
-    def _judge(self, drawn: Drawn, arm: str) -> Judged:
+    def _explore(self, drawn: Drawn, arm: str) -> None:
+        """One system in one arm, judged; of `even` also what it had after the work of `gain`."""
         folder = self.out / "runs" / f"{drawn.name}-{arm}"
         clock = folder / "seconds.json"
         before = json.loads(clock.read_text())["seconds"] if clock.is_file() else 0.0
@@ -216,6 +239,18 @@ class ExploreBenchmark:
         answer = Answer(exploration, exploration.run(heard=keep))
         seconds = before + time.perf_counter() - started
         write_answer(answer)
+        gain = self._read(drawn, "gain")
+        if arm == "even" and gain is not None:
+            first = _first(exploration, gain.work)
+            spent = sum(one.seconds for one in first.searches)
+            self._write(drawn, self._judge(drawn, EQUAL, Answer(first), spent))
+        self._write(drawn, self._judge(drawn, arm, answer, seconds))
+
+    def _write(self, drawn: Drawn, judged: Judged) -> None:
+        write_text(self._path(drawn, judged.arm), judged.model_dump_json(indent=1) + "\n")
+
+    def _judge(self, drawn: Drawn, arm: str, answer: Answer, seconds: float) -> Judged:
+        exploration = answer.exploration
         found, near = self._found(drawn, answer)
         elements = set(exploration.system.elements)
         told = [one.phase for one in answer.stable if set(read_formula(one.phase.formula).counts) == elements]
@@ -232,6 +267,7 @@ class ExploreBenchmark:
             unjudged=[phase.name for phase in told] if published is None else [],
             searches=exploration.made,
             seconds=round(seconds, 1),
+            work=sum(COST[one.level] for one in exploration.searches),
         )
 
     def _found(self, drawn: Drawn, answer: Answer) -> tuple[list[str], list[str]]:
@@ -259,6 +295,15 @@ class ExploreBenchmark:
         return None if Diagram.lacking(elements, phases) else Diagram(elements, phases)
 
 
+def _first(exploration: Exploration, work: float) -> Exploration:
+    """An exploration as it was after so much work."""
+    spent = accumulate(COST[one.level] for one in exploration.searches)
+    return replace(
+        exploration,
+        searches=[one for one, so_far in zip(exploration.searches, spent, strict=True) if so_far <= work],
+    )
+
+
 def _formula(crystal: Any) -> str:
     from csp.formula import reduced_formula
 
@@ -268,7 +313,7 @@ def _formula(crystal: Any) -> str:
 def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     """Flat counts by arm."""
     summary: dict[str, Any] = {}
-    for arm in ARMS:
+    for arm in (*ARMS, EQUAL):
         own = [one for one in judged if one.arm == arm]
         if not own:
             continue
@@ -284,6 +329,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
             f"{arm}.false": false,
             f"{arm}.false_share": round(false / told, 3) if told else None,
             f"{arm}.searches": sum(one.searches for one in own),
+            f"{arm}.work": sum(one.work for one in own),
             f"{arm}.seconds": round(sum(one.seconds for one in own), 1),
         }
     return summary
@@ -292,12 +338,13 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
 def table(judged: Sequence[Judged], settings: dict[str, Any]) -> str:
     """The systems as Markdown."""
     lines = [
-        "| system | spread | known | found | within 25 meV/atom | told stable | falsely | searches | s |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| system | spread | known | found | within 25 meV/atom | told stable | falsely | searches | work "
+        "| s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     lines += [
         f"| {one.system} | {one.arm} | {len(one.known)} | {len(one.found)} | {len(one.near)} "
-        f"| {len(one.told)} | {len(one.false)} | {one.searches} | {one.seconds:.0f} |"
+        f"| {len(one.told)} | {len(one.false)} | {one.searches} | {one.work:g} | {one.seconds:.0f} |"
         for one in judged
     ]
     asked = ", ".join(f"{name} {value}" for name, value in settings.items())

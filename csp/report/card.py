@@ -13,7 +13,7 @@ from csp.lattice_dynamics.phonons import Phonons
 from csp.report.contributions import SiteShares, site_shares
 from csp.report.description import Description
 from csp.report.phonons import phonon_words, phonons_svg
-from csp.report.powder import SHORTEST, WAVELENGTHS, powder_pattern
+from csp.report.powder import SHORTEST, WAVELENGTHS
 from csp.report.scene import legend, scene
 from csp.report.words import (
     crystal_words,
@@ -210,12 +210,13 @@ class Card:
     @cached_property
     def data(self) -> dict[str, Any]:
         """What `page.js` draws."""
-        pattern = powder_pattern(self.crystal.structure)
         return {
             "scene": scene(self.crystal),
             "colours": [[one.sites[k].colour for k in self.crystal.orbit] for one in self.shares],
             "shortest": SHORTEST,
-            "pattern": [[round(p.spacing, 4), round(p.strength, 4), p.planes] for p in pattern],
+            "pattern": [
+                [round(p.spacing, 4), round(p.strength, 4), p.planes] for p in self.crystal.reflections
+            ],
         }
 
 

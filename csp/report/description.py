@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from csp.crystallography.gaps import widest_gap
 from csp.crystallography.symmetry import moyo_datasets, reported_symmetrized
 from csp.crystals import Crystals
 from csp.formula import electronegativity_key
+from csp.report.powder import Reflection, powder_pattern
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -75,7 +77,7 @@ class Bond:
     length: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Description:
     """A crystal in the conventional cell of its space group, atoms in their symmetric places.
 
@@ -113,6 +115,11 @@ class Description:
     def structure(self) -> Structure:
         """The cell as pymatgen's structure."""
         return self.crystal.structures()[0]
+
+    @cached_property
+    def reflections(self) -> list[Reflection]:
+        """Its powder pattern."""
+        return powder_pattern(self.structure)
 
     @property
     def shortest_bonds(self) -> tuple[Shell, ...]:

@@ -125,11 +125,30 @@ class Exploration:
                 f"{system.name} has no compound with at most {settings.max_atoms} atoms in a formula unit; "
                 "raise `max_atoms`."
             )
+        if kept is None and not earlier:
+            exploration._check_budget()
         for model in exploration.models.values():
             check_elements(system.target, model, "choose another model, or none")
         if kept is None:  # where there is one, its own run may be writing it
             exploration._keep()
         return exploration
+
+    def _check_budget(self) -> None:
+        """Elements without a crystal are searched first, by each model.
+
+        Raises:
+            InputError: No search would be left for a compound.
+        """
+        settings = self.settings
+        lacking = [one.formula for one in self.compositions if one.formula in self.system.elements]
+        each = 2 if settings.two_models and settings.spread == "gain" and len(settings.levels) > 1 else 1
+        least = each * len(lacking) + 1
+        if settings.searches < least:
+            raise InputError(
+                f"must be at least {least}: the library has no crystal of {', '.join(lacking)}, which "
+                f"are searched first (got {settings.searches}).",
+                setting="searches",
+            )
 
     # -- what it works with -----------------------------------------------------------------------------
 
@@ -243,9 +262,15 @@ class Exploration:
         return any(phase.formula == element for phase in knowledge.crystals(label))
 
     def _evenly(self) -> list[Step]:
-        """All compositions at one level, the likeliest first, before any at the next."""
+        """All compositions at one level, the likeliest first and those of the library last, before any at the
+        next; none by another model than that of the hull."""
         done = {(one.formula, one.level) for one in self.searches}
-        steps = [(c.formula, level.name) for level in self.settings.levels for c in self.compositions]
+        known = set(self.references.formulas)
+        order = sorted(self.compositions, key=lambda one: one.formula in known)
+        levels = [level for level in self.settings.levels if level.name != "quick"]
+        if not (self.settings.two_models and levels):
+            levels = list(self.settings.levels)
+        steps = [(c.formula, level.name) for level in levels for c in order]
         return [Step(formula=f, level=level) for f, level in steps if (f, level) not in done]
 
     def search(self, step: Step, *, progress: Progress = _untold) -> Searched:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from csp.report.description import Description, describe
 from csp.report.spreadsheet import csv_text
 from csp.systems.answer import Answer, Told
 from csp.systems.page import CARDS, card_of, render_exploration
+from csp.systems.phases import SystemPhase
 from csp.systems.picture import diagram_png, diagram_svg
 
 __all__ = ["FILES", "write_answer"]
@@ -30,13 +32,11 @@ def write_answer(answer: Answer) -> None:
     """Write `explore.json`, `phases.csv`, `entries.json`, `structures/`, `diagram.svg`, `diagram.png` and
     `report.html` into the exploration's folder. `explore.json` comes last: where it is, all are."""
     out = answer.exploration.out
-    described = [
-        describe(t.phase.crystal, SYMPREC, neighbours=k < CARDS) for k, t in enumerate(answer.phases)
-    ]
-    texts = [_cif(crystal) for crystal in described]
+    described = [_described(told.phase, k < CARDS) for k, told in enumerate(answer.phases)]
+    texts = [text for _, text in described]
     cards = [
         card_of(told, answer, crystal, {Path(told.file).name: text})
-        for told, crystal, text in list(zip(answer.phases, described, texts, strict=True))[:CARDS]
+        for told, (crystal, text) in list(zip(answer.phases, described, strict=True))[:CARDS]
     ]
     with alone_with(out):
         with replacing_folder(out / "structures") as fresh:
@@ -69,6 +69,13 @@ def _entries(answer: Answer) -> str:
     """A list of pymatgen's ComputedStructureEntry, as `monty.serialization.loadfn` reads it."""
     assert answer.diagram is not None
     return json.dumps([entry.as_dict() for entry in answer.diagram.entries()], default=float) + "\n"
+
+
+@lru_cache(maxsize=512)
+def _described(phase: SystemPhase, neighbours: bool) -> tuple[Description, str]:
+    """And its CIF. An answer is written after each search, and most of its phases are those of the last."""
+    crystal = describe(phase.crystal, SYMPREC, neighbours=neighbours)
+    return crystal, _cif(crystal)
 
 
 def _cif(crystal: Description) -> str:

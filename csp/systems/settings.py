@@ -16,7 +16,8 @@ from csp.wrong_values import first_wrong
 __all__ = ["ExploreSettings"]
 
 ROUNDS = 3  # of a deep search
-WHOLE_HULL = 100  # `top`: crystals of a composition that are kept, at most
+KEPT = 100  # `top`: crystals of a composition that are kept, at most
+KEPT_QUICK = 10  # where the hull is of another model: its lowest tells whether to search deeper
 
 
 def _listed(value: Any) -> Any:
@@ -67,8 +68,8 @@ class ExploreSettings(BaseModel):
     spread: Literal["gain", "even"] = Field(
         "gain",
         title="Spread",
-        description="Searches go where they are expected to gain most; even: one for each composition, the "
-        "likeliest first, and then deeper ones",
+        description="Searches go where they are expected to gain most; even: one for each composition by the "
+        "model of the hull, the likeliest first and known ones last, and then deeper ones",
     )
     wish: str = Field(
         "",
@@ -177,7 +178,7 @@ class ExploreSettings(BaseModel):
             max_atoms=max(self.largest_cell, _size(formula)),
             pressure=self.pressure,
             order="energy",
-            top=WHOLE_HULL,
+            top=KEPT_QUICK if quick and self.two_models else KEPT,
             offline=self.offline,
             seed=self.seed,
             **({"rattled": 0} if quick else {}),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from tests.flows.process import Csp
+from tests.flows.process import Csp, until
 
 
 class Api:
@@ -68,3 +70,12 @@ def processes_of(id_: str) -> list[int]:
         if any(v.startswith(b"PREFECT__FLOW_RUN_ID=") and v.endswith(wanted) for v in variables):
             found.append(int(place.name))
     return found
+
+
+def kill(id_: str) -> None:
+    """The processes of a run, so that they can clean nothing up."""
+    killed = processes_of(id_)
+    assert killed
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not set(killed) & set(processes_of(id_)), "the kill", 30)  # its successor may be there

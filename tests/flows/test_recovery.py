@@ -16,7 +16,7 @@ import sqlalchemy as sql
 
 from csp.store import tables
 from flows.crashes import CRASHES, TOO_OFTEN
-from tests.flows.api import Api, processes_of
+from tests.flows.api import Api, kill, processes_of
 from tests.flows.postgres import Postgres
 from tests.flows.process import PATIENCE, Csp, new_csp, stop, until
 
@@ -88,14 +88,6 @@ def says(api: Api, id_: str, word: str) -> bool:
     if not told or state["name"] != "Running" or told["updated"] < state["timestamp"]:
         return False
     return told["description"].split()[0] in STAGES[STAGES.index(word) :]
-
-
-def kill(id_: str) -> None:
-    killed = processes_of(id_)
-    assert killed
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: not set(killed) & set(processes_of(id_)), "the kill", 30)  # its successor may be there
 
 
 def same(one: Path, other: Path) -> bool:

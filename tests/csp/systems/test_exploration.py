@@ -157,6 +157,8 @@ def test_evenly_spread(tmp_path: Path) -> None:
     steps, _ = exploration.plan()
     assert [step.formula for step in steps] == [one.formula for one in exploration.compositions[: len(steps)]]
     assert {step.level for step in steps} == {"quick"}
+    two = begin(tmp_path / "two", spread="even", relaxer="softer")  # quick ones say nothing of the hull
+    assert {step.level for step in two.plan()[0]} == {"standard"}
 
 
 def test_nothing_more_is_expected(tmp_path: Path) -> None:
@@ -204,6 +206,8 @@ def test_a_system_is_left_out_of_the_library() -> None:
     ("more", "sentence"),
     [
         ({"searches": 0}, "searches"),
+        ({"searches": 2}, "must be at least 3: the library has no crystal of Na, Cl"),
+        ({"searches": 4, "relaxer": "softer"}, "must be at least 5"),
         ({"minutes": 0}, "minutes"),
         ({"system": "Na"}, "one element"),
         ({"wish": "hardness max"}, "no model gives"),
