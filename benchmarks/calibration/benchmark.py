@@ -112,8 +112,8 @@ def judge(searches: Sequence[RankedFeatures]) -> tuple[dict[str, Any], list[tupl
     """Flat figures, and (probability, was it the answer?) of every ranked crystal, each half judged by
     the other's fit.
 
-    found_at_K.{probability,energy}, of n; lowest_at_3: searches of which the lowest crystal by energy is among
-    the first three by probability; log_loss.probability, and log_loss.frequency of one who only
+    found_at_K.{probability,energy}, of n; lowest_at_3: searches of which the lowest crystal by energy is
+    among the first three by probability; log_loss.probability, and log_loss.frequency of one who only
     knows how often an answer has each rank by energy.
     """
     parts = halves(searches)

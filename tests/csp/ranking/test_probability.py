@@ -98,9 +98,12 @@ def test_only_what_was_fitted_for_a_label_and_no_larger_a_library_is_loaded(tmp_
         for entries, none in ((1000, -3.0), (40, -2.0))
     ]
     file.write_text(json.dumps(fits))
-    assert AnswerProbability.load(LABEL, 500, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -3.0), -3.0)
-    assert AnswerProbability.load(LABEL, 80, SCORED, file) == AnswerProbability((1.0, 0.5, 2.0, -2.0), -2.0)
+    large, small = (AnswerProbability((1.0, 0.5, 2.0, none), none) for none in (-3.0, -2.0))
+    assert AnswerProbability.load(LABEL, 500, SCORED, file) == large
+    assert AnswerProbability.load(LABEL, 10_000, SCORED, file) == AnswerProbability(
+        (1.0, 0.5, 2.0, -3.0), -3.0
+    )
+    assert AnswerProbability.load(LABEL, 80, SCORED, file) == small
     assert AnswerProbability.load(LABEL, 81, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 499, SCORED, file) is None
     assert AnswerProbability.load(LABEL, 19, SCORED, file) is None
