@@ -36,7 +36,7 @@ BINS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 def measure(
     runs: Sequence[Path],
-    targets: Path,
+    targets: Path | None,
     library: Path | None,
     out: Path,
     say: Callable[[str], None],
@@ -46,7 +46,7 @@ def measure(
     `answer_probability.json`, `ranked_features.jsonl` and `reliability.md`.
 
     Args:
-        runs: Out folders of recovery benchmarks.
+        runs: Out folders of recovery benchmarks; none: only the earlier ones are judged, again.
         targets: Folder of the CIFs that they were over.
         library: That they had.
         out: Folder of the results.
@@ -60,9 +60,10 @@ def measure(
     Raises:
         InputError: The earlier ones were ranked by other models.
     """
-    found = read_runs(runs, targets, library, say)
+    found = read_runs(runs, targets, library, say) if targets else {}
     if earlier is not None:
-        found = _joined(found, read_features(earlier))
+        before = read_features(earlier)
+        found = _joined(found, before) if found else before
     write_features(out / "ranked_features.jsonl", found)
     summary: dict[str, Any] = {}
     entries = len(Library.open(library))

@@ -9,16 +9,17 @@ import typer
 
 from csp.cli.console import console, say_figures
 from csp.cli.options import Device, Out, Seed
+from csp.errors import InputError
 
 __all__ = ["calibration", "differences"]
 
 
 def calibration(
-    runs: Annotated[
-        list[Path], typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
-    ],
-    targets: Annotated[Path, typer.Option(help="Folder of its CIFs")],
     out: Out,
+    runs: Annotated[
+        list[Path] | None, typer.Argument(help="Out folders of recovery benchmarks over held-out targets")
+    ] = None,
+    targets: Annotated[Path | None, typer.Option(help="Folder of their CIFs")] = None,
     library: Annotated[
         Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
     ] = None,
@@ -30,7 +31,13 @@ def calibration(
     """Does the order by probability find more than that by energy? And weights fitted to the searches."""
     from benchmarks.calibration.benchmark import measure
 
-    found = measure(runs, targets, library, out, console.print, earlier)
+    if runs and targets is None:
+        raise InputError("--targets is missing: the folder of CIFs that the runs were over.")
+    if not runs and earlier is None:
+        raise InputError(
+            "There is nothing to judge: name the out folders of recovery benchmarks, or --earlier."
+        )
+    found = measure(runs or [], targets, library, out, console.print, earlier)
     say_figures(found)
 
 

@@ -1,13 +1,15 @@
 """The judgement of the last order on searches whose odds are known."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.calibration.benchmark import _reliability, halves, judge
+from benchmarks.calibration.benchmark import _reliability, halves, judge, measure
 from benchmarks.calibration.ranked_features import COLUMNS, RankedFeatures, read_features, write_features
 from csp.errors import InputError
+from csp.library.library import Library
 from csp.ranking.probability import FAR, FEATURES, LEAST, SOFT, AnswerProbability
 
 TRUTH = AnswerProbability((0.6, 0.1, 1.2, 0.4), none=-0.5)
@@ -67,6 +69,16 @@ def test_the_probabilities_find_more_and_are_right() -> None:
         told, was, n = (float(cell) for cell in line.strip("| ").split("|"))
         spread = 100 * (told / 100 * (1 - told / 100) / n) ** 0.5
         assert abs(told - was) < 4 * spread + 0.2
+
+
+def test_earlier_searches_are_judged_again_without_runs(tmp_path: Path) -> None:
+    made = searches(300)
+    write_features(tmp_path / "earlier.jsonl", {("m", "PBE/none/1"): made})
+    summary = measure([], None, None, tmp_path, lambda line: None, tmp_path / "earlier.jsonl")
+    assert summary == {f"{name}.m": value for name, value in judge(made)[0].items()}
+    (fit,) = json.loads((tmp_path / "answer_probability.json").read_text())
+    assert (fit["label"], fit["searches"], fit["entries"]) == ("PBE/none/1", 300, len(Library.open()))
+    assert list(fit["weights"].values()) == pytest.approx(TRUTH.weights, abs=0.25)
 
 
 def test_too_few_are_refused() -> None:
