@@ -25,6 +25,7 @@ __all__ = [
     "Labeller",
     "Labels",
     "Learner",
+    "Low",
     "Proposals",
     "Provenance",
     "Skeleton",
@@ -145,6 +146,18 @@ class Skeleton(NamedTuple):
     wyckoff: str
 
 
+class Low(NamedTuple):
+    """The lowest distinct crystals that a search has found.
+
+    Attributes:
+        crystals: N crystals; under pressure at the volume that they would have without.
+        weight: float64 [N], exp(−ΔE / 50 meV), ΔE of an atom over the lowest by the model that ranks.
+    """
+
+    crystals: Crystals
+    weight: Tensor
+
+
 @runtime_checkable
 class Steerable(Protocol):
     """A generator that can be told where to look, by what a search has found."""
@@ -159,9 +172,11 @@ class Steerable(Protocol):
         ...
 
     def steered(
-        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+        self, target: Target, n: int, groups: Mapping[int, float], low: Low, *, seed: int, start: int = 0
     ) -> Proposals:
-        """As `propose`, other candidates, with the odds of space groups changed by these factors."""
+        """As `propose`, other candidates, with the odds of space groups changed by these factors. A generator
+        that learns may have learned from the low crystals before, always the same from the same ones; nothing
+        allowed may be left out for that."""
         ...
 
 

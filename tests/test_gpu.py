@@ -30,11 +30,11 @@ from generators.random_streams import Streams
 from generators.random_symmetric.generator import RandomGenerator
 from generators.space_group import generator as space_group
 from generators.space_group import training as train_space_group
-from generators.space_group.dataset import Table, letters_allowed
+from generators.space_group.dataset import Table
 from generators.space_group.geometries import Geometries, Soundness
 from generators.space_group.loss import negative_log_likelihood
 from generators.space_group.sampling import draw_assignments
-from generators.space_group.tokens import Batch
+from generators.space_group.tokens import Batch, letters_allowed
 from surrogates.potentials.models import load_chgnet, load_matgl
 from surrogates.training.batches import Source
 from surrogates.training.labelled import Labelled

@@ -21,7 +21,7 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Proposals, Provenance, Skeleton
+from csp.protocols import Low, Proposals, Provenance, Skeleton
 from csp.target import Target
 from generators.random_streams import Streams
 from generators.random_symmetric.fixed_cell import GivenCell
@@ -79,9 +79,9 @@ class RandomGenerator:
         return self._propose(target, self.plan(target), "space_group", n, seed, start)
 
     def steered(
-        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+        self, target: Target, n: int, groups: Mapping[int, float], low: Low, *, seed: int, start: int = 0
     ) -> Proposals:
-        """See `csp.protocols.Steerable`."""
+        """See `csp.protocols.Steerable`; nothing is learned from the low crystals."""
         plan = self.plan(target)
         plan = replace(plan, p=tilted(plan.p, groups))
         return self._propose(target, plan, "steered", n, seed, start)

@@ -20,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from csp.crystallography.wyckoff import wyckoff_table
 from csp.crystals import Crystals, ranges
 from csp.errors import InputError, MissingError
 from csp.files import write_arrays, write_json
 from csp.library.library import Library
 from csp.training.splits import composition_name
-from generators.space_group.letters import allowed, begin, step
 from generators.space_group.representation import WyckoffRepresentation
+from generators.space_group.tokens import letters_allowed
 
 __all__ = [
     "MAX_ATOMS",
@@ -135,26 +134,6 @@ def read_table(*folders: Path) -> Table:
         torch.cat([t.allowed for t in tables]),
         np.concatenate([t.ids for t in tables]),
     )
-
-
-def letters_allowed(own: WyckoffRepresentation) -> Tensor:
-    """int64 [K]: bits of the letters that could have come at each orbit.
-
-    Raises:
-        InputError: Another one came.
-    """
-    first = own.first_orbit.tolist()
-    group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()
-    letters = wyckoff_table().letter[own.position].tolist()
-    bits = []
-    for b in range(len(own)):
-        state = begin(group[b], [z[b] * n for n in own.count[element[b] : element[b + 1]].tolist()])
-        for letter in letters[first[b] : first[b + 1]]:
-            bits.append(allowed(state))
-            if not bits[-1] >> letter & 1:
-                raise InputError(f"crystal {b} of the batch is no assignment in canonical order")
-            state = step(state, letter)
-    return torch.tensor(bits, dtype=torch.int64)
 
 
 def described(crystals: Crystals, ids: NDArray[Any], symprec: float) -> tuple[Table, Counter[str]]:

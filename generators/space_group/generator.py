@@ -22,7 +22,7 @@ from csp.crystallography.wyckoff import LETTERS, wyckoff_table
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Proposals, Provenance, Skeleton
+from csp.protocols import Low, Proposals, Provenance, Skeleton
 from csp.target import Target
 from csp.training.cards import load_weights, shipped
 from generators.random_streams import Streams
@@ -35,6 +35,7 @@ from generators.space_group.letters import LARGEST
 from generators.space_group.model import FREE_CELL, SpaceGroupArchitecture, SpaceGroupModel, site_freedom
 from generators.space_group.representation import WyckoffRepresentation, build_crystals, of_assignments
 from generators.space_group.sampling import Drawn, draw_assignments, joint
+from generators.space_group.steering import as_batch, taught
 
 __all__ = ["Sampling", "SpaceGroupGenerator", "load_space_group_model"]
 
@@ -66,9 +67,10 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """What is the same for all candidates of a target: ln p of group and Z [231, Z], by the model and by the
-    library's frequencies; beside it what purely random crystals are drawn by."""
+    """What is the same for all candidates of a target: the model, ln p of group and Z [231, Z], by it and by
+    the library's frequencies; beside it what purely random crystals are drawn by."""
 
+    model: SpaceGroupModel
     z: NDArray[np.int64]
     log_p: Tensor
     random: Plan
@@ -117,6 +119,7 @@ class SpaceGroupGenerator:
         self.sampling = sampling or Sampling()
         self._random = RandomGenerator(library, volume)
         self._plans: dict[Target, _Plan] = {}
+        self._taught: dict[tuple[Target, tuple[str, ...], tuple[float, ...]], _Plan] = {}
         self._blocks: dict[tuple[Target, int, int], _Block] = {}
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
@@ -162,12 +165,13 @@ class SpaceGroupGenerator:
         return self._proposed(target, plan, assignments, which, streams, seed, start, "drawn again")
 
     def steered(
-        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+        self, target: Target, n: int, groups: Mapping[int, float], low: Low, *, seed: int, start: int = 0
     ) -> Proposals:
-        """See `csp.protocols.Steerable`."""
-        plan = self._plan(target)
+        """See `csp.protocols.Steerable`. Drawn by a copy of the model that has learned from the low crystals
+        (`generators.space_group.steering`)."""
+        plan = self._taught_plan(target, low)
         if not bool(plan.log_p.isfinite().any()):
-            made = self._random.steered(target, n, groups, seed=seed, start=start)
+            made = self._random.steered(target, n, groups, low, seed=seed, start=start)
             return replace(made, provenance=[self._adopted(p, p.index) for p in made.provenance])
         plan = replace(plan, log_p=torch.from_numpy(tilted(plan.log_p.exp().numpy(), groups)).log())
         streams = Streams.of(seed, "steered", torch.arange(start, start + n))
@@ -205,17 +209,33 @@ class SpaceGroupGenerator:
 
     def _plan(self, target: Target) -> _Plan:
         if target not in self._plans:
-            plan = self._random.plan(target)
-            z = plan.space.z
-            possible = (plan.p > 0) & (z * max(target.counts) <= LARGEST)
-            log_p = torch.full(possible.shape, -torch.inf, dtype=torch.float64)
-            if possible.any():
-                learned = joint(self.model, target.numbers, target.counts, z, possible).exp()
-                frequency = torch.from_numpy(plan.p * possible)
-                share = float(model_weight(target.n_atoms, len(self._random.library)))
-                log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
-            self._plans[target] = _Plan(z, log_p, plan)
+            self._plans[target] = self._planned(target, self.model)
         return self._plans[target]
+
+    def _planned(self, target: Target, model: SpaceGroupModel) -> _Plan:
+        plan = self._random.plan(target)
+        z = plan.space.z
+        possible = (plan.p > 0) & (z * max(target.counts) <= LARGEST)
+        log_p = torch.full(possible.shape, -torch.inf, dtype=torch.float64)
+        if possible.any():
+            learned = joint(model, target.numbers, target.counts, z, possible).exp()
+            frequency = torch.from_numpy(plan.p * possible)
+            share = float(model_weight(target.n_atoms, len(self._random.library)))
+            log_p = (share * learned + (1 - share) * frequency / frequency.sum()).log()
+        return _Plan(model, z, log_p, plan)
+
+    def _taught_plan(self, target: Target, low: Low) -> _Plan:
+        """By the model that has learned from the low crystals, by the prior where none can be described. The
+        latest is kept: all shards of a round have the same crystals."""
+        prior = self._plan(target)
+        if not len(low.crystals) or not bool(prior.log_p.isfinite().any()):
+            return prior
+        key = target, tuple(low.crystals.ids()), tuple(low.weight.tolist())
+        if key not in self._taught:
+            batch, weight = as_batch(target, low, prior.random.volume / target.n_atoms)
+            model = taught(self.model, batch, weight) if len(batch) else self.model
+            self._taught = {key: self._planned(target, model)}
+        return self._taught[key]
 
     def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:
         key = (target, seed, number)
@@ -245,7 +265,7 @@ class SpaceGroupGenerator:
     def _assignments(self, target: Target, plan: _Plan, streams: Streams) -> Drawn:
         group, z_index = self._groups(plan, streams.child(0))
         z = torch.from_numpy(plan.z)[z_index]
-        return draw_assignments(self.model, target.numbers, target.counts, group, z, streams.child(1))
+        return draw_assignments(plan.model, target.numbers, target.counts, group, z, streams.child(1))
 
     def _groups(self, plan: _Plan, streams: Streams) -> tuple[Tensor, Tensor]:
         """Space group and place of Z, int64 [B] each."""
@@ -277,7 +297,7 @@ class SpaceGroupGenerator:
         lattice = plan.random.lattices(own_group, own_z, streams.child(self.sampling.rounds + 1))
         numbers = torch.tensor(target.numbers)
         radii = COVALENT_RADII.nan_to_num(UNKNOWN_RADIUS)[numbers]
-        geometries = Geometries(self.model, assignments, radii)
+        geometries = Geometries(plan.model, assignments, radii)
         done, crystals = [pending[:0]], [Crystals.empty()]
         for attempt in range(self.sampling.rounds):
             if not len(pending):

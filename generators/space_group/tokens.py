@@ -9,13 +9,14 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from csp.crystallography.wyckoff import wyckoff_table
+from csp.errors import InputError
 from csp.library.volume import VolumePrior
 from generators.space_group.cell_values import values_of
-from generators.space_group.letters import unpacked
+from generators.space_group.letters import allowed, begin, step, unpacked
 from generators.space_group.model import SpaceGroupModel, site_freedom
 from generators.space_group.representation import WyckoffRepresentation
 
-__all__ = ["Batch", "attention_mask", "expected_volumes", "forward", "lengths", "prefix"]
+__all__ = ["Batch", "attention_mask", "expected_volumes", "forward", "lengths", "letters_allowed", "prefix"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -138,6 +139,26 @@ def expected_volumes(d: WyckoffRepresentation, prior: VolumePrior) -> Tensor:
     at = _places(d.first_element)
     count = _padded(d.count, *at, len(d))
     return prior.volumes(_padded(d.number, *at, len(d)), count) / count.sum(1)
+
+
+def letters_allowed(own: WyckoffRepresentation) -> Tensor:
+    """int64 [K]: bits of the letters that could have come at each orbit.
+
+    Raises:
+        InputError: Another one came.
+    """
+    first = own.first_orbit.tolist()
+    group, z, element = own.group.tolist(), own.z.tolist(), own.first_element.tolist()
+    letters = wyckoff_table().letter[own.position].tolist()
+    bits = []
+    for b in range(len(own)):
+        state = begin(group[b], [z[b] * n for n in own.count[element[b] : element[b + 1]].tolist()])
+        for letter in letters[first[b] : first[b + 1]]:
+            bits.append(allowed(state))
+            if not bits[-1] >> letter & 1:
+                raise InputError(f"crystal {b} of the batch is no assignment in canonical order")
+            state = step(state, letter)
+    return torch.tensor(bits, dtype=torch.int64)
 
 
 def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -22,14 +22,14 @@ from generators.random_streams import Streams
 from generators.random_symmetric.generator import RandomGenerator
 from generators.random_symmetric.space_group_prior import model_weight
 from generators.space_group.cell_values import lattice_of, values_of
-from generators.space_group.dataset import Table, letters_allowed
+from generators.space_group.dataset import Table
 from generators.space_group.generator import Sampling, SpaceGroupGenerator, shared_out
 from generators.space_group.geometries import Geometries, Soundness
 from generators.space_group.loss import negative_log_likelihood
 from generators.space_group.model import SpaceGroupArchitecture, SpaceGroupModel, site_freedom
 from generators.space_group.representation import build_crystals
 from generators.space_group.sampling import draw_assignments, joint
-from generators.space_group.tokens import Batch, forward, lengths
+from generators.space_group.tokens import Batch, forward, lengths, letters_allowed
 from generators.space_group.training import (
     SpaceGroupRecipe,
     Trainable,

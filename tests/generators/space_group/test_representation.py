@@ -13,8 +13,9 @@ from csp.errors import InputError, MissingError
 from csp.library.library import Library
 from csp.matching.matcher import Matcher
 from generators.space_group.canonical import describe
-from generators.space_group.dataset import build_table, letters_allowed, read_table
+from generators.space_group.dataset import build_table, read_table
 from generators.space_group.representation import WyckoffRepresentation, build_crystals
+from generators.space_group.tokens import letters_allowed
 from tests.places import SHARED, needs
 
 STRUCTURES = SHARED / "data" / "mp_structures.parquet"
