@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -111,6 +111,12 @@ class Proposals:
     provenance: list[Provenance]
     requested: int
     failed: Counter[str] = field(default_factory=Counter)
+
+    def scaled(self, factor: float) -> Proposals:
+        """At so many times the volume."""
+        if factor == 1.0:
+            return self
+        return replace(self, crystals=self.crystals.scaled_to(factor * self.crystals.volumes))
 
 
 @runtime_checkable

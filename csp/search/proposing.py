@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from csp.crystals import Crystals
-from csp.protocols import Generator, Proposals, Steerable
+from csp.protocols import Generator, Low, Proposals, Steerable
+from csp.search.basins import LOW, WORTH_A_LOOK, Basins
 from csp.search.funnel import Funnel
 from csp.search.knowledge import Known
 from csp.search.moves.moving import MOVED, moved
@@ -23,6 +24,7 @@ PER_ROUND, ON_GPU = 256, 16
 SHARDS = 2  # at least, of a round; 96 geometries at once take three quarters of the time of three times 32
 SHARES = {"draws": 3, "steered": 1, "redrawn": 2, "moved": 2}  # of eight
 PARENTS = 24
+LEARNED_FROM = 16  # the weights, exp(−ΔE / 50 meV), leave little for more
 
 Make = Callable[[range], Proposals]
 
@@ -35,13 +37,13 @@ class Proposing:
         target: What was asked for.
         generators: Of the search; those without templates go on.
         funnel: The search before all rounds.
-        compressed: Proposals at the volume that the pressure leaves them.
+        compression: Volume that proposals start with, in units of that at no pressure.
     """
 
     target: Target
     generators: Sequence[Generator]
     funnel: Funnel
-    compressed: Callable[[Proposals], Proposals]
+    compression: float = 1.0
 
     @property
     def per_round(self) -> int:
@@ -86,7 +88,7 @@ class Proposing:
 
         def make(part: range) -> Proposals:
             made = generator.propose(self.target, len(part), seed=settings.seed, start=first + part.start)
-            return self.compressed(made)
+            return made.scaled(self.compression)
 
         return make
 
@@ -94,7 +96,7 @@ class Proposing:
         """New geometries first, then new skeletons, n together; indices go on from round to round."""
         settings, first = self.funnel.settings, (number - 1) * n
         chosen = known.skeletons.drawn(np.random.default_rng([settings.seed, number]), again)
-        groups = known.skeletons.groups()
+        groups, low = known.skeletons.groups(), self._low(known.basins)
 
         def make(part: range) -> Proposals:
             old, new = range(part.start, min(part.stop, again)), range(max(part.start, again), part.stop)
@@ -105,11 +107,18 @@ class Proposing:
             if len(new):
                 start = first + new.start
                 parts.append(
-                    generator.steered(self.target, len(new), groups, seed=settings.seed, start=start)
+                    generator.steered(self.target, len(new), groups, low, seed=settings.seed, start=start)
                 )
-            return self.compressed(_together(parts))
+            return _together(parts).scaled(self.compression)
 
         return make
+
+    def _low(self, basins: Basins) -> Low:
+        """What a generator may learn from: the lowest crystals by the model that ranks."""
+        chosen = basins.lowest_first(basins.last, WORTH_A_LOOK, LEARNED_FROM)
+        crystals, per_atom = basins.crystals[chosen], basins.last[chosen]
+        above = per_atom - per_atom[:1]
+        return Low(crystals.scaled_to(crystals.volumes / self.compression), (-above / LOW).exp())
 
     def _moves(self, number: int, n: int, known: Known) -> Make:
         """Moves on the lowest crystals by the model that ranks; indices go on from round to round."""

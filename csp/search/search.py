@@ -167,7 +167,7 @@ class Search:
         """The rounds of a deep search."""
         if self.settings.effort != "deep":
             return None
-        proposing = Proposing(self.target, self.generators, self.funnel, self._compressed)
+        proposing = Proposing(self.target, self.generators, self.funnel, self.compression)
         return Rounds(proposing, self.work, lambda done, total: self._tell_time())
 
     @cached_property
@@ -190,7 +190,7 @@ class Search:
                     proposals = generator.propose(
                         self.target, len(part), seed=self.settings.seed, start=part.start
                     )
-                    self.store.write_proposals(generator.name, shard, self._compressed(proposals))
+                    self.store.write_proposals(generator.name, shard, proposals.scaled(self.compression))
         self.progress("propose", len(self.generators) * n, len(self.generators) * n)
 
     def filter(self, share: Share = WHOLE) -> None:
@@ -348,13 +348,6 @@ class Search:
                 self.store.write_relaxed("hull", shard, ids, relaxed)
         if n:
             self.progress("hull", n, n)
-
-    def _compressed(self, proposals: Proposals) -> Proposals:
-        """The proposals at the volume that the pressure leaves them."""
-        if self.compression == 1.0:
-            return proposals
-        crystals = proposals.crystals
-        return replace(proposals, crystals=crystals.scaled_to(self.compression * crystals.volumes))
 
     # -- how they are done ------------------------------------------------------------------------
 
