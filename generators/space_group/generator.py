@@ -232,9 +232,8 @@ class SpaceGroupGenerator:
             return prior
         key = target, tuple(low.crystals.ids()), tuple(low.weight.tolist())
         if key not in self._taught:
-            batch, weight = as_batch(target, low, prior.random.volume / target.n_atoms)
-            model = taught(self.model, batch, weight) if len(batch) else self.model
-            self._taught = {key: self._planned(target, model)}
+            read = as_batch(target, low, prior.random.volume / target.n_atoms)
+            self._taught = {key: self._planned(target, taught(self.model, *read)) if read else prior}
         return self._taught[key]
 
     def _block(self, target: Target, plan: _Plan, seed: int, number: int) -> _Block:

@@ -17,6 +17,7 @@ weight (Adam) would make whole steps of rounding errors, and workers would draw 
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -70,9 +71,10 @@ def moving(model: SpaceGroupModel) -> list[nn.Parameter]:
     return [p for part in parts for p in part.parameters()]
 
 
-def as_batch(target: Target, low: Low, volume_per_atom: float) -> tuple[Batch, Tensor]:
-    """The crystals that can be described, [B], and their weights [B], of sum 1. Left out are those
-    whose symmetry is not found, other compositions, and cells larger than what the model knows.
+def as_batch(target: Target, low: Low, volume_per_atom: float) -> tuple[Batch, Tensor] | None:
+    """The low crystals as what the model learns from, B of them, and their weights [B], of sum 1; None if no
+    crystal is left. Left out are those whose symmetry is not found, of another composition, and larger than
+    what the model was trained on.
 
     Args:
         volume_per_atom: Å³, expected of the composition.
@@ -80,10 +82,11 @@ def as_batch(target: Target, low: Low, volume_per_atom: float) -> tuple[Batch, T
     found, kept, _ = describe(low.crystals, SYMPREC)
     first, number, count = found.first_element.tolist(), found.number.tolist(), found.count.tolist()
     own = [
-        tuple(number[a:b]) == target.numbers and tuple(count[a:b]) == target.counts
-        for a, b in zip(first[:-1], first[1:], strict=True)
+        (tuple(number[a:b]), tuple(count[a:b])) == (target.numbers, target.counts) for a, b in pairwise(first)
     ]
     good = torch.tensor(own, dtype=torch.bool) & (found.n_atoms <= MAX_ATOMS)
+    if not bool(good.any()):
+        return None
     found, weight = found[good], low.weight[torch.from_numpy(kept)[good]].float()
     expected = torch.full((len(found),), volume_per_atom, dtype=torch.float64)
     return Batch.of(found, letters_allowed(found), expected), weight / weight.sum()

@@ -52,6 +52,7 @@ class Drawing:
 
     def __init__(self, groups: Sequence[int] = (225, 216)) -> None:
         self.groups = groups
+        self.told: list[tuple[int, Low]] = []
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         return self._made([(i, self.groups[i % len(self.groups)]) for i in range(start, start + n)], seed)
@@ -62,9 +63,10 @@ class Drawing:
         return self._made([(start + k, one.space_group) for k, one in enumerate(skeletons)], seed + 1)
 
     def steered(
-        self, target: Target, n: int, groups: Mapping[int, float], *, seed: int, start: int = 0
+        self, target: Target, n: int, groups: Mapping[int, float], low: Low, *, seed: int, start: int = 0
     ) -> Proposals:
         assert set(groups) <= set(KINDS)
+        self.told.append((start, low))
         return self._made([(i, 221) for i in range(start, start + n)], seed + 2)
 
     def _made(self, wanted: Sequence[tuple[int, int]], seed: int) -> Proposals:

@@ -10,7 +10,7 @@ from csp.crystallography.symmetry import space_groups, wyckoffs
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
-from csp.protocols import Skeleton, Steerable
+from csp.protocols import Low, Skeleton, Steerable
 from csp.target import Target
 from generators.random_symmetric.generator import RandomGenerator
 from generators.random_symmetric.skeletons import read_skeletons, tilted
@@ -19,6 +19,7 @@ from generators.space_group.generator import SpaceGroupGenerator
 TITANIA = Target.parse("TiO2", max_atoms=24)
 RUTILE, ANATASE = Skeleton(136, "Ti:a O:f"), Skeleton(141, "Ti:a O:e")
 BROOKITE = Skeleton(61, "O:c O:c Ti:c")
+NOTHING = Low(Crystals.empty(), torch.zeros(0, dtype=torch.float64))
 
 
 @pytest.fixture(scope="module", params=[RandomGenerator, SpaceGroupGenerator])
@@ -63,12 +64,12 @@ def test_a_geometry_does_not_depend_on_the_others(generator: RandomGenerator | S
 
 def test_steering_changes_the_odds_of_groups(generator: RandomGenerator | SpaceGroupGenerator) -> None:
     favoured = {136: 1e6, 141: 1e6}
-    made = generator.steered(TITANIA, 40, favoured, seed=0)
+    made = generator.steered(TITANIA, 40, favoured, NOTHING, seed=0)
     share = np.mean([p.space_group in favoured for p in made.provenance])
     plain = generator.propose(TITANIA, 40, seed=0)
     before = np.mean([p.space_group in favoured for p in plain.provenance])
     assert share > max(0.4, 2 * before)  # half of them explore the likeliest groups evenly
-    part = generator.steered(TITANIA, 10, favoured, seed=0, start=10)
+    part = generator.steered(TITANIA, 10, favoured, NOTHING, seed=0, start=10)
     same = [k for k, p in enumerate(made.provenance) if 10 <= p.index < 20]
     assert part.provenance == [made.provenance[k] for k in same]
     torch.testing.assert_close(part.crystals.cell, made.crystals[same].cell, rtol=0, atol=1e-4)
