@@ -13,7 +13,7 @@ import torch
 from ase.build import bulk
 
 from csp.crystals import Crystals
-from csp.protocols import Proposals, Provenance, Skeleton
+from csp.protocols import Low, Proposals, Provenance, Skeleton
 from csp.search import knowledge, proposing
 from csp.search.basins import Basins
 from csp.search.pool import Pool
@@ -209,6 +209,26 @@ def test_draws_alone_are_counted(tmp_path: Path) -> None:
     assert known.basins.provenance[low[0]][0].space_group == 221
     assert last.unseen >= 1  # the lowest was found by no draw
     assert last.finds == sum(int(known.basins.draws[k]) for k in low)
+
+
+@pytest.mark.parametrize("compression", [1.0, 0.8])
+def test_who_is_steered_hears_what_is_low(
+    tmp_path: Path, compression: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lowest by the model that ranks, and at the volume that generators know."""
+    monkeypatch.setattr(proposing, "WORTH_A_LOOK", 1.0)  # so that it is several
+    drawing = Drawing()
+    run = replace(search(tmp_path), generators=[drawing], compression=compression)
+    run.run()
+    assert run.deep is not None
+    basins = run.deep.knowledge.after(SETTINGS.max_rounds - 1).basins
+    low = drawing.told[-1][1]
+    last = np.sort(basins.last[basins.last.isfinite()].numpy())
+    last = last[last <= last[0] + 1.0]
+    assert len(last) > 1
+    np.testing.assert_allclose(low.weight, np.exp((last[0] - last) / 0.05))
+    lowest = basins.crystals[basins.lowest_first(basins.last, 0.0, 1)]
+    np.testing.assert_allclose(low.crystals[:1].volumes * compression, lowest.volumes)
 
 
 def test_endings(tmp_path: Path) -> None:
