@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from csp.crystallography.neighbours import CLOSEST
 from csp.diffraction.sample import Sample
 from csp.errors import InputError
-from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner, Proposals
+from csp.protocols import EnergyModel, Evaluation, Generator, Labeller, Learner
 from csp.ranking.differences import DifferenceErrors
 from csp.ranking.known import KnownCrystals
 from csp.ranking.probability import AnswerProbability

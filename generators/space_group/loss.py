@@ -8,7 +8,7 @@ from torch import Tensor
 from generators.space_group.model import FREE_CELL, MAX_Z, SpaceGroupModel
 from generators.space_group.tokens import Batch, forward
 
-__all__ = ["PARTS", "negative_log_likelihood"]
+__all__ = ["PARTS", "negative_log_likelihood", "read_out"]
 
 PARTS = ("group", "units", "letters", "cell", "points")
 
@@ -16,7 +16,13 @@ PARTS = ("group", "units", "letters", "cell", "points")
 def negative_log_likelihood(model: SpaceGroupModel, batch: Batch) -> dict[str, Tensor]:
     """−ln p [B] of each part: the space group given the composition, Z given both, the letters, the cell and
     the free coordinates, each given all before it."""
-    elements, rest = forward(model, batch)
+    return read_out(model, batch, forward(model, batch))
+
+
+def read_out(model: SpaceGroupModel, batch: Batch, out: Tensor) -> dict[str, Tensor]:
+    """The same from the outputs of `forward` [B, L, d]."""
+    n_elements = batch.number.shape[1]
+    elements, rest = out[:, :n_elements], out[:, n_elements:]
     log_group, whole = model.groups(elements, batch.count)
     rows = torch.arange(len(batch), device=batch.group.device)
     log_units = model.formula_units(whole, batch.group)

@@ -16,7 +16,16 @@ from generators.space_group.letters import allowed, begin, step, unpacked
 from generators.space_group.model import SpaceGroupModel, site_freedom
 from generators.space_group.representation import WyckoffRepresentation
 
-__all__ = ["Batch", "attention_mask", "expected_volumes", "forward", "lengths", "letters_allowed", "prefix"]
+__all__ = [
+    "Batch",
+    "attention_mask",
+    "expected_volumes",
+    "forward",
+    "lengths",
+    "letters_allowed",
+    "prefix",
+    "tokens",
+]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,17 +170,22 @@ def letters_allowed(own: WyckoffRepresentation) -> Tensor:
     return torch.tensor(bits, dtype=torch.int64)
 
 
-def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Outputs of the element tokens [B, E, d], and of the others [B, 1 + K + F, d]: the token of the group,
-    the orbits, the cell and all sites but the last. The one before an orbit or a site predicts it."""
-    tokens = [prefix(model, batch)]
+def forward(model: SpaceGroupModel, batch: Batch) -> Tensor:
+    """Outputs [B, L, d] of `tokens`. The one before an orbit or a site predicts it."""
+    out, _ = model.trunk(tokens(model, batch), attention_mask(batch))
+    return out
+
+
+def tokens(model: SpaceGroupModel, batch: Batch) -> Tensor:
+    """[B, E + 1 + K + F, d]: the elements, the group, the orbits, the cell and all sites but the last."""
+    parts = [prefix(model, batch)]
     n_sites = batch.site_number.shape[1]
     if n_sites:
-        tokens.append(
+        parts.append(
             model.cell(batch.group, batch.cell, batch.site_number[:, 0], batch.site_row[:, 0])[:, None]
         )
         here, after = slice(0, n_sites - 1), slice(1, n_sites)
-        tokens.append(
+        parts.append(
             model.site(
                 batch.site_number[:, here],
                 batch.site_row[:, here],
@@ -180,9 +194,7 @@ def forward(model: SpaceGroupModel, batch: Batch) -> tuple[Tensor, Tensor]:
                 batch.site_row[:, after],
             )
         )
-    n_elements = batch.number.shape[1]
-    out, _ = model.trunk(torch.cat(tokens, 1), attention_mask(batch))
-    return out[:, :n_elements], out[:, n_elements:]
+    return torch.cat(parts, 1)
 
 
 def prefix(model: SpaceGroupModel, batch: Batch) -> Tensor:

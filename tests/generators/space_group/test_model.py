@@ -116,7 +116,7 @@ def test_cached_geometries_are_the_full_forward(model, groups):
     table = Table(d, letters_allowed(d), np.full(len(d), ""))
     batch = Batch.of(table.representation, table.allowed, torch.full((len(d),), 12.0, dtype=torch.float64))
     with torch.no_grad():
-        _, rest = forward(model, batch)
+        rest = forward(model, batch)[:, len(NUMBERS) :]
         n_orbits = batch.orbit_number.shape[1]
         cells = model.cells(rest[torch.arange(len(batch)), (batch.orbit_number > 0).sum(1)])
         best = cells.mean[torch.arange(len(batch)), cells.log_weight.argmax(1)]
