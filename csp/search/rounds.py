@@ -5,8 +5,8 @@ A round makes 256 candidates (16 times as many on a GPU), of four kinds:
 * draws: what the generators without templates would have proposed next, in their own order. They alone are
   counted to estimate how much is still unseen (`csp.search.completeness`), because they alone do not look at
   what was found.
-* new skeletons in space groups that led low, and new geometries of skeletons that led low
-  (`csp.search.skeletons`).
+* new skeletons in space groups that led low, by a generator that may have learned from the low crystals, and
+  new geometries of skeletons that led low (`csp.search.skeletons`).
 * moves on the lowest distinct crystals (`csp.search.moves`).
 
 All of them are relaxed for a few steps by the first model, without being judged by single points. What has

@@ -29,7 +29,7 @@ from generators.space_group.tokens import Batch, attention_mask, letters_allowed
 
 __all__ = ["FACTORS", "LONGEST", "RATE", "STEPS", "as_batch", "moving", "taught"]
 
-STEPS, RATE = 8, 0.015
+STEPS, RATE = 5, 0.024
 LONGEST = 5.0  # of a gradient
 GEOMETRY = 0.03  # weight of ln p of cell and coordinates: densities so sharp that they would decide all
 FACTORS = {"group": 1.0, "units": 1.0, "letters": 1.0, "cell": GEOMETRY, "points": GEOMETRY}
@@ -48,12 +48,12 @@ def taught(prior: SpaceGroupModel, batch: Batch, weight: Tensor) -> SpaceGroupMo
     for _ in range(STEPS):
         last, _ = model.layers[-1](x, mask, None)
         parts = read_out(model, batch, model.norm(last))
-        loss = sum((parts[name] * weight).sum() * factor for name, factor in FACTORS.items())
+        loss = torch.stack([factor * (parts[name] * weight).sum() for name, factor in FACTORS.items()]).sum()
         gradients = torch.autograd.grad(loss, parameters)
         length = torch.stack([g.norm() for g in gradients]).norm()
         with torch.no_grad():
             for p, g in zip(parameters, gradients, strict=True):
-                p -= RATE * (LONGEST / length).clamp(max=1.0) * g
+                p.sub_(RATE * (LONGEST / length).clamp(max=1.0) * g)
     return model.requires_grad_(False)
 
 
