@@ -31,7 +31,7 @@ __all__ = ["FEATURES", "SCORED", "AnswerProbability", "best_first", "features", 
 SHIPPED = Path(__file__).parents[1] / "data" / "answer_probability.json"
 # the first two give ln p of the same thing, which is averaged
 SCORED = ("template", "metric_learning", "space_group")
-LEAST = -8.0  # ln p of what a generator did not propose, or holds for less probable
+LEAST = -6.0  # ln p of what a generator did not propose, or holds for less probable
 SOFT = 0.01  # eV/atom; the errors of potentials have long tails, so that p falls by a power of the energy …
 FAR = 0.1  # eV/atom; … and for what is far up by more, where the potential deserves it
 FEATURES = ("energy", "far", "templates", "drawn")

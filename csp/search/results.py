@@ -22,8 +22,9 @@ from csp.search.losses import fallen_into_holes, lost_in_relaxing, not_built
 from csp.search.prediction import Prediction, Result, Unranked, Variant, cif_path
 from csp.search.work import Work
 
-__all__ = ["prediction"]
+__all__ = ["lowest_comes_late", "prediction"]
 
+EARLY = 3  # ranks
 RELAXING = ("pre_relax", "relax", "refine", "rattle")  # stages in which a relaxation can fail
 
 
@@ -60,9 +61,24 @@ def prediction(conclusion: Conclusion) -> Prediction:
             *of_hull,
             *([] if conclusion.identified is None else conclusion.identified.remarks()),
             *_disagreements(conclusion, places),
+            *(lowest_comes_late(places, probability) if order == "probability" else []),
             *_without_phonons(conclusion, top),
         ],
     )
+
+
+def lowest_comes_late(places: Tensor, probability: Tensor | None) -> list[str]:
+    """Why the lowest crystal is not among the first three.
+
+    Args:
+        places: Of the ranked crystals by energy, in the order to report; the lowest is among them.
+        probability: float64 [R], of the ranked crystals by energy.
+    """
+    at = int((places == 0).nonzero()[0]) + 1 if len(places) else 1
+    if at <= EARLY or probability is None:
+        return []
+    told = f"The lowest crystal by energy has rank {at}, with a probability of {float(probability[0]):.1%}"
+    return [f"{told}: what proposed it holds it for unlikely."]
 
 
 def _disagreements(conclusion: Conclusion, places: Tensor) -> list[str]:

@@ -4,7 +4,8 @@ more as triangles of three each."""
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ __all__ = ["diagram_png", "diagram_svg"]
 
 SHOWN = 0.2  # eV/atom above the hull; what is higher has the colour of this, or is not drawn over a section
 TRIANGLES = 6  # of four elements or more: those with the most compounds
-WIDE, HIGH = 0.11, 0.045  # of a name, in a triangle
+WIDE, HIGH = 0.11, 0.045  # of a name, as shares of a figure
 NEW = "not in the library"
 
 Links = dict[int, str]
@@ -83,9 +84,7 @@ def _binary(axes: Axes, diagram: Diagram, elements: Sequence[str], links: Links)
     axes.plot(*zip(*map(place, stable), strict=True), "-", color=LINE, lw=1.2, zorder=1)
     drawn = [phase for phase in diagram.phases if diagram.above(phase) <= SHOWN]
     _marks(axes, diagram, drawn, place, links)
-    for phase in stable:
-        axes.annotate(printed(phase.formula), place(phase), (0, -13), textcoords="offset points", ha="center",
-                      fontsize=8, color=INK)  # fmt: skip
+    _names(axes, stable, place)
     _energy_axes(axes, f"share of {elements[1]} atoms", "formation energy, eV/atom")
 
 
@@ -114,18 +113,29 @@ def _section(axes: Axes, diagram: Diagram, ends: Sequence[str], links: Links) ->
     inside = [p for p in diagram.phases if _share_of_second(p.formula, first, second) is not None]
     _marks(axes, diagram, [p for p in inside if diagram.above(p) <= SHOWN], place, links)
     named = {p.formula: p for p in inside if diagram.lowest[p.formula] is p}
-    for phase in sorted(named.values(), key=diagram.above)[:10]:
-        axes.annotate(printed(phase.formula), place(phase), (0, -13), textcoords="offset points", ha="center",
-                      fontsize=8, color=INK)  # fmt: skip
+    _names(axes, sorted(named.values(), key=diagram.above)[:10], place)
     what = f"share of {printed(ends[1])} in {printed(ends[0])} and {printed(ends[1])}"
     _energy_axes(axes, what, "energy above the mixture of the ends, eV/atom")
+
+
+def _names(
+    axes: Axes, phases: Sequence[SystemPhase], place: Callable[[SystemPhase], tuple[float, float]]
+) -> None:
+    """Names below their marks, and further below where those of neighbours would meet."""
+    before, depth = -math.inf, 0
+    for phase in sorted(phases, key=place):
+        x, y = place(phase)
+        depth = (depth + 1) % 3 if x - before < WIDE else 0
+        before = x
+        axes.annotate(printed(phase.formula), (x, y), (0, -13 - 9 * depth), textcoords="offset points",
+                      ha="center", fontsize=8, color=INK)  # fmt: skip
 
 
 def _energy_axes(axes: Axes, x: str, y: str) -> None:
     axes.axhline(0, color=INK, lw=0.5)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
-    axes.margins(x=0.06, y=0.12)
+    axes.margins(x=0.06, y=0.16)
     axes.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2)
 
 

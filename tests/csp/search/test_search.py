@@ -26,6 +26,7 @@ from csp.ranking.probability import AnswerProbability
 from csp.relaxation.relax import Status
 from csp.search.pool import round_robin
 from csp.search.prediction import Prediction
+from csp.search.results import lowest_comes_late
 from csp.search.search import Search
 from csp.settings import SearchSettings
 from csp.store.store import Store
@@ -285,6 +286,14 @@ def test_the_answer_probability_is_by_probability_or_by_energy_as_asked(tmp_path
     assert one.results[0].above_lowest_ev_per_atom == above[0] > 0
     assert [r.id for r in one.results[1:]] == [by_energy[0].id]  # the lowest is shown, however improbable
     assert (one.results[1].rank, one.results[1].rank_energy) == (2, 1)
+
+
+def test_a_lowest_crystal_that_comes_late_is_told() -> None:
+    probability = torch.tensor([0.021, 0.5, 0.2, 0.1], dtype=torch.float64)
+    (told,) = lowest_comes_late(torch.tensor([1, 2, 3, 0]), probability)
+    assert told.startswith("The lowest crystal by energy has rank 4, with a probability of 2.1%")
+    assert lowest_comes_late(torch.tensor([1, 2, 0, 3]), probability) == []
+    assert lowest_comes_late(torch.tensor([], dtype=torch.int64), probability) == []
 
 
 def test_other_models_tell_how_sure_the_differences_are(tmp_path: Path) -> None:
