@@ -49,7 +49,7 @@ def taught(prior: SpaceGroupModel, batch: Batch, weight: Tensor) -> SpaceGroupMo
         last, _ = model.layers[-1](x, mask, None)
         parts = read_out(model, batch, model.norm(last))
         loss = torch.stack([factor * (parts[name] * weight).sum() for name, factor in FACTORS.items()]).sum()
-        gradients = torch.autograd.grad(loss, parameters)
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)  # 0 where no site is free
         length = torch.stack([g.norm() for g in gradients]).norm()
         with torch.no_grad():
             for p, g in zip(parameters, gradients, strict=True):

@@ -94,6 +94,13 @@ def test_what_was_found_becomes_likelier(generator, crystals):
     assert gain(model, generator.model, crystals) > 0.2
 
 
+def test_crystals_without_free_coordinates_teach_too(small):
+    found = as_batch(Target.parse("NaCl"), low(SALT), 22.0)
+    assert found is not None
+    assert not found[0].site_number.numel()
+    assert gain(taught(small, *found), small, found) > 0
+
+
 def test_the_model_stays_near_and_the_prior_stays_what_it_is(generator, crystals):
     before = {name: p.clone() for name, p in generator.model.named_parameters()}
     model = taught(generator.model, *crystals)
