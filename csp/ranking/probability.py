@@ -65,7 +65,7 @@ def best_first(probability: Tensor) -> Tensor:
 
 
 def _score(proposed: Iterable[Provenance], generator: str) -> float:
-    return max((max(one.score, LEAST) for one in proposed if one.generator == generator), default=LEAST)
+    return max((one.score for one in proposed if one.generator == generator), default=LEAST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,11 +161,11 @@ class Conclusion:
         starts = self.funnel.rattle_starts(relaxed)
         if not Work(settings, store).stored("rattle", len(starts.parent), model, self.rattling):
             return Ends.unrattled(relaxed, ids)
-        start_ids, freed = store.relaxed(self.rattling, model.label)
+        start_ids, freed = self._freed
         if starts.crystals.ids() != start_ids:
             raise ContractError("The stored run was rattled by another version of the engine; run it anew.")
         parent = [*range(len(ids)), *starts.parent]
-        both = relaxed.followed_by(self.funnel.without_holes(freed))
+        both = relaxed.followed_by(freed)
         per_atom = self.funnel.per_atom(both)
         gained = gain(per_atom, parent, len(ids))
         kept = drop_unimproved(per_atom, parent, len(ids))
@@ -176,11 +176,15 @@ class Conclusion:
             [""] * len(kept),
         )
 
+    @cached_property
+    def _freed(self) -> tuple[list[str], RelaxationResult]:
+        """The ids of the rattled crystals, and what they relaxed to."""
+        ids, freed = self.funnel.store.relaxed(self.rattling, self.funnel.ranking_model.label)
+        return ids, self.funnel.without_holes(freed)
+
     def in_holes(self) -> dict[str, int]:
         """Stage → how many that the last model relaxed there are in a hole of it."""
-        funnel = self.funnel
-        _, freed = funnel.store.relaxed(self.rattling, funnel.ranking_model.label)
-        both = {"refine": self.symmetric[1], "rattle": funnel.without_holes(freed)}
+        both = {"refine": self.symmetric[1], "rattle": self._freed[1]}
         return {stage: ends.status.count(Status.HOLE) for stage, ends in both.items()}
 
     @cached_property

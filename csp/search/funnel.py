@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -314,19 +314,19 @@ class Funnel:
                 "version began; begin it anew."
             )
         begun = [candidate[i] for i in ids]
-        return begun, self.without_holes(relaxed, {k for k, i in enumerate(begun) if i in self._own_ids})
+        real = {k for k, i in enumerate(begun) if i in self._own_ids}
+        return begun, self.holes.marked(relaxed, relaxed, real)
 
     @cached_property
     def holes(self) -> Holes:
         """Those of the last model, as the first knows them."""
         return Holes(self.screening_model)
 
-    def without_holes(self, relaxed: RelaxationResult, real: Collection[int] = ()) -> RelaxationResult:
-        """What the last model relaxed; what is in a hole of it, and no `real` one, has no energy."""
+    def without_holes(self, relaxed: RelaxationResult) -> RelaxationResult:
+        """What the last model relaxed after it had refined; what is in a hole of it has no energy."""
         if len(self.models) == 1:
             return relaxed
-        _, usual = self.store.relaxed("refine", self.ranking_model.label)
-        return self.holes.marked(relaxed, usual, real)
+        return self.holes.marked(relaxed, self.store.relaxed("refine", self.ranking_model.label)[1])
 
     # -- ranked and rattled -----------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from flows.explore import DEFAULTS, explore
+from tests.csp.systems.answers import told
 from tests.flows.api import Api, kill, processes_of
 from tests.flows.process import Csp, new_csp, stop, until
 
@@ -39,14 +40,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def submit(csp: Csp, folder: Path, **more: Any) -> str:
     return Api(csp).submit("explore/explore", **ASKED, advanced=ADVANCED, folder=str(folder), **more)
-
-
-def told(folder: Path) -> dict[str, Any]:
-    """The answer without what takes different time."""
-    answer: dict[str, Any] = json.loads((folder / "explore.json").read_text(encoding="utf-8"))
-    for one in answer["searches"]:
-        del one["seconds"]
-    return answer
 
 
 def made(folder: Path) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from csp.systems.libraries import SystemLibrary
 from csp.systems.settings import ExploreSettings
 from csp.systems.state import read_state
 from csp.target import Target
+from tests.csp.systems.answers import told
 from tests.lennard_jones import LennardJones
 
 TINY = {
@@ -68,14 +68,6 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin(out: Path, resume: bool = False, **more: Any) -> Exploration:
     return Exploration.begin(ExploreSettings.read(**{**ASKED, **more}), out, device="cpu", resume=resume)
-
-
-def told(out: Path) -> dict[str, Any]:
-    """The answer without what takes different time."""
-    answer: dict[str, Any] = json.loads((out / "explore.json").read_text(encoding="utf-8"))
-    for one in answer["searches"]:
-        del one["seconds"]
-    return answer
 
 
 def run(exploration: Exploration) -> str:
