@@ -19,11 +19,13 @@ from csp.errors import CspError
 from csp.matching.matcher import Matcher
 from csp.protocols import EnergyModel, Uncertain
 from csp.ranking.enthalpies import Enthalpies
-from csp.relaxation.relax import GPA, RelaxationResult
+from csp.relaxation.relax import GPA, RelaxationResult, Status
 from csp.report.pressures import folder_of, write_pressures
 from csp.search.dynamics import MOST_STEPS, silent
 from csp.search.funnel import Progress
 from csp.search.history import Heard
+from csp.search.holes import Holes
+from csp.search.losses import fallen_into_holes
 from csp.search.prediction import Prediction
 from csp.search.stages import WHOLE
 from csp.search.under_pressure import Phase, UnderPressure
@@ -134,6 +136,7 @@ def compare(
 
         relaxed.append(_relaxed(work, models[-1], ids, starts, settings.pressure, told))
     progress(COMPARING, n * len(pressures), n * len(pressures))
+    relaxed, holes = _without_holes(relaxed, phases, models)
     enthalpies = _enthalpies(pressures, relaxed)
     kept = _apart(enthalpies.enthalpy)
     relaxed = [one.take(kept) for one in relaxed]
@@ -149,7 +152,7 @@ def compare(
         disagreement,
         sigma,
         names,
-        _warnings(enthalpies, disagreement, sigma, names),
+        [*_warnings(enthalpies, disagreement, sigma, names), *holes],
     )
 
 
@@ -193,6 +196,19 @@ def _relaxed(
     for part in parts[1:]:
         together = together.followed_by(part)
     return together
+
+
+def _without_holes(
+    relaxed: Sequence[RelaxationResult], phases: Sequence[Phase], models: Sequence[EnergyModel]
+) -> tuple[list[RelaxationResult], list[str]]:
+    """The same at each pressure, without energies of what is in a hole of the last model there, and sentences
+    that say so; what is known is in none."""
+    if len(models) == 1:
+        return list(relaxed), []
+    holes, known = Holes(models[0]), [k for k, phase in enumerate(phases) if phase.known_as]
+    kept = [holes.marked(one, one, known) for one in relaxed]
+    n = sum(status == Status.HOLE for one in kept for status in one.status)
+    return kept, fallen_into_holes(n, models)
 
 
 def _enthalpies(pressures: Sequence[float], relaxed: Sequence[RelaxationResult]) -> Enthalpies:
