@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from csp import plugins
 from csp.device import give_back_freed_memory, resolve_device
 from csp.diffraction.read import read_pattern
 from csp.diffraction.sample import Sample
-from csp.errors import ContractError, InputError
+from csp.errors import InputError
+from csp.generating import generators_for, given_starts
 from csp.library.compression import compression
 from csp.library.given import named_phase
 from csp.library.library import Library
@@ -36,22 +36,11 @@ from csp.settings import AUTO_LIBRARY, SearchSettings
 from csp.store.store import Store
 from csp.target import Target
 from generators.random_symmetric.fixed_cell import check_cell
-from generators.random_symmetric.generator import RandomGenerator
-from generators.space_group.generator import SpaceGroupGenerator
-from generators.templates.metric_learning import MetricLearningGenerator
-from generators.templates.template import TemplateGenerator
 from surrogates.active_learning import ActiveLearner
 from surrogates.labellers import load_labeller
 from surrogates.zoo import AUTO, choose_relaxer, is_ours, load_model
 
-__all__ = ["GENERATORS", "Given", "begun", "build", "predict"]
-
-GENERATORS: dict[str, Callable[[Library, VolumePrior], Generator]] = {
-    "template": TemplateGenerator,
-    "metric_learning": MetricLearningGenerator,
-    "space_group": SpaceGroupGenerator,
-    "random": RandomGenerator,
-}
+__all__ = ["Given", "begun", "build", "predict"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +124,12 @@ def build(
         learner, labelled = ActiveLearner(labeller, out / "labels"), {"labels": str(labeller.label)}
     volume = VolumePrior.load()
     check_cell(target, volume)
-    generators = [
-        given.generators[name] if name in given.generators else _generator(name, library, volume)
-        for name in settings.generators
-    ]
+    volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
+    # a cell that is given is taken as it is under the pressure
+    under = 0.0 if target.cell else target.pressure
+    factor = compression(target.numbers, target.counts, volume_per_atom, under)
+    starts = given_starts(settings, target, volume, factor)
+    generators = [*generators_for(settings, library, volume, given.generators), *starts]
     checkpoints = {model.name: str(model.label) for model in models} | labelled
     record = RunRecord(
         settings=settings.model_dump(mode="json"),
@@ -153,6 +144,7 @@ def build(
     decisive = {
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
+        "starts": [i for one in starts for i in one.ids()],
         "library": record.library,
         "checkpoints": checkpoints,
         "device": models[-1].device.type,
@@ -170,10 +162,6 @@ def build(
         resume=resume,
         run=run,
     )
-    volume_per_atom = volume.predict(target.numbers, target.counts) / target.n_atoms
-    # a cell that is given is taken as it is under the pressure
-    under = 0.0 if target.cell else target.pressure
-    factor = compression(target.numbers, target.counts, volume_per_atom, under)
     references = _references(settings, target, library)
     if not references:
         progress("hull", 0, 0)  # so that the time left is told without it
@@ -207,9 +195,9 @@ def build(
 def _answer_probability(
     settings: SearchSettings, target: Target, library: Library, model: EnergyModel
 ) -> AnswerProbability | None:
-    """None for searches unlike those of the fits: they had no pressure, no rounds, and a library without the
-    target, which is no guess where it holds it."""
-    if target.pressure or settings.effort == "deep" or len(library.own_rows(target)):
+    """None for searches unlike those of the fits: they had no pressure, no rounds, no starts of a
+    person's, and a library without the target, which is no guess where it holds it."""
+    if target.pressure or settings.effort == "deep" or settings.starts or len(library.own_rows(target)):
         return None
     return AnswerProbability.load(model.label, library.extract_of or len(library), settings.generators)
 
@@ -259,26 +247,6 @@ def _second(settings: SearchSettings, target: Target, device: str, given: Given)
     second = given.models.get(name) or load_model(name, resolve_device(device))
     check_elements(target, second, "choose another `second_opinion`")
     return second
-
-
-def _generator(name: str, library: Library, volume: VolumePrior) -> Generator:
-    """The engine's own generator of a name, or what another package offers under it.
-
-    Raises:
-        ContractError: What is offered is no generator, or calls itself otherwise.
-    """
-    offered = plugins.find(plugins.GENERATORS, name, GENERATORS)
-    if offered is None:
-        return GENERATORS[name](library, volume)
-    generator = plugins.load(offered)(library, volume)
-    if not isinstance(generator, Generator):
-        raise ContractError(
-            f"{name} of {plugins.origin(offered)} gives a {type(generator).__name__}, not a generator with a "
-            "name and propose."
-        )
-    if generator.name != name:
-        raise ContractError(f"{name} of {plugins.origin(offered)} gives a generator named {generator.name}.")
-    return generator
 
 
 def _with_relaxer(settings: SearchSettings, stored: Store | None) -> tuple[SearchSettings, str]:

@@ -82,6 +82,7 @@ Names = Annotated[tuple[GeneratorName, ...], BeforeValidator(_split)]
 Phases = Annotated[tuple[str, ...], BeforeValidator(_split)]
 SystemName = Annotated[str, WithJsonSchema({"type": "string", "enum": list(CRYSTAL_SYSTEMS)})]
 Systems = Annotated[tuple[SystemName, ...], BeforeValidator(_split)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_split)]
 Groups = Annotated[tuple[Annotated[int, Field(ge=1, le=230)], ...], BeforeValidator(_split)]
 
 
@@ -239,6 +240,12 @@ class SearchSettings(BaseModel):
         title="Cell",
         description="File whose cell, primitive or conventional, the proposals have (of space_group and "
         "random); relaxing may change it; none: any",
+    )
+    starts: Paths = Field(
+        (),
+        title="Starts",
+        description="Files of crystals, or folders of other runs, a,b: what is in them is tried beside what "
+        "is proposed, with the target's elements where they are others in the same amounts",
     )
     pressure: float = Field(
         0.0, ge=-50.0, le=1000.0, title="Pressure", description="GPa; ranks by enthalpy H = E + PV"

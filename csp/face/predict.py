@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, overload
 
 from csp.cli.progress import hear_since
 from csp.cli.progress import progress as progress_shown
-from csp.engine import GENERATORS, Given
+from csp.engine import Given
 from csp.engine import predict as search
 from csp.errors import InputError
 from csp.face.keywords import check_keyword
 from csp.face.models import as_energy_model, the_model_itself
+from csp.generating import GENERATORS
 from csp.library.library import Library
 from csp.protocols import EnergyModel, Generator
 from csp.search.prediction import Prediction

@@ -19,7 +19,7 @@ from csp.target import Target
 __all__ = ["REDRAWN", "Proposing"]
 
 REDRAWN = "skeletons"  # as the name of a generator
-OF_TEMPLATES = ("template", "metric_learning")  # finite lists, no draws
+FINITE = ("template", "metric_learning", "starts")  # finite lists
 PER_ROUND, ON_GPU = 256, 16
 SHARDS = 2  # at least, of a round; 96 geometries at once take three quarters of the time of three times 32
 SHARES = {"draws": 3, "steered": 1, "redrawn": 2, "moved": 2}  # of eight
@@ -57,7 +57,7 @@ class Proposing:
 
     def kinds(self, number: int, known: Known) -> Iterator[tuple[str, int, Make]]:
         """Of each kind of candidates of a round: the name of their generator, how many, what makes some."""
-        drawing = [one for one in self.generators if one.name not in OF_TEMPLATES]
+        drawing = [one for one in self.generators if one.name not in FINITE]
         steerable = next((one for one in drawing if isinstance(one, Steerable)), None)
         count = self._counts(bool(drawing), steerable is not None, known)
         for k, generator in enumerate(drawing):
