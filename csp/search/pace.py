@@ -62,7 +62,7 @@ class Pace:
         self.seen = now, at
         if self.all.share <= 0:
             return self._percent(at), None
-        own = self.own if self.own.share >= OWN * share else self.all
+        own = self.own if 0 < self.own.share >= OWN * share else self.all
         left, further = own.pace * share * (1.0 - part), names[names.index(stage) + 1 :]
         for name in self.over.keys() & {stage, *further}:
             until = begun + self.over[name] - now

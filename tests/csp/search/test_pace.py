@@ -74,6 +74,16 @@ def test_no_time_is_expected_of_stages_that_have_nothing_to_do() -> None:
     assert pace.measure("relax", 20, 20, 41.0) == (pytest.approx(100.0), pytest.approx(0.0))
 
 
+def test_a_stage_that_had_nothing_to_do_may_still_be_reported() -> None:
+    """Workers report each share of it, though there is nothing in any."""
+    pace = Pace({"refine": 60.0, "hull": 30.0, "rattle": 40.0}, {})
+    pace.measure("hull", 0, 0, 0.0)
+    pace.measure("refine", 0, 10, 0.0)
+    pace.measure("refine", 10, 10, 60.0)
+    for share in range(9):
+        assert pace.measure("hull", share, 8, 60.0)[1] == pytest.approx(40.0)
+
+
 def test_stages_that_nobody_expected_are_no_error() -> None:
     assert Pace({"relax": 100.0}, {}).measure("rounds", 1, 2, 3.0) == (0.0, None)
     assert {stage.name for stage in (*STAGES, WRITE)} >= time_shares(
