@@ -34,4 +34,4 @@ def test_two_workers_rank_as_one(
     assert one == two
     told = json.loads(one)
     assert told["results"]
-    assert not deep or len(told["rounds"]) == 3  # the search before them and two
+    assert not deep or len(told["search"]["rounds"]) == 3  # the search before them and two
