@@ -281,6 +281,13 @@ def space_group(
     ] = None,
     exclude: Exclude = None,
     exclude_ids: Annotated[Path | None, typer.Option(help="File of material ids to leave out")] = None,
+    stability: Annotated[
+        Path | None,
+        typer.Option(
+            help="Parquet table of distances from the convex hull (material_id, e_above_hull, "
+            "e_above_hull_unique): a crystal counts by exp(-dE / 50 meV)"
+        ),
+    ] = None,
     steps: Steps = 12_000,
     tokens: Annotated[int, typer.Option(min=64, help="Tokens of a batch; about 20 make a crystal")] = 8192,
     width: Annotated[int, typer.Option(min=1, help="Of the network")] = 160,
@@ -296,6 +303,7 @@ def space_group(
     device: Device = "auto",
 ) -> None:
     """The space-group-aware generator's model. Writes space_group.safetensors and its card."""
+    from csp.library.energies import read_distances
     from csp.training.loop import print_row
     from generators.space_group.model import SpaceGroupArchitecture
     from generators.space_group.training import SpaceGroupRecipe, train_on_tables
@@ -317,6 +325,7 @@ def space_group(
             architecture=SpaceGroupArchitecture(width=width, layers=layers, heads=heads),
         ),
         device=place,
+        above_hull=read_distances(stability) if stability else None,
         start_from=start_from,
         stop_after_minutes=time_limit(minutes),
         log=print_row,

@@ -38,8 +38,8 @@ class GivenCrystals:
 
 
 def read_crystals(paths: Sequence[Path]) -> GivenCrystals:
-    """The crystals of files that ASE or pymatgen reads, and of libraries; of a folder its CIFs, of a run's what it
-    ranked.
+    """The crystals of files that ASE or pymatgen reads, and of libraries; of a folder its CIFs, of that of a
+    run what it ranked.
 
     Raises:
         MissingError: There is no such file or folder.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ __all__ = ["SpaceGroupRecipe", "Trainable", "train_on_tables", "train_space_grou
 
 VALIDATED = 2000  # crystals
 TOP = (1, 10, 30)
+METASTABLE = 0.05  # eV/atom above the hull at which a crystal counts 1/e
 SORTED_AT_ONCE = 64  # batches among which crystals of like length are gathered
 
 
@@ -77,9 +78,14 @@ class Trainable:
     expected: Tensor
 
     @classmethod
-    def of(cls, table: Table, crowd: float) -> Trainable:
+    def of(cls, table: Table, crowd: float, above_hull: Mapping[str, float] | None = None) -> Trainable:
+        """See `SpaceGroupRecipe.crowd`; with distances from the hull (eV/atom, by id), a crystal counts by
+        exp(−ΔE / 50 meV), too. One of which the distance is not known counts as one 50 meV/atom above."""
         _, kind, amount = np.unique(np.array(table.compositions()), return_inverse=True, return_counts=True)
         weight = torch.from_numpy(amount[kind].astype(np.float64) ** -crowd).float()
+        if above_hull is not None:
+            above = torch.tensor([above_hull.get(name, METASTABLE) for name in table.ids.tolist()])
+            weight = weight * (-above.clamp(min=0.0) / METASTABLE).exp()
         return cls(table, weight / weight.mean(), expected_volumes(table.representation, VolumePrior.load()))
 
     def __len__(self) -> int:
@@ -99,6 +105,7 @@ def train_on_tables(
     exclude_ids: set[str],
     recipe: SpaceGroupRecipe,
     device: torch.device,
+    above_hull: Mapping[str, float] | None = None,
     start_from: Path | None = None,
     stop_after_minutes: float = math.inf,
     log: Callable[[Row], None] = lambda row: None,
@@ -110,6 +117,8 @@ def train_on_tables(
     Args:
         exclude: Compositions, as `csp.training.splits.composition_name` writes them, that are not used.
         exclude_ids: Crystals that are not used.
+        above_hull: Distances from the convex hull by which crystals count, see `Trainable.of`; None: all
+            count alike.
         start_from: The weights file of a model to begin with, which may have seen more.
         log: Gets each line of `log.jsonl`.
     """
@@ -121,10 +130,10 @@ def train_on_tables(
     )
     used = small.numpy() & ~np.isin(names, list(exclude)) & ~np.isin(table.ids, list(exclude_ids))
     training = Trainable.of(
-        table[torch.from_numpy(used & (folds != HELD_OUT) & (folds != VALIDATION))], recipe.crowd
+        table[torch.from_numpy(used & (folds != HELD_OUT) & (folds != VALIDATION))], recipe.crowd, above_hull
     )
     rows = np.flatnonzero(used & (folds == VALIDATION))[:VALIDATED]
-    validation = Trainable.of(table[torch.from_numpy(rows)], recipe.crowd)
+    validation = Trainable.of(table[torch.from_numpy(rows)], recipe.crowd, above_hull)
     model, step = train_space_group_model(
         recipe,
         training,
@@ -137,6 +146,8 @@ def train_on_tables(
     )
     seen = {hashed(name) for name in training.table.compositions()}
     notes = [f"{len(training)} crystals described from {json.dumps([origins(folder) for folder in folders])}"]
+    if above_hull is not None:
+        notes.append("each counts by exp(-dE / 50 meV), dE its distance from the convex hull")
     if start_from is not None:
         seen |= seen_compositions(start_from)
         notes.append(f"begun with the weights {load_weights(start_from)[1].sha256[:12]}")
@@ -189,6 +200,7 @@ def train_space_group_model(
     training = {
         "recipe": asdict(recipe),
         "crystals": hashed("\n".join(data.table.ids.tolist())),
+        "weights": hashed(",".join(f"{one:.6g}" for one in data.weight.tolist())),
         "begun": load_weights(start_from)[1].sha256 if start_from else "",
     }
     _restore(out, state, training)

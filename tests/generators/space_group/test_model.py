@@ -367,3 +367,13 @@ def test_what_ships_knows_rock_salt():
     proposals = generator.propose(target, 100, seed=0)
     assert sum("random" in p.why for p in proposals.provenance) < 40
     assert any(p.space_group == 225 for p in proposals.provenance)
+
+
+def test_what_is_far_above_the_hull_counts_less(data):
+    """exp(−ΔE / 50 meV), relative to the same crystals with no distances; unknown is 50 meV."""
+    plain = data.weight
+    weighed = Trainable.of(data.table, 0.5, {"c0": 0.0, "c1": 0.1, "c2": -0.02}).weight
+    ratio = weighed / plain
+    expected = torch.tensor([1.0, -1.0, 1.0]).exp()
+    torch.testing.assert_close(ratio[:3] / ratio[3], expected)
+    assert float(weighed.mean()) == pytest.approx(1.0)
