@@ -5,9 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-__all__ = ["Contributions", "PropertyValue", "with_sigma"]
+__all__ = ["Contributions", "PropertyValue", "Shell", "with_sigma"]
 
 DIGITS = 6  # of a contribution, in files
+
+
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Neighbours of one element at about one distance from an atom.
+
+    Attributes:
+        element: Its symbol.
+        number: Of them.
+        distance: Å, their mean.
+        attention: The share of the atom's attention that goes to all of them.
+    """
+
+    element: str
+    number: int
+    distance: float
+    attention: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        rounded = {"distance": round(self.distance, 3), "attention": round(self.attention, 3)}
+        return {"element": self.element, "number": self.number, **rounded}
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +41,21 @@ class Contributions:
         whole: What volume and density add, which no single atom has.
         atoms: What each atom adds, in their order in the crystal. In a supercell each adds less, as there are
             more of them.
+        neighbours: Of each atom its shells of neighbours, which it attends to; the same for all properties
+            that are read from the features of one surrogate.
     """
 
     baseline: float
     whole: float
     atoms: tuple[float, ...]
+    neighbours: tuple[tuple[Shell, ...], ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
         atoms = [_rounded(one) for one in self.atoms]
-        return {"baseline": _rounded(self.baseline), "whole": _rounded(self.whole), "atoms": atoms}
+        neighbours = [[shell.as_dict() for shell in own] for own in self.neighbours]
+        told = {"baseline": _rounded(self.baseline), "whole": _rounded(self.whole), "atoms": atoms}
+        return told | {"neighbours": neighbours}
 
 
 def _rounded(value: float) -> float:

@@ -49,6 +49,8 @@ TERMS = {
     "space group": "The kind of symmetry of a crystal, one of 230: symbol and number.",
     "foretold": "By models that learned from calculated properties of known crystals; ± holds 68 % of their "
     "errors. Outside the data means that the crystal is unlike all that the model has seen.",
+    "attention": "The weights with which the network reads the neighbours of an atom, the mean over its "
+    "layers.",
     "contribution": "What the atoms of a site add to the difference between this crystal and the mean "
     "crystal: blue lowers the value, red raises it, for one atom. The mean crystal has the mean features of "
     "those that the model learned from.",

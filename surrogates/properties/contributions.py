@@ -23,6 +23,7 @@ its contribution is that of the atom in its place.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
@@ -30,7 +31,8 @@ import torch
 from torch import Tensor
 
 from csp.crystals import Crystals
-from csp.property_value import Contributions
+from csp.property_value import Contributions, Shell
+from surrogates.properties.attention import shells
 from surrogates.properties.catalogue import backward
 from surrogates.properties.features import WHOLE, AtomFeatures, mean_and_spread
 from surrogates.properties.model import PropertyModel
@@ -55,12 +57,15 @@ def contributions(
     found = [dict[int, Contributions]() for _ in models]
     for rows in surrogate.chunks(there, there.n_atoms):
         part = AtomFeatures.of(surrogate, there[rows])
+        attended = shells(surrogate.network, part.atoms)
         for of_model, model in zip(found, models, strict=True):
-            of_model.update(zip(rows.tolist(), _of_model(model, part), strict=True))
+            of_model.update(zip(rows.tolist(), _of_model(model, part, attended), strict=True))
     return [[of_model[b] for b in range(len(crystals))] for of_model in found]
 
 
-def _of_model(model: PropertyModel, part: AtomFeatures) -> list[Contributions]:
+def _of_model(
+    model: PropertyModel, part: AtomFeatures, attended: Sequence[tuple[Shell, ...]]
+) -> list[Contributions]:
     features = part.pooled().double()
     centre = model.encoder.centre.double().to(features.device)
     baseline, slope = _mean_slope(model, features)
@@ -75,8 +80,14 @@ def _of_model(model: PropertyModel, part: AtomFeatures) -> list[Contributions]:
         else:
             by_atom += (share * slope[crystal, begin:end]).sum(1)
         begin = end
-    atoms = by_atom.split(torch.bincount(crystal, minlength=len(features)).tolist())
-    return [Contributions(baseline, float(whole[b]), tuple(one.tolist())) for b, one in enumerate(atoms)]
+    n_atoms = torch.bincount(crystal, minlength=len(features)).tolist()
+    neighbours = iter(attended)
+    return [
+        Contributions(
+            baseline, float(whole[b]), tuple(own.tolist()), tuple(itertools.islice(neighbours, n_atoms[b]))
+        )
+        for b, own in enumerate(by_atom.split(n_atoms))
+    ]
 
 
 def _mean_slope(model: PropertyModel, features: Tensor) -> tuple[float, Tensor]:

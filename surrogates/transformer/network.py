@@ -106,6 +106,16 @@ class CrystalTransformer(nn.Module):
             x.append(block(x[-1], geometry, bias))
         return [*x, self.readout(x[-1])]
 
+    def attention(self, atoms: Environments) -> Tensor:
+        """float [A, K]: the share of each atom's attention that goes to each neighbour, the mean over layers
+        and heads."""
+        geometry, depths = self.pairs(atoms, self.elements.table()), self.depths(atoms)
+        shares = []
+        for block, x, bias in zip(self.blocks, depths, geometry.bias, strict=False):
+            assert isinstance(block, Block)
+            shares.append(block.attention.shares(block.norm(x), geometry, bias).mean(1))
+        return torch.stack(shares).mean(0)
+
     def forward(self, atoms: Environments) -> Tensor:
         """float64 [B, kinds]: energies, eV per cell."""
         return self.energies(atoms, self.features(atoms))
@@ -323,10 +333,19 @@ class NeighbourAttention(nn.Module):
         weight = envelope * torch.exp(score)
         return weight / (weight.sum(1, keepdim=True) + torch.exp(self.null))
 
-    def forward(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
+    def shares(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
+        """float [A, H, K]: α, from normed atoms x [A, width]."""
+        key, _ = self._gathered(x, geometry)
+        return self.weights(x, key, bias, geometry.envelope).transpose(1, 2)
+
+    def _gathered(self, x: Tensor, geometry: _Geometry) -> Sequence[Tensor]:
+        """Keys and values of all neighbours."""
         n, k, _ = geometry.envelope.shape
         gathered = self.key_value(x).index_select(0, geometry.index).view(n, k, -1)
-        key, value = gathered.split([self.key, self.value], -1)
+        return gathered.split([self.key, self.value], -1)
+
+    def forward(self, x: Tensor, geometry: _Geometry, bias: Tensor) -> Tensor:
+        key, value = self._gathered(x, geometry)
         alpha = self.weights(x, key, bias, geometry.envelope).transpose(1, 2)  # [A, H, K]
         density, *parts = torch.bmm(alpha, geometry.basis).split(self.sections, -1)
         invariants = [torch.bmm(alpha, value).flatten(1), density.flatten(1)]

@@ -99,3 +99,43 @@ def test_shares_of_the_largest_are_shapley_values() -> None:
     found = _of_largest(torch.cat([x, other]), centre, crystal).flatten()
     assert found[:5].tolist() == pytest.approx(shapley(x, 0.5))
     assert found[5:].tolist() == pytest.approx(shapley(other, 0.5))
+
+
+def test_attention_is_told_by_shells_of_neighbours() -> None:
+    """In cubic SrTiO3: six O around Ti and twelve around Sr; in NaCl six of the other kind around each."""
+    one = model()
+    assert one.surrogate is not None
+    ((salt, perovskite),) = contributions([one], one.surrogate, crystals())
+    strontium, titanium, *oxygens = perovskite.neighbours
+    nearest = [(own[0].element, own[0].number) for own in (strontium, titanium)]
+    assert nearest == [("O", 12), ("O", 6)]
+    assert len({tuple(shell.number for shell in own) for own in oxygens}) == 1
+    for own in (*salt.neighbours, *perovskite.neighbours):
+        assert [shell.distance for shell in own] == sorted(shell.distance for shell in own)
+        assert 0 < sum(shell.attention for shell in own) <= 1.0 + 1e-5
+    assert [(own[0].element, own[0].number) for own in salt.neighbours] == [("Cl", 6), ("Na", 6)]
+
+
+def test_attention_is_what_the_network_weighs_its_neighbours_by() -> None:
+    """A second way: from what goes into the attention of each layer in the forward pass."""
+    one = model()
+    assert one.surrogate is not None
+    network = one.surrogate.network
+    part = AtomFeatures.of(one.surrogate, crystals())
+    seen = list[Tensor]()
+    hooks = [
+        block.attention.register_forward_pre_hook(lambda module, args: seen.append((module, *args)))
+        for block in network.blocks
+    ]
+    network.depths(part.atoms)
+    for hook in hooks:
+        hook.remove()
+    expected = []
+    for module, x, geometry, bias in seen:
+        key = module.key_value(x)[geometry.index].view(*geometry.envelope.shape[:2], -1)[..., : module.key]
+        query = module.query(x).view(len(x), module.heads, module.key) / math.sqrt(module.key)
+        score = torch.einsum("ahd,akd->akh", query, key) + bias
+        weight = geometry.envelope * score.exp()
+        null = module.null.exp()
+        expected.append((weight / (weight.sum(1, keepdim=True) + null)).mean(2))
+    torch.testing.assert_close(network.attention(part.atoms), torch.stack(expected).mean(0))

@@ -1,0 +1,54 @@
+"""Which neighbours count: what each atom's attention goes to, by shells of neighbours."""
+
+from __future__ import annotations
+
+import torch
+from ase.data import chemical_symbols
+
+from csp.property_value import Shell
+from surrogates.transformer.environments import Environments
+from surrogates.transformer.network import CrystalTransformer
+
+__all__ = ["shells"]
+
+APART = 0.2  # Å between two shells of one element
+LEAST = 0.01  # of the attention; shells with less are not told
+
+
+@torch.no_grad()
+def shells(network: CrystalTransformer, atoms: Environments) -> list[tuple[Shell, ...]]:
+    """[A]: of each atom its shells of neighbours, the nearest first.
+
+    The attention is the mean over all layers and heads; what the null key takes, which looks at no neighbour,
+    is missing to 1.
+    """
+    attention = network.attention(atoms)
+    distance = atoms.vector.norm(dim=-1)
+    number = atoms.numbers[atoms.neighbour]
+    found = []
+    for of_atom in zip(distance.tolist(), number.tolist(), attention.tolist(), strict=True):
+        found.append(_of_atom(*of_atom))
+    return found
+
+
+def _of_atom(distance: list[float], number: list[int], attention: list[float]) -> tuple[Shell, ...]:
+    gathered: list[list[int]] = []
+    for k in sorted(range(len(distance)), key=lambda k: (number[k], distance[k])):
+        if attention[k] <= 0:  # at the cutoff, or no neighbour at all
+            continue
+        last = gathered[-1][-1] if gathered else k
+        if gathered and number[last] == number[k] and distance[k] - distance[last] < APART:
+            gathered[-1].append(k)
+        else:
+            gathered.append([k])
+    found = [
+        Shell(
+            chemical_symbols[number[own[0]]],
+            len(own),
+            sum(distance[k] for k in own) / len(own),
+            sum(attention[k] for k in own),
+        )
+        for own in gathered
+    ]
+    told = [shell for shell in found if shell.attention >= LEAST]
+    return tuple(sorted(told, key=lambda shell: shell.distance))
