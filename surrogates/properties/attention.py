@@ -25,10 +25,8 @@ def shells(network: CrystalTransformer, atoms: Environments) -> list[tuple[Shell
     attention = network.attention(atoms)
     distance = atoms.vector.norm(dim=-1)
     number = atoms.numbers[atoms.neighbour]
-    found = []
-    for of_atom in zip(distance.tolist(), number.tolist(), attention.tolist(), strict=True):
-        found.append(_of_atom(*of_atom))
-    return found
+    of_atoms = zip(distance.tolist(), number.tolist(), attention.tolist(), strict=True)
+    return [_of_atom(*one) for one in of_atoms]
 
 
 def _of_atom(distance: list[float], number: list[int], attention: list[float]) -> tuple[Shell, ...]:
