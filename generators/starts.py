@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from ase.data import chemical_symbols
 
 from csp.crystallography.symmetry import primitive, space_groups
 from csp.crystals import Crystals
@@ -18,6 +17,7 @@ from csp.library.volume import VolumePrior
 from csp.protocols import Proposals, Provenance
 from csp.target import Target
 from generators.templates.assignments import Assignments
+from generators.templates.substitution import Ranking, exchanges
 
 __all__ = ["Starts"]
 
@@ -50,76 +50,66 @@ class Starts:
     def __init__(
         self, given: GivenCrystals, target: Target, volume: VolumePrior, compression: float = 1.0
     ) -> None:
-        crystals = given.crystals
-        own, others = list[_Start](), list[_Start]()
-        ways = Assignments.of(target)
-        for k, name in enumerate(given.names):
-            numbers, counts = _reduced(crystals[k])
-            if counts != target.anonymous:
-                continue
-            if numbers == tuple(ways.elements.tolist()):
-                own.append(_Start(crystals[k].scaled_to(crystals[k].volumes / compression), name))
-            else:
-                others += _exchanged(crystals[k], name, numbers, counts, ways, volume)
-        self._starts = [one for start in (*own, *others) if (one := _allowed(start, target)) is not None]
-        if not self._starts:
-            why = "of this composition or its amounts" if not own and not others else "that the target allows"
+        self._given, self._target, self._volume, self._compression = given, target, volume, compression
+        self._ways = Assignments.of(target)
+        kinds = [_reduced(given.crystals[k]) for k in range(len(given.names))]
+        fit = [k for k, (_, counts) in enumerate(kinds) if counts == target.anonymous]
+        self._ranking = Ranking(self._found(fit, [numbers for numbers, _ in kinds]), "exhausted")
+        if not self._ranking.upto(1):
+            why = "that the target allows" if fit else "of this composition or its amounts"
             amounts = ":".join(map(str, target.anonymous))
             raise InputError(
-                f"None of {len(crystals)} crystals is one {why}, which are {amounts}.", setting="starts"
+                f"None of {len(kinds)} crystals is one {why}, which are {amounts}.", setting="starts"
             )
 
-    def __len__(self) -> int:
-        return len(self._starts)
-
-    def ids(self) -> list[str]:
-        """Of the crystals, as `Crystals` has them."""
-        return [one.crystal.ids()[0] for one in self._starts]
+    def ids(self, n: int) -> list[str]:
+        """Of the first n proposals, as `Crystals` has them."""
+        return [one.crystal.ids()[0] for one in self._ranking.upto(n)]
 
     def propose(self, target: Target, n: int, *, seed: int, start: int = 0) -> Proposals:
         """See `csp.protocols.Generator`."""
-        chosen = self._starts[start : start + n]
-        groups = space_groups(Crystals.cat([one.crystal for one in chosen]), SYMPREC) if chosen else []
+        chosen = self._ranking.upto(start + n)[start:]
+        crystals = Crystals.cat([Crystals.empty(), *(one.crystal for one in chosen)])
         provenance = [
-            Provenance(self.name, start + k, seed, groups[k], score=-float(start + k), why=one.why)
-            for k, one in enumerate(chosen)
+            Provenance(self.name, start + k, seed, group, score=-float(start + k), why=one.why)
+            for k, (one, group) in enumerate(zip(chosen, space_groups(crystals, SYMPREC), strict=True))
         ]
-        crystals = Crystals.cat([one.crystal for one in chosen]) if chosen else Crystals.empty()
-        return Proposals(crystals, provenance, n, +Counter(exhausted=n - len(chosen)))
+        return Proposals(crystals, provenance, n, +Counter({self._ranking.end: n - len(chosen)}))
+
+    def _found(self, fit: Sequence[int], numbers: Sequence[tuple[int, ...]]) -> Iterator[_Start]:
+        """What the target allows, in the order of proposals; made when it is asked for.
+
+        Args:
+            fit: Places of the crystals with the target's amounts.
+            numbers: Elements of each crystal, as `_reduced` gives them.
+        """
+        elements = tuple(self._ways.elements.tolist())
+        for k in sorted(fit, key=lambda k: numbers[k] != elements):
+            crystal, name = self._given.crystals[k], self._given.names[k]
+            if numbers[k] == elements:
+                starts = iter([_Start(crystal.scaled_to(crystal.volumes / self._compression), name)])
+            else:
+                starts = self._exchanged(crystal, name, numbers[k])
+            yield from (one for start in starts if (one := _allowed(start, self._target)) is not None)
+
+    def _exchanged(self, crystal: Crystals, name: str, numbers: tuple[int, ...]) -> Iterator[_Start]:
+        """The crystal with the target's elements in the places of its own, in every way."""
+        counts = self._target.anonymous
+        place = (crystal.numbers[:, None] == torch.tensor(numbers)).int().argmax(1)
+        for order in self._ways.orders:
+            new = torch.from_numpy(self._ways.elements[order])
+            ratio = self._volume.predict(new.tolist(), counts) / self._volume.predict(numbers, counts)
+            exchanged = Crystals(crystal.cell, crystal.frac, new[place], crystal.offsets)
+            why = f"{name} with {exchanges(numbers, new.tolist())}"
+            yield _Start(exchanged.scaled_to(ratio * crystal.volumes), why)
 
 
 def _reduced(crystal: Crystals) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Elements and their amounts in the reduced formula, sorted by amount, then atomic number."""
-    numbers, found = crystal.numbers.unique(return_counts=True)
-    unit = math.gcd(*found.tolist())
-    counts, numbers_of = zip(
-        *sorted((n // unit, z) for n, z in zip(found.tolist(), numbers.tolist(), strict=True)), strict=True
-    )
-    return numbers_of, counts
-
-
-def _exchanged(
-    crystal: Crystals,
-    name: str,
-    numbers: Sequence[int],
-    counts: Sequence[int],
-    ways: Assignments,
-    volume: VolumePrior,
-) -> list[_Start]:
-    """The crystal with the target's elements in the places of its own, in every way."""
-    place = (crystal.numbers[:, None] == torch.tensor(numbers)).int().argmax(1)
-    found = []
-    for order in ways.orders:
-        new = torch.from_numpy(ways.elements[order])
-        ratio = volume.predict(new.tolist(), counts) / volume.predict(numbers, counts)
-        exchanged = Crystals(crystal.cell, crystal.frac, new[place], crystal.offsets)
-        changes = ", ".join(
-            f"{chemical_symbols[a]}→{chemical_symbols[b]}"
-            for a, b in zip(numbers, new.tolist(), strict=True)
-            if a != b
-        )
-        found.append(_Start(exchanged.scaled_to(ratio * crystal.volumes), f"{name} with {changes}"))
-    return found
+    numbers, found = (one.tolist() for one in crystal.numbers.unique(return_counts=True))
+    unit = math.gcd(*found)
+    pairs = sorted((n // unit, z) for n, z in zip(found, numbers, strict=True))
+    return tuple(z for _, z in pairs), tuple(n for n, _ in pairs)
 
 
 def _allowed(start: _Start, target: Target) -> _Start | None:

@@ -19,7 +19,6 @@ from csp.target import Target
 __all__ = ["GivenCrystals", "named_phase", "read_crystals"]
 
 LARGEST = 200  # atoms in a cell of a library's crystal that a formula stands for
-RANKED = "structures.extxyz"  # in the folder of a run
 OF_LIBRARIES = (".extxyz", ".xyz", ".db", ".parquet")
 OF_CRYSTALS = (".cif", ".vasp", ".poscar", *OF_LIBRARIES)
 
@@ -38,8 +37,7 @@ class GivenCrystals:
 
 
 def read_crystals(paths: Sequence[Path]) -> GivenCrystals:
-    """The crystals of files that ASE or pymatgen reads, and of libraries; of a folder its CIFs, of that of a
-    run what it ranked.
+    """The crystals of files that ASE or pymatgen reads, and of libraries; of a folder its CIFs.
 
     Raises:
         MissingError: There is no such file or folder.
@@ -89,7 +87,6 @@ def named_phase(name: str, library: Library | None, *, ask: bool = True) -> Crys
 
 
 def _in(path: Path) -> list[tuple[str, Crystals | InputError]]:
-    path = ranked if (ranked := path / RANKED).is_file() else path
     if not path.is_dir() and not is_cif(path) and path.suffix.lower() not in OF_LIBRARIES:
         return [(path.name, _by_others(path))]
     return [(entry.name, entry.crystal) for entries in open_source(path).entries for entry in entries]

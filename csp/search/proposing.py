@@ -19,7 +19,7 @@ from csp.target import Target
 __all__ = ["REDRAWN", "Proposing"]
 
 REDRAWN = "skeletons"  # as the name of a generator
-FINITE = ("template", "metric_learning", "starts")  # finite lists
+FINITE = ("template", "metric_learning", "starts")  # lists that end: nothing is drawn from them
 PER_ROUND, ON_GPU = 256, 16
 SHARDS = 2  # at least, of a round; 96 geometries at once take three quarters of the time of three times 32
 SHARES = {"draws": 3, "steered": 1, "redrawn": 2, "moved": 2}  # of eight

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,7 +21,7 @@ from csp.target import Target
 from generators.templates.assignments import MAX_ASSIGNMENTS, Assignments, Candidate, candidates
 from generators.templates.prototypes import PrototypeIndex, Prototypes
 
-__all__ = ["Ranking", "Similarity", "Substitution"]
+__all__ = ["Ranking", "Similarity", "Substitution", "exchanges"]
 
 T = TypeVar("T")
 
@@ -134,14 +134,17 @@ class Substitution:
         return crystals.scaled_to(crystals.volumes * ratio), wyckoff, fits
 
     def _why(self, candidate: Candidate) -> str:
-        changes = ", ".join(
-            f"{chemical_symbols[old]}→{chemical_symbols[new]}"
-            for old, new in zip(candidate.replaced, candidate.numbers, strict=True)
-            if old != new
-        )
+        changes = exchanges(candidate.replaced, candidate.numbers)
         name = self._library.material_id[candidate.row]
         others = f"; {candidate.n_entries} entries are this prototype" if candidate.n_entries > 1 else ""
         return (f"{name} with {changes}" if changes else f"{name} as it is") + others
+
+
+def exchanges(old: Sequence[int], new: Sequence[int]) -> str:
+    """Which elements, by atomic number, others take the places of: "Ga→Zn, As→Se"; "" for none."""
+    return ", ".join(
+        f"{chemical_symbols[a]}→{chemical_symbols[b]}" for a, b in zip(old, new, strict=True) if a != b
+    )
 
 
 class Ranking(Generic[T]):

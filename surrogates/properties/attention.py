@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from ase.data import chemical_symbols
+from torch import Tensor
 
 from csp.property_value import Shell
 from surrogates.transformer.environments import Environments
@@ -16,13 +19,18 @@ LEAST = 0.01  # of the attention; shells with less are not told
 
 
 @torch.no_grad()
-def shells(network: CrystalTransformer, atoms: Environments) -> list[tuple[Shell, ...]]:
-    """[A]: of each atom its shells of neighbours, the nearest first.
+def shells(
+    network: CrystalTransformer, atoms: Environments, depths: Sequence[Tensor]
+) -> list[tuple[Shell, ...]]:
+    """Of each of A atoms its shells of neighbours, the nearest first; distances in Å.
 
     The attention is the mean over all layers and heads; what the null key takes, which looks at no neighbour,
     is missing to 1.
+
+    Args:
+        depths: float [A, W] each, of these atoms, as `CrystalTransformer.depths` gives them.
     """
-    attention = network.attention(atoms)
+    attention = network.attention(atoms, depths)
     distance = atoms.vector.norm(dim=-1)
     number = atoms.numbers[atoms.neighbour]
     of_atoms = zip(distance.tolist(), number.tolist(), attention.tolist(), strict=True)

@@ -23,9 +23,8 @@ its contribution is that of the atom in its place.
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
@@ -57,7 +56,7 @@ def contributions(
     found = [dict[int, Contributions]() for _ in models]
     for rows in surrogate.chunks(there, there.n_atoms):
         part = AtomFeatures.of(surrogate, there[rows])
-        attended = shells(surrogate.network, part.atoms)
+        attended = shells(surrogate.network, part.atoms, part.depths)
         for of_model, model in zip(found, models, strict=True):
             of_model.update(zip(rows.tolist(), _of_model(model, part, attended), strict=True))
     return [[of_model[b] for b in range(len(crystals))] for of_model in found]
@@ -83,9 +82,7 @@ def _of_model(
     n_atoms = torch.bincount(crystal, minlength=len(features)).tolist()
     neighbours = iter(attended)
     return [
-        Contributions(
-            baseline, float(whole[b]), tuple(own.tolist()), tuple(itertools.islice(neighbours, n_atoms[b]))
-        )
+        Contributions(baseline, float(whole[b]), tuple(own.tolist()), tuple(islice(neighbours, n_atoms[b])))
         for b, own in enumerate(by_atom.split(n_atoms))
     ]
 

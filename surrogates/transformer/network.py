@@ -106,12 +106,15 @@ class CrystalTransformer(nn.Module):
             x.append(block(x[-1], geometry, bias))
         return [*x, self.readout(x[-1])]
 
-    def attention(self, atoms: Environments) -> Tensor:
+    def attention(self, atoms: Environments, depths: Sequence[Tensor]) -> Tensor:
         """float [A, K]: the share of each atom's attention that goes to each neighbour, the mean over layers
-        and heads."""
-        geometry, depths = self.pairs(atoms, self.elements.table()), self.depths(atoms)
-        shares = []
-        for block, x, bias in zip(self.blocks, depths, geometry.bias, strict=False):
+        and heads.
+
+        Args:
+            depths: Of these atoms, as `depths` gives them.
+        """
+        geometry, shares = self.pairs(atoms, self.elements.table()), []
+        for block, x, bias in zip(self.blocks, depths[: len(self.blocks)], geometry.bias, strict=True):
             assert isinstance(block, Block)
             shares.append(block.attention.shares(block.norm(x), geometry, bias).mean(1))
         return torch.stack(shares).mean(0)

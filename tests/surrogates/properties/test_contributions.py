@@ -138,4 +138,4 @@ def test_attention_is_what_the_network_weighs_its_neighbours_by() -> None:
         weight = geometry.envelope * score.exp()
         null = module.null.exp()
         expected.append((weight / (weight.sum(1, keepdim=True) + null)).mean(2))
-    torch.testing.assert_close(network.attention(part.atoms), torch.stack(expected).mean(0))
+    torch.testing.assert_close(network.attention(part.atoms, part.depths), torch.stack(expected).mean(0))
