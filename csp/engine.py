@@ -144,7 +144,7 @@ def build(
     decisive = {
         **{name: value for name, value in record.settings.items() if name not in AFTERWARDS},
         "cell": target.cell,
-        "starts": [i for one in starts for i in one.ids(settings.candidates)],
+        "starts": [i for one in starts for i in one.ids(settings.candidates)] or None,  # as if never heard of
         "library": record.library,
         "checkpoints": checkpoints,
         "device": models[-1].device.type,
