@@ -112,15 +112,20 @@ class PropertyModel:
 
     def with_plain(self, x: Tensor) -> PropertyModel:
         """With the principal components of inputs x [N, F] beside the features, of crystals."""
-        if self.by_composition:
-            return self
-        encoder = self.encoder.with_plain(x)
-        begun = len(self.values) - 1 - (encoder.width if self.encoder.plain is not None else 0)
-        zeros = torch.zeros(encoder.width, self.values.shape[1], dtype=torch.float64)
+        return self if self.by_composition else self._handing_on(self.encoder.with_plain(x))
+
+    def with_raw(self) -> PropertyModel:
+        """With the surrogate's features beside its own, of crystals."""
+        return self if self.by_composition else self._handing_on(self.encoder.with_raw())
+
+    def _handing_on(self, encoder: Any) -> PropertyModel:
+        """With an encoder whose members are its own and others."""
+        begun, more = (n * encoder.width for n in (encoder.learned, encoder.members - encoder.learned))
+        zeros = torch.zeros(more, self.values.shape[1], dtype=torch.float64)
         values = torch.cat([self.values[:begun], zeros, self.values[-1:]])
         other = PropertyModel(self.card, encoder, self.last, self.surrogate, values)
         n = self.values.shape[1]
-        other.blocks = [*[begun // n] * n, encoder.width]
+        other.blocks = [*[begun // n] * n, more]
         return other
 
     def inputs(self, crystals: Crystals, features: Tensor | None = None) -> Tensor:

@@ -39,6 +39,7 @@ class CrystalEncoder(nn.Module):
         spread: float [F], its standard deviation.
         plain: float [F, h]: combinations of the scaled features that stand beside the members as they are,
             as one more of them; None: there are none.
+        raw: Do all scaled features stand beside the members as they are, as so many more as they fill?
     """
 
     centre: Tensor
@@ -53,10 +54,11 @@ class CrystalEncoder(nn.Module):
         members: int = 3,
         width: int = 64,
         plain: Tensor | None = None,
+        raw: bool = False,
     ) -> None:
         super().__init__()
-        self.learned, self.width = members, width
-        self.members = members + (plain is not None)
+        self.learned, self.width, self.raw = members, width, raw
+        self.members = members + (plain is not None) + (math.ceil(len(centre) / width) if raw else 0)
         self.register_buffer("plain", plain)
         self.register_buffer("centre", centre.float())
         self.register_buffer("spread", spread.float())
@@ -75,10 +77,13 @@ class CrystalEncoder(nn.Module):
             "members": self.learned,
             "width": self.width,
             "plain": self.plain is not None,
+            "raw": self.raw,
         }
 
     @classmethod
-    def empty(cls, *, features: int, members: int, width: int, plain: bool = False) -> CrystalEncoder:
+    def empty(
+        cls, *, features: int, members: int, width: int, plain: bool = False, raw: bool = False
+    ) -> CrystalEncoder:
         """One to load weights into."""
         return cls(
             torch.zeros(features),
@@ -86,6 +91,7 @@ class CrystalEncoder(nn.Module):
             members=members,
             width=width,
             plain=torch.zeros(features, width) if plain else None,
+            raw=raw,
         )
 
     def with_plain(self, x: Tensor) -> CrystalEncoder:
@@ -95,7 +101,14 @@ class CrystalEncoder(nn.Module):
         plain = torch.zeros(x.shape[1], self.width)
         plain[:, : len(direction)] = direction.T / math.sqrt(x.shape[1])
         other = copy.deepcopy(self)
-        other.plain, other.members = plain, self.learned + 1
+        other.plain, other.raw, other.members = plain, False, self.learned + 1
+        return other
+
+    def with_raw(self) -> CrystalEncoder:
+        """A copy that hands on all features as well, beside its members."""
+        other = copy.deepcopy(self)
+        other.plain, other.raw = None, True
+        other.members = self.learned + math.ceil(len(self.centre) / self.width)
         return other
 
     def scaled(self, x: Tensor) -> Tensor:
@@ -108,6 +121,9 @@ class CrystalEncoder(nn.Module):
         a = functional.silu(x @ self.first + self.first_bias)
         a = self.dropout(a.unflatten(1, (self.learned, self.width)).transpose(0, 1))
         a = self.dropout(a + functional.silu(a @ self.second + self.second_bias))
+        if self.raw:
+            filled = functional.pad(x, (0, -x.shape[1] % self.width))
+            return torch.cat([a, filled.unflatten(1, (-1, self.width)).transpose(0, 1)])
         return a if self.plain is None else torch.cat([a, (x @ self.plain)[None]])
 
 
