@@ -26,7 +26,7 @@ def property_(
         ),
     ] = "auto",
     unit: Annotated[str | None, typer.Option(help="Of the values, where no column says it")] = None,
-    strategy: Annotated[str, typer.Option(help="auto, bayesian, affine_model or full")] = "auto",
+    strategy: Annotated[str, typer.Option(help="auto, kernel, bayesian, affine_model or full")] = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Folder of the new model; default: where it is found by name")
     ] = None,

@@ -36,7 +36,6 @@ from surrogates.properties.catalogue import backward
 from surrogates.properties.features import WHOLE, AtomFeatures, mean_and_spread
 from surrogates.properties.model import PropertyModel
 from surrogates.transformer.surrogate import Surrogate
-from surrogates.transformer.uncertainty import with_constant
 
 __all__ = ["contributions"]
 
@@ -91,10 +90,9 @@ def _mean_slope(model: PropertyModel, features: Tensor) -> tuple[float, Tensor]:
     """The value of the mean features, and float64 [B, F]: the mean derivative of the value, in its unit and
     not below what is possible, on the way from there to features [B, F]."""
     encoder = copy.deepcopy(model.encoder).double().to(features.device)
-    weight = model.last.weight.to(features.device)
 
     def learned(x: Tensor) -> Tensor:
-        return with_constant(encoder(x).transpose(0, 1).flatten(1)) @ weight
+        return model.last.mean(encoder(x).transpose(0, 1).flatten(1))
 
     def value(y: Tensor) -> Tensor:
         found, _ = backward(y, torch.zeros_like(y), model.card.scale)

@@ -22,7 +22,7 @@ from surrogates.properties.kernel import KernelRegression, fit_kernel
 __all__ = ["FewLearned", "bound", "learn", "quantiles"]
 
 FREEDOM = 4.0  # of Student's distribution of errors
-TURNS, STEPS = 3, 4  # fits, and corrections of values and weights between two
+TURNS, STEPS = 3, 8  # fits, and corrections of values and weights between two
 AT_BOUND, SHARE, COMMONER = 3, 0.1, 3  # so many values, such a share, so many times as many as of any other
 
 

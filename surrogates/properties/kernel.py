@@ -15,7 +15,7 @@ most probable by the evidence (C. E. Rasmussen, C. K. I. Williams, Gaussian Proc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -78,8 +78,9 @@ class KernelRegression:
 
     @cached_property
     def leverage(self) -> float:
-        """What `open` is divided by to tell how far something lies outside the data: its mean over the values,
-        each left out; but no more than makes it "outside" where nearly all is open, as far from all data."""
+        """What `open` is divided by to tell how far something lies outside the data: its mean over the
+        values, each left out; but so small that "outside" is where nearly all is open, as far from all data.
+        """
         inverse = torch.cholesky_inverse(self._factor)
         left_open = 1.0 / inverse.diagonal() - self._noises
         most = NOTHING_KNOWN / 3.0 * float(self._prior(self._scaled(self.rows)).mean())
@@ -98,6 +99,22 @@ class KernelRegression:
             error[own], variance[own] = -covariance @ weight[own], covariance.diagonal()
         return error * size, variance.sqrt() * size
 
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> KernelRegression:
+        """What `tensors` gave."""
+        blocks = tuple(tensors["blocks"].tolist())
+        rows, y, counted, values, parameters = (
+            tensors[key].double() for key in ("rows", "y", "counted", "values", "parameters")
+        )
+        return cls(rows, y, counted, values, blocks, parameters, *tensors["numbers"].double().tolist())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it consists of, in single precision."""
+        found = {key: getattr(self, key).float() for key in ("rows", "y", "counted", "values", "parameters")}
+        return {
+            **found, "blocks": torch.tensor(self.blocks), "numbers": torch.tensor([self.q68, self.q95])
+        }  # fmt: skip
+
     def linear(self) -> Tensor:
         """float64 [H + 1]: the last layer that has the same values on what was learned from, as the smallest
         weights on the first block of features give them: what another model can begin with."""
@@ -115,7 +132,7 @@ class KernelRegression:
 
     @cached_property
     def _scales(self) -> list[tuple[Tensor, Tensor]]:
-        """Centre and scale of each part; the source's values differ in unit, the features of a block do not."""
+        """Centre and scale of each part; the source's values differ in unit, features of a block do not."""
         values, *blocks = self._parts(self.rows)
         spread = values.std(0, correction=0).clamp(min=TINY) * values.shape[1] ** 0.5
         lengths = [((block - block.mean(0)) ** 2).sum(1).mean().sqrt().clamp(min=TINY) for block in blocks]

@@ -1,7 +1,8 @@
 """Property models in files: rows of the model library, beside the energy models.
 
 A model is two files in the folder `properties` of the library: NAME.safetensors with all that is learned, in
-half precision, and the hashed compositions that it has seen; and NAME.json, its card.
+half precision (the values and features that a kernel regression learned from in single), and the hashed
+compositions that it has seen; and NAME.json, its card.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from csp.files import replacing
 from csp.training import cards
 from csp.training.cards import ModelCard
 from surrogates import zoo
+from surrogates.properties.kernel import KernelRegression
 from surrogates.properties.model import LastLayer, PropertyModel
 from surrogates.properties.network import CompositionEncoder, CrystalEncoder, joined
 from surrogates.transformer.surrogate import Surrogate
@@ -194,10 +196,8 @@ def load(name_or_path: str | Path) -> PropertyModel:
     encoder: Any = CompositionEncoder(**sizes) if card.surrogate is None else CrystalEncoder.empty(**sizes)
     encoder.load_state_dict(parts)
     encoder.eval().requires_grad_(False)
-    noise, q68, q95, leverage = weights[f"{LAST}numbers"].double().tolist()
-    last = LastLayer(
-        weights[f"{LAST}weight"].double(), weights[f"{LAST}factor"].double(), noise, q68, q95, leverage
-    )
+    ends = {k.removeprefix(LAST): w for k, w in weights.items() if k.startswith(LAST)}
+    last = KernelRegression.of_tensors(ends) if "rows" in ends else LastLayer.of_tensors(ends)
     surrogate = None
     if card.surrogate is not None and card.surrogate_sha256 is not None:
         try:
@@ -227,8 +227,8 @@ def together(models: Sequence[PropertyModel]) -> PropertyModel:
     values = torch.zeros(len(models) * width + 1, len(models), dtype=torch.float64)
     for k, model in enumerate(models):
         # a member alone gives the value that all give in the mean
-        values[k * width : (k + 1) * width, k] = model.last.weight[:width] * model.encoder.members
-        values[-1, k] = model.last.weight[-1]
+        values[k * width : (k + 1) * width, k] = model.last.linear()[:width] * model.encoder.members
+        values[-1, k] = model.last.linear()[-1]
     first = models[0]
     card = replace(
         first.card,
@@ -240,7 +240,9 @@ def together(models: Sequence[PropertyModel]) -> PropertyModel:
     return PropertyModel(card, encoder, last, first.surrogate, values)
 
 
-def write(path: Path, encoder: Any, last: LastLayer, *, seen: Iterable[int], **about: Any) -> PropertyCard:
+def write(
+    path: Path, encoder: Any, last: LastLayer | KernelRegression, *, seen: Iterable[int], **about: Any
+) -> PropertyCard:
     """Write a model's two files, each whole or not at all.
 
     Args:
@@ -249,9 +251,7 @@ def write(path: Path, encoder: Any, last: LastLayer, *, seen: Iterable[int], **a
         about: All other fields of the card but the name, the architecture and the hash.
     """
     weights: dict[str, Tensor] = {f"{ENCODER}{k}": w.half() for k, w in encoder.state_dict().items()}
-    weights[f"{LAST}weight"] = last.weight.float()
-    weights[f"{LAST}factor"] = last.factor.float()
-    weights[f"{LAST}numbers"] = torch.tensor([last.noise, last.q68, last.q95, last.leverage])
+    weights |= {f"{LAST}{k}": w for k, w in last.tensors().items()}
     return cards.write_model(
         path, PropertyCard, weights, seen=seen, architecture=encoder.architecture, **about
     )

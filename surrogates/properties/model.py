@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from csp.crystals import Crystals
 from csp.errors import InputError
 from surrogates.properties.catalogue import backward
 from surrogates.properties.features import pooled
+from surrogates.properties.kernel import KernelRegression
 from surrogates.transformer.network import MAX_Z
 from surrogates.transformer.surrogate import Surrogate
 from surrogates.transformer.uncertainty import with_constant
@@ -72,13 +73,29 @@ class LastLayer:
     q95: float
     leverage: float
 
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> LastLayer:
+        """What `tensors` gave."""
+        return cls(
+            tensors["weight"].double(), tensors["factor"].double(), *tensors["numbers"].double().tolist()
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it consists of, in single precision."""
+        numbers = torch.tensor([self.noise, self.q68, self.q95, self.leverage])
+        return {"weight": self.weight.float(), "factor": self.factor.float(), "numbers": numbers}
+
+    def linear(self) -> Tensor:
+        """float64 [H + 1]: the last layer whose value another model can begin with."""
+        return self.weight
+
     def open(self, h: Tensor) -> Tensor:
         """float64 [B], the variance that the weights leave open, from features [B, H]."""
-        return ((with_constant(h) @ self.factor) ** 2).sum(1)
+        return ((with_constant(h) @ self.factor.to(h.device)) ** 2).sum(1)
 
     def mean(self, h: Tensor) -> Tensor:
         """float64 [B]."""
-        return with_constant(h) @ self.weight
+        return with_constant(h) @ self.weight.to(h.device)
 
 
 class PropertyModel:
@@ -87,6 +104,7 @@ class PropertyModel:
     Attributes:
         card: See `surrogates.properties.library.PropertyCard`.
         surrogate: Whose features it reads; None: it reads the composition alone.
+        last: What makes the value of the encoder's features.
         values: float64 [H + 1, S], last layers whose values a model that is learned from this one may use:
             its own, or those of all models that it was joined from.
         blocks: Numbers of features of one origin, H in all; each has a width of its own in transfer.
@@ -96,15 +114,19 @@ class PropertyModel:
         self,
         card: Any,
         encoder: Any,
-        last: LastLayer,
+        last: LastLayer | KernelRegression,
         surrogate: Surrogate | None,
         values: Tensor | None = None,
     ) -> None:
         self.card, self.encoder, self.last, self.surrogate = card, encoder, last, surrogate
-        self.values = last.weight[:, None] if values is None else values
-        n = self.values.shape[1]
-        self.blocks = [(len(self.values) - 1) // n] * n
+        self._values = values
+        n = 1 if values is None else values.shape[1]
+        self.blocks = [encoder.members * encoder.width // n] * n
         self.elements = frozenset(card.elements)
+
+    @property
+    def values(self) -> Tensor:
+        return self.last.linear()[:, None] if self._values is None else self._values
 
     @property
     def by_composition(self) -> bool:
@@ -121,10 +143,10 @@ class PropertyModel:
     def _handing_on(self, encoder: Any) -> PropertyModel:
         """With an encoder whose members are its own and others."""
         begun, more = (n * encoder.width for n in (encoder.learned, encoder.members - encoder.learned))
-        zeros = torch.zeros(more, self.values.shape[1], dtype=torch.float64)
-        values = torch.cat([self.values[:begun], zeros, self.values[-1:]])
+        values, n = self.values, self.values.shape[1]
+        zeros = torch.zeros(more, n, dtype=torch.float64)
+        values = torch.cat([values[:begun], zeros, values[-1:]])
         other = PropertyModel(self.card, encoder, self.last, self.surrogate, values)
-        n = self.values.shape[1]
         other.blocks = [*[begun // n] * n, more]
         return other
 

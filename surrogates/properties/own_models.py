@@ -71,7 +71,7 @@ def train_own(
     check_name(name)
     x = source_input(source, data)
     found = transfer(source, data, strategy=strategy, x=x, seed=seed)
-    curve = learning_curve(source, data, x, found.scale, seed)
+    curve = learning_curve(source, data, x, found, seed)
     parents = (
         source.card.parents
         if source.card.name == library.TOGETHER
@@ -93,7 +93,7 @@ def train_own(
         title=name.replace("_", " "),
         unit=data.unit,
         scale=found.scale,
-        lowest=None,
+        lowest=found.lowest,
         n=len(data),
         span=[float(data.value.min()), float(data.value.max())],
         surrogate=source.card.surrogate,

@@ -1,18 +1,22 @@
 """Transfer of a property model to few values of another property.
 
+    kernel         Gaussian-process regression on the source's values and features and, of crystals, on the
+                   surrogate's (`surrogates.properties.kernel`)
     bayesian       a new last layer, its widths and noise by the evidence, on the source's features and, of
                    crystals, the principal components of the surrogate's features over the data
     affine_model   the source's own values, scaled and shifted, and a new last layer on top (affine model
                    transfer, Minami, Fukumizu, Hayashi and Yoshida, NeurIPS 2023, its linear form)
     full           all weights of the source's encoder and last layer go on learning
 
-They are compared by their error on values left out in groups of equal composition: in closed form for the
-last layers, in parts for new weights.
+They are compared by their error on values left out in groups of equal composition: in parts for new weights,
+in closed form for all others. Of these "auto" takes the kernel, which is the best from few values, as long as
+it is quick: a choice among many by errors on few is a choice of luck.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,7 +27,9 @@ from torch import Tensor
 
 from csp.errors import InputError
 from surrogates.properties.catalogue import IDENTITY, LOG10, backward, forward
+from surrogates.properties.few_values import FewLearned, bound, learn
 from surrogates.properties.fitting import PropertyRecipe, fit
+from surrogates.properties.kernel import KernelRegression
 from surrogates.properties.model import LastLayer, PropertyModel, last_layer_input
 from surrogates.properties.own_data import OwnData
 from surrogates.transfer.regression import Block, Linear, fit_linear, folds
@@ -31,18 +37,22 @@ from surrogates.transformer.uncertainty import Rigidity, widening, with_constant
 
 __all__ = [
     "FULL",
+    "KERNEL",
     "LAST_LAYERS",
     "STRATEGIES",
     "Transferred",
     "learning_curve",
+    "quick",
     "scales",
     "source_input",
     "transfer",
 ]
 
+KERNEL = "kernel"
 LAST_LAYERS = ("bayesian", "affine_model")
 FULL = "full"
-STRATEGIES = (*LAST_LAYERS, FULL)
+STRATEGIES = (KERNEL, *LAST_LAYERS, FULL)
+KERNEL_TO = 1000  # values up to which the default tries the kernel: its time goes with their third power
 FULL_FROM = 100  # values from which on the default tries all weights
 DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
 COUNTED_FROM = 40  # values from which on the width of σ is by quantiles of the left-out errors
@@ -62,16 +72,23 @@ class Transferred:
         strategy: The one that was taken.
         errors: strategy → mean absolute left-out error, in the values' unit.
         left_out: float64 [N], of the strategy taken, predicted minus y, as learned.
+        lowest: No value is below it; None: any may be.
         guess: Mean absolute error of taking the median of all values for each: what must be undercut.
     """
 
     encoder: Any
-    last: LastLayer
+    last: LastLayer | KernelRegression
     scale: str
     strategy: str
     errors: dict[str, float]
     left_out: Tensor
     guess: float
+    lowest: float | None = None
+
+
+def quick(n: int) -> tuple[str, ...]:
+    """The strategies in closed form that the default tries of n values."""
+    return (KERNEL,) if n <= KERNEL_TO else LAST_LAYERS
 
 
 def scales(value: Tensor) -> list[str]:
@@ -114,7 +131,8 @@ def transfer(
     """Adapt a source to values.
 
     Args:
-        strategy: One of `STRATEGIES`, or "auto": the one with the smallest left-out error.
+        strategy: One of `STRATEGIES`, or "auto": of those that are tried of so many values, the one with the
+            smallest left-out error.
         x: `source_input` of the data, where it is known already.
 
     Raises:
@@ -124,12 +142,19 @@ def transfer(
         raise InputError(f"There is no strategy {strategy!r}; choose from auto, {', '.join(STRATEGIES)}.")
     x = source_input(source, data) if x is None else x
     plain = source.with_plain(x)
-    tried = [strategy] if strategy != "auto" else [*LAST_LAYERS, *([FULL] if len(data) >= FULL_FROM else [])]
-    found: dict[tuple[str, str], tuple[Any, LastLayer, Tensor]] = {}
+    full = [FULL] if len(data) >= FULL_FROM else []
+    tried = [strategy] if strategy != "auto" else [*quick(len(data)), *full]
+    found: dict[tuple[str, str], tuple[Any, LastLayer | KernelRegression, Tensor]] = {}
     errors: dict[tuple[str, str], float] = {}
     for name in tried:
+        if name == KERNEL:
+            scale, encoder, learned = _by_kernel(source, x, data)
+            found[name, scale] = encoder, learned.last, learned.left_out
+            errors[name, scale] = _error(forward(data.value, scale), learned.left_out, scale)
+            continue
         for scale in scales(data.value) if name != FULL or not errors else [_least(errors)[1]]:
             y, weight = forward(data.value, scale), _weights(data, scale)
+            one: tuple[Any, LastLayer, Tensor]
             if name == FULL:
                 one = _all_weights(plain, x, y, data, weight, seed)
             else:
@@ -139,19 +164,53 @@ def transfer(
     encoder, last, left_out = found[taken, scale]
     guess = float((data.value - data.value.median()).abs().mean())
     by_name = {name: min(error for (one, _), error in errors.items() if one == name) for name in tried}
-    return Transferred(encoder, last, scale, taken, by_name, left_out, guess)
+    lowest = bound(data.value) if taken == KERNEL else None
+    return Transferred(encoder, last, scale, taken, by_name, left_out, guess, lowest)
+
+
+def _by_kernel(source: PropertyModel, x: Tensor, data: OwnData) -> tuple[str, Any, FewLearned]:
+    """The scale, of which the values left out are the most probable, the encoder and what was learned."""
+    source = source.with_raw()
+    h, found = source.hidden(x), dict[str, FewLearned]()
+    for scale in scales(data.value):
+        y = forward(data.value, scale)
+        lowest = None if bound(data.value) is None else float(y.min())
+        found[scale] = _kernel(source, h, y, data.groups, lowest, _weights(data, scale))
+
+    def surprise(scale: str) -> float:
+        """Of the values in their unit."""
+        density = torch.log(data.value * math.log(10.0)).sum() if scale == LOG10 else 0.0
+        return found[scale].surprise + float(density)
+
+    scale = min(found, key=surprise)
+    return scale, source.encoder, found[scale]
+
+
+def _kernel(
+    source: PropertyModel,
+    h: Tensor,
+    y: Tensor,
+    groups: Any,
+    lowest: float | None,
+    weight: Tensor | None = None,
+) -> FewLearned:
+    """Of a source's features, one block, and the surrogate's if they stand beside them, another."""
+    blocks = source.blocks if source.by_composition else [sum(source.blocks[:-1]), source.blocks[-1]]
+    return learn(h, y, source.values, blocks, groups, lowest=lowest, counted=weight)
 
 
 def learning_curve(
-    source: PropertyModel, data: OwnData, x: Tensor, scale: str, seed: int = 0
+    source: PropertyModel, data: OwnData, x: Tensor, found: Transferred, seed: int = 0
 ) -> dict[int, float]:
-    """Number of values → mean absolute error on the others, in the values' unit, of a last layer that learned
-    so many; the mean of draws by composition."""
-    source = source.with_plain(x)
+    """Number of values → mean absolute error on the others, in the values' unit, of what learned so many as
+    `found` did, by the kernel, or else of a new last layer; the mean of draws by composition."""
+    by_kernel, scale = found.strategy == KERNEL, found.scale
+    source = source.with_raw() if by_kernel else source.with_plain(x)
     y, h, groups = forward(data.value, scale), source.hidden(x), data.groups
+    lowest = None if found.lowest is None else float(y.min())
     curve: dict[int, float] = {}
     for quarters in (1, 2, 3):
-        found, sizes = [], []
+        errors, sizes = [], []
         for repeat in range(DRAWS):
             parts = folds(groups, 4, seed + repeat)
             if len(parts) < 4:
@@ -159,12 +218,18 @@ def learning_curve(
             learned = np.concatenate(parts[:quarters])
             others = np.setdiff1d(np.arange(len(y)), learned)
             if len(learned) >= FEWEST_LEARNED:
-                fitted = _regression(source, h[learned], y[learned], groups[learned], LAST_LAYERS[0])[0]
-                predicted = with_constant(h[others]) @ fitted.weight
-                found.append(_error(y[others], predicted - y[others], scale))
+                own = h[learned], y[learned], groups[learned]
+                last: LastLayer | KernelRegression
+                if by_kernel:
+                    last = _kernel(source, *own, lowest).last
+                else:
+                    last = _regression(source, *own, LAST_LAYERS[0])[0]
+                predicted = last.mean(h[others])
+                predicted = predicted if lowest is None else predicted.clamp(min=lowest)
+                errors.append(_error(y[others], predicted - y[others], scale))
                 sizes.append(len(learned))
-        if found:
-            curve[round(float(np.mean(sizes)))] = float(np.mean(found))
+        if errors:
+            curve[round(float(np.mean(sizes)))] = float(np.mean(errors))
     return curve
 
 
