@@ -142,11 +142,12 @@ def _all_ways(
     scale = found.scale
     zero = torch.zeros_like(middle)
     true = _value(y[test], name)
+    floor = 0.0 if PROPERTIES[name].non_negative else None
     extra: dict[str, Any] = {"source": best.name, "strategy": found.strategy}
     for level, factor in (("68", last.q68), ("95", last.q95)):
         low, high = (backward(middle + sign * factor * sigma, zero, scale)[0] for sign in (-1, 1))
+        low, high = (end if floor is None else end.clamp(min=floor) for end in (low, high))
         extra[f"within_{level}"] = float(((true >= low) & (true <= high)).double().mean())
-    floor = 0.0 if PROPERTIES[name].non_negative else None
     transferred = backward(middle, zero, scale)[0]
     fitted = fit(
         encoder_for(values, composition=False, seed=draw), values.features[learned], y[learned], SCRATCH

@@ -23,6 +23,7 @@ __all__ = ["FewLearned", "bound", "learn", "quantiles"]
 
 FREEDOM = 4.0  # of Student's distribution of errors
 TURNS, STEPS = 3, 8  # fits, and corrections of values and weights between two
+COUNTED_FROM = 40  # values from which on errors as rare as 1 in 20 are counted
 AT_BOUND, SHARE, COMMONER = 3, 0.1, 3  # so many values, such a share, so many times as many as of any other
 
 
@@ -104,7 +105,12 @@ def _trust(found: KernelRegression, counted: Tensor) -> Tensor:
 
 
 def quantiles(ratio: Tensor) -> tuple[float, float]:
-    """What holds 68 and 95 % of one more among these |errors| by σ [N] (conformal prediction)."""
+    """What holds 68 and 95 % of one more among these |errors| by σ [N] (conformal prediction); of few, whose
+    largest is hardly the second of these, the second as wide by the first as Student's distribution has it."""
+    from scipy.stats import t
+
     n = len(ratio)
     q68, q95 = (float(torch.quantile(ratio, min((n + 1) / n * q, 1.0))) for q in (0.6827, 0.9545))
+    if n < COUNTED_FROM:
+        q95 = max(q95, q68 * float(t.ppf(0.97725, FREEDOM) / t.ppf(0.84134, FREEDOM)))
     return q68, q95

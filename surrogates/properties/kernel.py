@@ -222,13 +222,13 @@ def fit_kernel(
 
     counted = torch.ones_like(y) if counted is None else counted
     start = np.log([NOISE, AMPLITUDE, *[AMPLITUDE, LENGTH] * len(blocks)])
-    written = [one.float().double() for one in (h, y, counted, values)]
-    begun = KernelRegression(*written, tuple(blocks), torch.from_numpy(start))
+    h, y, counted, values = (one.float().double() for one in (h, y, counted, values))
+    begun = KernelRegression(h, y, counted, values, tuple(blocks), torch.from_numpy(start))
     pairs = _pairs(begun._learned, begun._learned)
-    target = (begun.y - begun._standard[0]) / begun._standard[1]
+    target = (y - begun._standard[0]) / begun._standard[1]
 
     def pulled(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        value, gradient = surprise(parameters, pairs, target, begun.counted)
+        value, gradient = surprise(parameters, pairs, target, counted)
         away = (parameters - start) / LOOSE
         return value + 0.5 * float(away @ away), gradient + away / LOOSE
 

@@ -11,7 +11,7 @@ from surrogates.properties import library
 from surrogates.properties.features import pooled
 from surrogates.properties.model import PropertyModel
 from surrogates.properties.own_data import OwnData
-from surrogates.properties.transfer import LAST_LAYERS, Transferred, source_input, transfer
+from surrogates.properties.transfer import KERNEL_TO, Transferred, quick, source_input, transfer
 
 __all__ = ["Recommended", "recommend", "sources"]
 
@@ -21,7 +21,7 @@ class Recommended:
     """A source that was tried.
 
     Attributes:
-        error: Mean absolute left-out error with a new last layer, in the values' unit.
+        error: Mean absolute left-out error of what is quick to learn, in the values' unit.
         why_not: Why it could not be tried, a sentence; "".
     """
 
@@ -55,6 +55,9 @@ def recommend(
 ) -> list[Recommended]:
     """The sources, the one with the smallest left-out error first, those that cannot be used last.
 
+    All taken together go before any other where the kernel is tried: it finds out which of them matter, and in
+    the mean errs less than the one chosen by errors on few values.
+
     Args:
         tried: None: all that the library has for the data.
         features: Of the data's crystals, by the one surrogate of these sources, where they are known already.
@@ -75,7 +78,13 @@ def recommend(
         except InputError as error:
             found.append(Recommended(None, card.name, card.reads, None, error.message))
             continue
-        by_strategy = [transfer(source, data, strategy=name, x=x) for name in LAST_LAYERS]
+        by_strategy = [transfer(source, data, strategy=name, x=x) for name in quick(len(data))]
         best = min(by_strategy, key=lambda one: one.errors[one.strategy])
         found.append(Recommended(source, card.name, card.reads, best))
-    return sorted(found, key=lambda one: one.error)
+
+
+    def place(one: Recommended) -> tuple[bool, bool, float]:
+        together = one.name == library.TOGETHER and len(data) <= KERNEL_TO
+        return one.transferred is None, not together, one.error
+
+    return sorted(found, key=place)
