@@ -364,9 +364,9 @@ def _in_words(arm: str, counts: dict[str, Any]) -> str:
     n = {name.removeprefix(f"{arm}."): value for name, value in counts.items() if name.startswith(f"{arm}.")}
     unjudged = f" ({n['unjudged']} cannot be judged)" if n["unjudged"] else ""
     return (
-        f"{SPREAD[arm]}: of {n['known']} known stable phases in {n['systems']} systems {n['found']} are found "
-        f"as crystals, {n['near']} ({_share(n['near'], n['known'])}) within {1000 * WITHIN:g} meV/atom of the "
-        f"hull; of {n['told']} phases told to be stable {n['false']} ({_share(n['false'], n['told'])}) lie "
+        f"{SPREAD[arm]}: of {n['known']} known stable phases in {n['systems']} systems {n['found']} are "
+        f"found as crystals, {n['near']} ({_share(n['near'], n['known'])}) within {1000 * WITHIN:g} meV/atom "
+        f"of the hull; of {n['told']} phases told to be stable {n['false']} ({_share(n['false'], n['told'])}) lie "
         f"more than {1000 * FALSE:g} meV/atom above the published hull{unjudged}; {n['searches']} searches, "
         f"{n['seconds'] / 60:.1f} minutes."
     )

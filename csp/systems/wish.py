@@ -197,7 +197,7 @@ def _function(name: str) -> Callable[[Any], Any]:
     module, _, function = name.partition(":")
     if (
         here := str(Path.cwd())
-    ) not in sys.path:  # a program's own path lacks it, that of `python -m` does not
+    ) not in sys.path:  # which a program's path lacks
         sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), function, None)
