@@ -182,7 +182,8 @@ class Answer:
         count = f"{len(compounds)} compound{'s' if len(compounds) != 1 else ''}"
         lie = "lie" if len(compounds) != 1 else "lies"
         said = [
-            f"{count} of {exploration.system.name} {lie} on the hull{f': {formulas}' if formulas else ''}."
+            f"{count} of {'-'.join(exploration.system.elements)} {lie} on the hull"
+            f"{f': {formulas}' if formulas else ''}."
         ]
         if compounds:
             said.append(
@@ -199,10 +200,11 @@ class Answer:
         levels = [level.name for level in exploration.settings.levels]
         counted = [(name, sum(one.level == name for one in exploration.searches)) for name in levels]
         by_level = ", ".join(f"{n} {name}" for name, n in counted if n)
+        made = len(exploration.searches)
         looked_at = len({one.formula for one in exploration.searches})
         end = f" It ended because {ENDINGS[self.ended]}." if self.ended else ""
         return (
-            f"{len(exploration.searches)} searches{f' ({by_level})' if by_level else ''} of {looked_at} of "
+            f"{made} search{'es' if made != 1 else ''}{f' ({by_level})' if by_level else ''} of {looked_at} of "
             f"{len(exploration.compositions)} compositions.{end}"
         )
 

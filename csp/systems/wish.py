@@ -195,9 +195,7 @@ def _function(name: str) -> Callable[[Any], Any]:
         InputError: There is none.
     """
     module, _, function = name.partition(":")
-    if (
-        here := str(Path.cwd())
-    ) not in sys.path:  # which a program's path lacks
+    if (here := str(Path.cwd())) not in sys.path:  # which a program's path lacks
         sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), function, None)
