@@ -367,8 +367,8 @@ def _in_words(arm: str, counts: dict[str, Any]) -> str:
         f"{SPREAD[arm]}: of {n['known']} known stable phases in {n['systems']} systems {n['found']} are "
         f"found as crystals, {n['near']} ({_share(n['near'], n['known'])}) within {1000 * WITHIN:g} meV/atom "
         f"of the hull; of {n['told']} phases told to be stable {n['false']} "
-        f"({_share(n['false'], n['told'])}) lie more than {1000 * FALSE:g} meV/atom above the published hull{unjudged}; {n['searches']} searches, "
-        f"{n['seconds'] / 60:.1f} minutes."
+        f"({_share(n['false'], n['told'])}) lie more than {1000 * FALSE:g} meV/atom above the published "
+        f"hull{unjudged}; {n['searches']} searches, {n['seconds'] / 60:.1f} minutes."
     )
 
 

@@ -204,7 +204,8 @@ class Answer:
         looked_at = len({one.formula for one in exploration.searches})
         end = f" It ended because {ENDINGS[self.ended]}." if self.ended else ""
         return (
-            f"{made} search{'es' if made != 1 else ''}{f' ({by_level})' if by_level else ''} of {looked_at} of "
+            f"{made} search{'es' if made != 1 else ''}{f' ({by_level})' if by_level else ''} of "
+            f"{looked_at} of "
             f"{len(exploration.compositions)} compositions.{end}"
         )
 
