@@ -40,7 +40,8 @@ class Turns:
     load of the machine. What is given back is what the model gave when told.
 
     Attributes:
-        seconds: What was spent so far. Where nothing is known of the crystals, one evaluation counts for both.
+        seconds: What was spent so far. Where nothing is known of the crystals, one evaluation counts for
+            both.
         energy_difference: The largest so far between told and untold, eV/atom.
         force_difference: The same of a component of a force, eV/Å.
     """
