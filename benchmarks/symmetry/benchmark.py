@@ -38,7 +38,7 @@ from surrogates.zoo import AUTO, choose_relaxer, load_model
 
 __all__ = ["STAGES", "SymmetryBenchmark", "held_out", "summarised", "table"]
 
-SURROGATE = "xs"
+SURROGATE, NO_RELAXER = "xs", "none"
 STAGES = ("screen", "pre_relax", "relax", "rescore", "refine")
 TENTH = {"candidates": 50, "screened": 150, "relaxed": 16, "refined": 4}  # of a standard search
 LARGE, PER_ORBIT = 40, 8  # atoms in the cell, atoms in an orbit on average; at least
@@ -115,7 +115,9 @@ class SymmetryBenchmark:
         return summary
 
     def _models(self) -> dict[str, Turns]:
-        return {name: Turns(load_model(name)) for name in dict.fromkeys((SURROGATE, self.relaxer))}
+        """The surrogate first; then the relaxer, if there is one."""
+        names = dict.fromkeys((SURROGATE, self.relaxer))
+        return {name: Turns(load_model(name)) for name in names if name != NO_RELAXER}
 
     def _measured(self, formula: str) -> Row:
         models = self._models()
@@ -148,7 +150,7 @@ class SymmetryBenchmark:
 
     def _of_large(self, cells: Sequence[Row]) -> Row:
         """Seconds of an evaluation with forces, and of a relaxation as a search does it: by the surrogate
-        from the proposals, by the relaxer from where that ends."""
+        from the proposals, by the relaxer from where some of these end."""
         row: Row = {"of": len(cells), "crystals": 0, "atoms": 0, "sites": 0, "stages": {}, "differences": {}}
         if not cells:
             return row
@@ -157,13 +159,13 @@ class SymmetryBenchmark:
         row |= {"crystals": len(chosen), "sites": sum(one["sites"] for one in chosen)}
         row["atoms"] = sum(len(one["numbers"]) for one in chosen)
         models = self._models()
-        names = ("cell", "frac", "numbers")
-        crystals = Crystals.from_arrays(*([np.array(one[name]) for one in chosen] for name in names))
-        for role, model in (("surrogate", models[SURROGATE]), ("relaxer", models[self.relaxer])):
+        columns = ("cell", "frac", "numbers")
+        crystals = Crystals.from_arrays(*([np.array(one[of]) for one in chosen] for of in columns))
+        for name, model in models.items():
             model.evaluate(crystals[:1], forces=True)
-            row["stages"][f"evaluate.{role}"] = spent(partial(_evaluate, crystals, model), [model])
+            row["stages"][f"evaluate.{name}"] = spent(partial(_evaluate, crystals, model), [model])
             ends = list[Crystals]()
-            row["stages"][f"relax.{role}"] = spent(partial(_relax, crystals, model, ends), [model])
+            row["stages"][f"relax.{name}"] = spent(partial(_relax, crystals, model, ends), [model])
             some = torch.linspace(0, len(ends[0]) - 1, min(len(ends[0]), LARGE_REFINED)).long()
             crystals = ends[0][some]
         return row | {"differences": _differences(models)}

@@ -2,8 +2,8 @@
 
 Run as `python -m benchmarks.throughput.nequix FOLDER`, the folder with nequix-oam-1.nqx and its
 nequix_reference.py.
-What is compared takes turns, so that all meet the same load of the machine. What symmetry saves in a search is
-measured by `benchmarks.symmetry`.
+What is compared takes turns, so that all meet the same load of the machine. What symmetry saves in a search
+is measured by `benchmarks.symmetry`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ ROUNDS = 3
 
 
 def nequix_speed(folder: Path, seed: int = 0) -> dict[str, float]:
-    """Milliseconds per crystal for energy, forces and stress, in general position and of symmetric crystals told
-    of it, and ratios of them. `folder` holds the weights and the plain implementation."""
+    """Milliseconds per crystal for energy, forces and stress, in general position and told of symmetry, and
+    ratios of them. `folder` holds the weights and the plain implementation."""
     proposed = _proposals(seed)
     symmetry = operations(proposed)
     exact = symmetry.symmetrize(proposed)
