@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -225,6 +226,8 @@ def summarised(rows: Sequence[Row], large: Row) -> dict[str, Any]:
     found: dict[str, Any] = {"n": len(rows), "proposed": sum(row["proposed"] for row in rows)}
     stages = {stage: _sum(row["stages"][stage] for row in rows) for stage in STAGES}
     found |= _ratios("", {**stages, "all": _sum(stages.values())})
+    each = [_ratios("", {"all": _sum(row["stages"].values())})["all.ratio"] for row in rows]
+    found["compositions.ratio_median"] = round(median(each), 3)
     found |= {f"large.{what}": large[what] for what in ("crystals", "atoms", "sites")}
     found |= _ratios("large.", large["stages"])
     for name in dict.fromkeys(name for row in rows for name in row["differences"]):
