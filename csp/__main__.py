@@ -68,6 +68,10 @@ COMMANDS = {
         "benchmarks.properties.command:properties",
         "How well property models foretell, and what few values are worth with them. Goes on where it was.",
     ),
+    "benchmark symmetry": (
+        "benchmarks.symmetry.command:symmetry",
+        "How much faster is a search whose models compute one atom of each orbit and keep their pairs?",
+    ),
     "benchmark flows": (
         "flows.cli:measure",
         "What Prefect costs: starts, submission, a flow around a search, empty tasks, many formulas at once.",
