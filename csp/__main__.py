@@ -44,6 +44,10 @@ COMMANDS = {
         "benchmarks.equal_time.command:baselines",
         "Which known crystals do PyXtal, random cells, CrySPY and ours find in equal time, and when first?",
     ),
+    "benchmark cost": (
+        "benchmarks.cost.command:cost",
+        "What time and memory does a search take, by atoms in the cell, and where does the time go?",
+    ),
     "benchmark deep": (
         "benchmarks.deep.command:deep",
         "Does a search that goes on in rounds find known crystals, and know when it is done?",
@@ -63,6 +67,10 @@ COMMANDS = {
     "benchmark properties": (
         "benchmarks.properties.command:properties",
         "How well property models foretell, and what few values are worth with them. Goes on where it was.",
+    ),
+    "benchmark symmetry": (
+        "benchmarks.symmetry.command:symmetry",
+        "How much faster is a search whose models compute one atom of each orbit and keep their pairs?",
     ),
     "benchmark flows": (
         "flows.cli:measure",

@@ -119,14 +119,13 @@ def _settings(
     Raises:
         InputError: One sentence, for the first thing that is wrong.
     """
+    served = FlowRunContext.get() is not None
+    if served and ":" in advanced.wish:  # whoever may submit is not to choose the code that runs
+        raise InputError("A property by a Python function is for `csp explore`, not for runs of a server.")
     asked = ExploreSettings.read(
         system=system, searches=searches, minutes=minutes, library=library, **advanced.model_dump()
     )
-    if FlowRunContext.get() is None:
-        return asked
-    if ":" in asked.wish:  # whoever may submit is not to choose the code that runs
-        raise InputError("A property by a Python function is for `csp explore`, not for runs of a server.")
-    return settings_within(asked)
+    return settings_within(asked) if served else asked
 
 
 def _plain(settings: ExploreSettings, out: Path, device: str) -> dict[str, Any]:

@@ -50,6 +50,11 @@ WITHIN = 0.025  # eV/atom of the hull: a known phase that is found
 FALSE = 0.050  # eV/atom above the published hull: a phase that is not stable
 ARMS = ("gain", "even")
 EQUAL = "equal"
+SPREAD = {
+    "gain": "By expected gain",
+    "even": "Evenly",
+    EQUAL: "Evenly, after as much work as by expected gain",
+}
 COST = {level.name: level.cost for level in LEVELS}
 
 
@@ -200,7 +205,7 @@ class ExploreBenchmark:
     @property
     def judged(self) -> list[Judged]:
         """What is done, by arms."""
-        found = [self._read(drawn, arm) for arm in (*ARMS, EQUAL) for drawn in self.systems]
+        found = [self._read(drawn, arm) for arm in SPREAD for drawn in self.systems]
         return [one for one in found if one is not None]
 
     def _path(self, drawn: Drawn, arm: str) -> Path:
@@ -313,7 +318,7 @@ def _formula(crystal: Any) -> str:
 def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
     """Flat counts by arm."""
     summary: dict[str, Any] = {}
-    for arm in (*ARMS, EQUAL):
+    for arm in SPREAD:
         own = [one for one in judged if one.arm == arm]
         if not own:
             continue
@@ -327,6 +332,7 @@ def summarise(judged: Sequence[Judged]) -> dict[str, Any]:
             f"{arm}.near_share": round(near / known, 3) if known else None,
             f"{arm}.told": told,
             f"{arm}.false": false,
+            f"{arm}.unjudged": sum(len(one.unjudged) for one in own),
             f"{arm}.false_share": round(false / told, 3) if told else None,
             f"{arm}.searches": sum(one.searches for one in own),
             f"{arm}.work": sum(one.work for one in own),
@@ -347,5 +353,24 @@ def table(judged: Sequence[Judged], settings: dict[str, Any]) -> str:
         f"| {len(one.told)} | {len(one.false)} | {one.searches} | {one.work:g} | {one.seconds:.0f} |"
         for one in judged
     ]
+    counts = summarise(judged)
+    said = [f"{_in_words(arm, counts)}\n" for arm in SPREAD if f"{arm}.systems" in counts]
     asked = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return "\n".join([*lines, "", f"Settings: {asked}.", ""])
+    return "\n".join([*lines, "", *said, f"Settings: {asked}.", ""])
+
+
+def _in_words(arm: str, counts: dict[str, Any]) -> str:
+    """What an arm came to, in one sentence."""
+    n = {name.removeprefix(f"{arm}."): value for name, value in counts.items() if name.startswith(f"{arm}.")}
+    unjudged = f" ({n['unjudged']} cannot be judged)" if n["unjudged"] else ""
+    return (
+        f"{SPREAD[arm]}: of {n['known']} known stable phases in {n['systems']} systems {n['found']} are "
+        f"found as crystals, {n['near']} ({_share(n['near'], n['known'])}) within {1000 * WITHIN:g} meV/atom "
+        f"of the hull; of {n['told']} phases told to be stable {n['false']} "
+        f"({_share(n['false'], n['told'])}) lie more than {1000 * FALSE:g} meV/atom above the published "
+        f"hull{unjudged}; {n['searches']} searches, {n['seconds'] / 60:.1f} minutes."
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else "none"

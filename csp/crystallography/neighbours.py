@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 
@@ -201,8 +201,15 @@ def distance_ratio(crystals: Crystals, limit: float = 1.5) -> Tensor:
     return smallest.scatter_reduce(0, crystals.batch[pairs.i], ratio, "amin")
 
 
-def crowding(crystals: Crystals, pressure: float = 0.0) -> Tensor:
+def crowding(
+    crystals: Crystals,
+    pressure: float = 0.0,
+    neighbours: Callable[[Crystals, float], Neighbours] | None = None,
+) -> Tensor:
     """How near the closest two atoms are to the bound that real crystals keep at a pressure, GPa.
+
+    Args:
+        neighbours: Lists the pairs within a cutoff, around one atom of each orbit at least; None: all.
 
     Returns:
         float [B]: below 1 they are closer than that, and what the model calls a crystal is none. Only ratios
@@ -212,7 +219,7 @@ def crowding(crystals: Crystals, pressure: float = 0.0) -> Tensor:
     if len(crystals) == 0:
         return closest
     radius = COVALENT_RADII.nan_to_num(1.6).to(crystals.device, crystals.cell.dtype)[crystals.numbers]
-    pairs = neighbour_list(crystals, 2.0 * CLOSEST_PRESSED * float(radius.max()))
+    pairs = (neighbours or neighbour_list)(crystals, 2.0 * CLOSEST_PRESSED * float(radius.max()))
 
     def either(elements: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         member = torch.isin(crystals.numbers, torch.tensor(elements, device=crystals.device))

@@ -81,11 +81,26 @@ class Orbits:
         return found.target[first_image[operation] + atom - first_atom[crystal]]
 
     def project(self, forces: Tensor, stress: Tensor) -> tuple[Tensor, Tensor]:
-        """Forces [A, 3] and stress [B, 3, 3] of the whole from those by the environments of the sites."""
+        """Forces [A, 3] and stress [B, 3, 3] projected on what the operations allow: those of the whole, also
+        from those by the environments of the sites alone.
+
+        As `SymmetryOperations.symmetrize_forces` does, but the mean is taken at the sites only and turned
+        from there.
+        """
         if self.operations is None:
             return forces, stress
         operations = self.operations.to(forces.device, forces.dtype)
-        return operations.symmetrize_forces(forces), operations.symmetrize_stress(stress)
+        is_site = torch.zeros_like(self.site_of, dtype=torch.bool)
+        is_site[self.sites] = True
+        arrives = is_site[operations.target].nonzero().flatten()
+        at = self.site_of[operations.target[arrives]]
+        turned = _turned(
+            forces[operations.source[arrives]], operations.cartesian[operations.image_of[arrives]]
+        )
+        total = forces.new_zeros((len(self.sites), 3)).index_add_(0, at, turned)
+        mean = total / torch.bincount(at, minlength=len(self.sites))[:, None]
+        turn = operations.cartesian[self.to_site].mT
+        return _turned(mean[self.site_of], turn), operations.symmetrize_stress(stress)
 
     def __getitem__(self, index: Tensor) -> Orbits:
         """Those of the chosen crystals: int64 or bool [B'], as `Crystals` is indexed."""
@@ -121,3 +136,8 @@ class Orbits:
 def _rows(counts: Tensor, chosen: Tensor) -> Tensor:
     """Rows of the chosen groups, whose lengths are `counts`."""
     return ranges(run_starts(counts)[chosen], counts[chosen])
+
+
+def _turned(vectors: Tensor, turns: Tensor) -> Tensor:
+    """Row vectors [N, 3] times matrices [N, 3, 3]."""
+    return (vectors[:, :, None] * turns).sum(1)

@@ -66,16 +66,17 @@ class Surroundings:
 
     def update(self, crystals: Crystals, cutoff: float) -> None:
         """List the pairs anew for the crystals that have changed too much, so that all parts of this,
-        see `__getitem__`, have theirs. Without a skin nothing is kept."""
+        see `__getitem__`, have theirs. Without a skin nothing is kept; what is kept for a longer cutoff
+        serves a shorter one, too."""
         if not self.skin:
             return
         reach = cutoff + self.skin
-        if self._kept is None or self._kept.reach != reach:
+        if self._kept is None or self._kept.reach < reach:
             pairs = neighbour_list(crystals, reach, self.orbits.sites)
             counts = torch.bincount(crystals.batch[pairs.i], minlength=len(crystals))
             self._kept = _Kept(crystals, reach, pairs.i, pairs.j, pairs.shift, counts)
             return
-        stale = _changed(self._kept.crystals, crystals, cutoff, reach).nonzero().flatten()
+        stale = _changed(self._kept.crystals, crystals, cutoff, self._kept.reach).nonzero().flatten()
         if len(stale):
             self._kept = _replaced(self._kept, crystals, stale, self.orbits[stale].sites)
 

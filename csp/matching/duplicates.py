@@ -98,7 +98,9 @@ def prefer_smallest_cell(group: Tensor, crystals: Crystals, per_atom: Tensor) ->
 
     Stackings and orders of layers that differ little in structure and by less than two relaxations in energy
     are alike; the shortest period of them is the likeliest to be known. A relaxation that found a distortion
-    of less than its own noise found the crystal that it distorted.
+    of less than its own noise found the crystal that it distorted. The more atoms are free to move, the more
+    such distortions there are to find: as good is what lies up by no more than `SAME_ENERGY` for each time
+    that the cell of the lowest is twice as large.
 
     Args:
         group: int64 [B], equal for alike crystals.
@@ -110,21 +112,29 @@ def prefer_smallest_cell(group: Tensor, crystals: Crystals, per_atom: Tensor) ->
     stands = group.clone()
     for leader in torch.unique(group).tolist():
         members = (group == leader).nonzero().flatten()
-        lowest = per_atom[members].min()
-        good = members[per_atom[members] - lowest <= SAME_ENERGY].tolist()
-        if len(good) > 1:
-            stands[members] = good[_simplest(crystals[good], per_atom[good])]
-        else:
-            stands[members] = good[0]
+        stands[members] = members[_simplest(crystals[members], per_atom[members])]
     return stands
 
 
 def _simplest(crystals: Crystals, per_atom: Tensor) -> int:
-    n_given, energy = crystals.n_atoms.tolist(), per_atom.tolist()
+    """The place of the simplest of those that are as good as the lowest."""
+    order = per_atom.argsort(stable=True).tolist()
+    above = (per_atom - per_atom[order[0]]).tolist()
+    largest = int(crystals.n_atoms[order[0]])
+    near = [k for k in order if above[k] <= _leeway(largest, 1)]
+    if len(near) == 1:
+        return near[0]
+    n_given = crystals.n_atoms.tolist()
     keys = []
-    for k, cell in enumerate(standard_cells(crystals, SYMPREC)):
+    for k, cell in zip(near, standard_cells(crystals[near], SYMPREC), strict=True):
         n_atoms = n_given[k] if cell is None else len(cell.numbers)
         n_orbits = n_given[k] if cell is None else len(np.unique(cell.orbits))
         space_group = 1 if cell is None else cell.space_group
-        keys.append((n_atoms, n_orbits, -space_group, n_given[k], energy[k]))
-    return min(range(len(keys)), key=keys.__getitem__)
+        keys.append((n_atoms, n_orbits, -space_group, n_given[k], above[k], k))
+    of_lowest = keys[0][0]
+    return min(key for key in keys if key[4] <= _leeway(of_lowest, key[0]))[-1]
+
+
+def _leeway(n_atoms: int, fewer: int) -> float:
+    """eV/atom by which a crystal in a cell of fewer atoms may lie above one in a cell of `n_atoms`."""
+    return SAME_ENERGY * max(1.0, math.log2(n_atoms / fewer))

@@ -168,8 +168,7 @@ def relax(
 
     alive = supported.nonzero().flatten()  # indices into the batch of those still moving
     moving = current[alive]
-    operations = None if symmetry is None else symmetry[alive]
-    surroundings = Surroundings.of(moving, operations, SKIN)
+    surroundings = Surroundings.of(moving, None if symmetry is None else symmetry[alive], SKIN)
     optimiser, length = _optimiser(moving)
     start_volume = moving.volumes
     for step in range(max_steps + 1):
@@ -182,14 +181,12 @@ def relax(
         volume = moving.volumes
         external = pressure * GPA * torch.eye(3, dtype=torch.float64, device=moving.device)
         virial = -volume[:, None, None] * (result.stress + external)
-        if operations is not None:
-            force = operations.symmetrize_forces(force)
-            virial = operations.symmetrize_stress(virial)
+        force, virial = surroundings.orbits.project(force, virial)
         virial = 0.5 * (virial + virial.transpose(1, 2))
         residual = _largest(force, virial / moving.n_atoms[:, None, None], moving.batch)
         finite = torch.isfinite(result.energy) & torch.isfinite(residual)
         sane = (volume > start_volume / 4) & (volume < start_volume * 4) & (volume > DENSEST * moving.n_atoms)
-        near = crowding(moving, pressure)
+        near = crowding(moving, pressure, surroundings.neighbours)
         last = torch.full_like(finite, fill_value=step == max_steps)
         ended = (residual < max_force) | ~finite | ~sane | (near < COLLAPSING) | last
         energy[alive] = torch.where(finite, result.energy, torch.nan)
@@ -209,7 +206,6 @@ def relax(
             optimiser, moving, alive, length = optimiser.keep(stay), moving[stay], alive[stay], length[stay]
             start_volume, force, virial = start_volume[stay], force[atoms], virial[stay]
             surroundings = surroundings[stay]
-            operations = surroundings.orbits.operations
         if len(alive):
             on_cell = virial / length[:, None, None]
             displacement = optimiser.step(torch.cat([force, on_cell.reshape(-1, 3)]))

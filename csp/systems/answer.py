@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from csp.systems.diagram import Diagram, Reaction
 from csp.systems.exploration import ENDINGS, Exploration
 from csp.systems.known import Knowledge
-from csp.systems.phases import SystemPhase
+from csp.systems.phases import SystemPhase, distinct
 from csp.systems.wish import Wish, Wished
 
 __all__ = ["Answer", "Told"]
@@ -26,21 +27,32 @@ class Told:
 
     Attributes:
         number: In the tables and on the page, from 1.
+        same: Relaxations of this crystal, the library's own and those of searches, the lowest first.
         above: eV/atom above the hull; 0 on it.
         formation: eV/atom, from the elements.
         reaction: What it decomposes into, or would without itself; None for an element that is stable.
         potentials: Of a stable phase, see `Diagram.potentials`.
-        page: Where its search's page shows it, from the exploration's folder; "" for the library's own.
+        page: Where that search's page shows it, from the exploration's folder; "": no search found it.
     """
 
     number: int
-    phase: SystemPhase
+    same: Sequence[SystemPhase]
     stable: bool
     above: float
     formation: float
     reaction: Reaction | None
     potentials: dict[str, tuple[float | None, float]]
     page: str
+
+    @property
+    def phase(self) -> SystemPhase:
+        """The lowest of them."""
+        return self.same[0]
+
+    @property
+    def found(self) -> SystemPhase | None:
+        """As a search found it; None: none did."""
+        return next((one for one in self.same if one.found), None)
 
     @property
     def file(self) -> str:
@@ -63,8 +75,8 @@ class Told:
             "above_hull_ev_per_atom": round(self.above, DECIMALS),
             "novelty": phase.novelty,
             "entry": phase.entry,
-            "search": phase.search,
-            "rank": phase.rank,
+            "search": self.found.search if self.found else "",
+            "rank": self.found.rank if self.found else 0,
             "reaction": "" if reaction is None else reaction.words(phase.formula),
             "reaction_ev_per_atom": reaction and round(reaction.energy_ev_per_atom, DECIMALS),
             "chemical_potentials_ev": {
@@ -98,33 +110,36 @@ class Answer:
 
     @cached_property
     def phases(self) -> list[Told]:
-        """Those on the hull, then those near it."""
+        """Those on the hull, then those near it; one that the library has and a search found is told once."""
         diagram = self.diagram
         if diagram is None:
             return []
         stable = diagram.stable
-        near = diagram.near(self.exploration.settings.within / 1000)[:MOST]
+        near = diagram.near(self.exploration.settings.within / 1000)
+        groups = distinct([*stable, *near])[: len(stable) + MOST]
         return [
-            Told(
-                number,
-                phase,
-                number <= len(stable),
-                diagram.above(phase),
-                diagram.formation(phase),
-                diagram.reaction(phase),
-                diagram.potentials(phase) if number <= len(stable) else {},
-                self._page(phase),
-            )
-            for number, phase in enumerate([*stable, *near], start=1)
+            self._told(number, same, number <= len(stable)) for number, same in enumerate(groups, start=1)
         ]
 
-    def _page(self, phase: SystemPhase) -> str:
-        if not phase.found:
-            return ""
-        place = phase.search
+    def _told(self, number: int, same: Sequence[SystemPhase], stable: bool) -> Told:
+        assert self.diagram is not None
+        phase = same[0]
+        return Told(
+            number,
+            same,
+            stable,
+            self.diagram.above(phase),
+            self.diagram.formation(phase),
+            self.diagram.reaction(phase),
+            self.diagram.potentials(phase) if stable else {},
+            next((self._page(one) for one in same if one.found), ""),
+        )
+
+    def _page(self, found: SystemPhase) -> str:
+        place = found.search
         if Path(place).is_absolute():  # of an earlier exploration
             place = os.path.relpath(place, self.exploration.out)
-        return f"{place}/report.html#crystal-{phase.rank}"
+        return f"{place}/report.html#crystal-{found.rank}"
 
     @property
     def stable(self) -> list[Told]:
@@ -167,7 +182,8 @@ class Answer:
         count = f"{len(compounds)} compound{'s' if len(compounds) != 1 else ''}"
         lie = "lie" if len(compounds) != 1 else "lies"
         said = [
-            f"{count} of {exploration.system.name} {lie} on the hull{f': {formulas}' if formulas else ''}."
+            f"{count} of {'-'.join(exploration.system.elements)} {lie} on the hull"
+            f"{f': {formulas}' if formulas else ''}."
         ]
         if compounds:
             said.append(
@@ -184,10 +200,12 @@ class Answer:
         levels = [level.name for level in exploration.settings.levels]
         counted = [(name, sum(one.level == name for one in exploration.searches)) for name in levels]
         by_level = ", ".join(f"{n} {name}" for name, n in counted if n)
+        made = len(exploration.searches)
         looked_at = len({one.formula for one in exploration.searches})
         end = f" It ended because {ENDINGS[self.ended]}." if self.ended else ""
         return (
-            f"{len(exploration.searches)} searches{f' ({by_level})' if by_level else ''} of {looked_at} of "
+            f"{made} search{'es' if made != 1 else ''}{f' ({by_level})' if by_level else ''} of "
+            f"{looked_at} of "
             f"{len(exploration.compositions)} compositions.{end}"
         )
 

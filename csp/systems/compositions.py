@@ -19,6 +19,7 @@ import numpy as np
 
 from csp.formula import electronegativity_key, read_formula
 from csp.library.library import Library
+from csp.systems.ratios import Ratios
 from csp.systems.system import ChemicalSystem
 from csp.target import Target
 
@@ -39,7 +40,7 @@ class Composition:
         kind: "balanced" in charges by common oxidation states, "possible" by rarer ones, of a known "ratio",
             or "other".
         n_atoms: In a formula unit.
-        of_ratio: Compounds of its ratio in the library, whatever their elements.
+        of_ratio: Crystals of its ratio in the library, see `Ratios`.
     """
 
     formula: str
@@ -62,16 +63,17 @@ def compositions(system: ChemicalSystem, library: Library, max_atoms: int) -> li
         library: Tells which ratios are known.
         max_atoms: In a formula unit.
     """
+    ratios = Ratios.of(Library.open() if library.extract_of else library)  # an extract has one ratio
     found = []
     for formula in system.within(max_atoms):
         target = Target.parse(formula, max_atoms=10**6)
-        of_ratio = len(library.rows(target.anonymous))
+        of_ratio = ratios.count(target)
         kind: Kind = "other"
         if is_balanced(formula):
             kind = "balanced"
         elif is_balanced(formula, rarer=True):
             kind = "possible"
-        elif of_ratio >= max(1.0, COMMON * len(library)):
+        elif of_ratio >= max(1.0, COMMON * ratios.total(target)):
             kind = "ratio"
         found.append(Composition(formula, kind, target.n_atoms, of_ratio))
     return sorted(found, key=lambda one: one.likeliest_first)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ class Diagram:
 
     elements: tuple[str, ...]
     phases: Sequence[SystemPhase]
+    _hull: dict[str, float] = field(default_factory=dict, repr=False)  # eV/atom, of what was asked for
 
     def __post_init__(self) -> None:
         labels = {phase.label for phase in self.phases}
@@ -93,7 +94,9 @@ class Diagram:
         """eV/atom of the best mixture at a composition."""
         from pymatgen.core import Composition
 
-        return float(self.pymatgen.get_hull_energy_per_atom(Composition(formula)))
+        if formula not in self._hull:
+            self._hull[formula] = float(self.pymatgen.get_hull_energy_per_atom(Composition(formula)))
+        return self._hull[formula]
 
     def above(self, phase: SystemPhase) -> float:
         """eV/atom above the hull, at least 0."""
@@ -117,14 +120,15 @@ class Diagram:
         return [p for _, p in sorted(kept, key=lambda pair: (round(pair[0], 6), pair[1].formula))]
 
     def reaction(self, phase: SystemPhase) -> Reaction | None:
-        """What a phase decomposes into; for a stable one, what it would without itself (None: an element)."""
+        """What a phase decomposes into; for a stable one, what it would without itself (None: it is a stable
+        element)."""
         from pymatgen.core import Composition
 
-        composition = Composition(phase.formula)
-        if phase.formula in self.elements:
+        composition, stable = Composition(phase.formula), self.above(phase) <= ON_IT
+        if stable and phase.formula in self.elements:
             return None
         others = [e for f, e in self._entries.items() if f != phase.formula]
-        rest = self.pymatgen if self.above(phase) > ON_IT else _diagram(others)
+        rest = _diagram(others) if stable else self.pymatgen
         shares = rest.get_decomposition(composition)
         energy = sum(share * entry.energy_per_atom for entry, share in shares.items())
         products = {

@@ -45,7 +45,11 @@ def write_answer(answer: Answer) -> None:
         write_text(out / "phases.csv", _csv(answer.phases))
         if answer.diagram is not None:
             write_text(out / "entries.json", _entries(answer))
-            links = {id(t.phase): f"report.html#crystal-{t.number}" for t in answer.phases[:CARDS]}
+            links = {
+                id(one): f"report.html#crystal-{told.number}"
+                for told in answer.phases[:CARDS]
+                for one in told.same
+            }
             write_text(out / "diagram.svg", diagram_svg(answer.exploration.system, answer.diagram, links))
             with replacing(out / "diagram.png") as partial:
                 diagram_png(answer.exploration.system, answer.diagram, partial)

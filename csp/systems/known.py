@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from csp.crystallography.symmetry import reported_space_groups, space_group_symbol
@@ -116,7 +116,7 @@ class Knowledge:
         told = [BY_NAME[one.level].missed if one.missed is None else one.missed for one in done]
         return min(told, default=MISSED)
 
-    @property
+    @cached_property
     def _differences(self) -> list[float]:
         """By how much the model that ranks was off the first, eV/atom, where both are known."""
         quick, ranking = self.labels

@@ -119,8 +119,12 @@ def render_exploration(answer: Answer, cards: Sequence[PhaseCard]) -> str:
         cards: Of the first phases.
     """
     exploration = answer.exploration
-    drawn = {id(one.phase): f"#crystal-{one.number}" for one in answer.phases[: len(cards)]}
-    links = {id(one.phase): one.page for one in answer.phases if one.page} | drawn
+    links = {
+        id(one): f"#crystal-{told.number}" if told.number <= len(cards) else told.page
+        for told in answer.phases
+        if told.number <= len(cards) or told.page
+        for one in told.same
+    }
     svg = "" if answer.diagram is None else diagram_svg(exploration.system, answer.diagram, links)
     return rendered(
         "explore.html.jinja",

@@ -8,7 +8,9 @@ from typing import Any
 
 from csp.crystals import Crystals
 
-__all__ = ["SystemPhase", "lowest"]
+__all__ = ["SystemPhase", "distinct", "lowest"]
+
+SAME = 0.002  # eV/atom; by less two relaxations of one crystal differ
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,9 +56,40 @@ class SystemPhase:
         return bool(self.search)
 
     @property
+    def entries(self) -> frozenset[str]:
+        """All entries of the library that it is; a library has some crystals more than once."""
+        return frozenset(one["id"] for one in self.row.get("known_as") or ()) | {self.entry} - {""}
+
+    @property
     def name(self) -> str:
         """Formula, space group and the entry that it is."""
         return " ".join(filter(None, (self.formula, self.space_group, self.entry and f"({self.entry})")))
+
+
+def distinct(phases: Iterable[SystemPhase]) -> list[list[SystemPhase]]:
+    """Crystals that are the same entry of the library, and of the same energy, together: the library's own
+    and what searches found of it. Of one search all are different.
+
+    Args:
+        phases: Of one label; groups, and crystals in them, keep their order.
+    """
+    groups: list[list[SystemPhase]] = []
+    of_entry: dict[str, list[list[SystemPhase]]] = {}
+    for phase in phases:
+        near = (group for entry in sorted(phase.entries) for group in of_entry.get(entry, ()))
+        group = next((group for group in near if _one_crystal(group, phase)), None)
+        if group is None:
+            group = []
+            groups.append(group)
+        group.append(phase)
+        for entry in phase.entries:
+            of_entry.setdefault(entry, []).append(group)
+    return groups
+
+
+def _one_crystal(group: Sequence[SystemPhase], phase: SystemPhase) -> bool:
+    same_energy = abs(group[0].energy_ev_per_atom - phase.energy_ev_per_atom) <= SAME
+    return same_energy and not (phase.found and any(one.search == phase.search for one in group))
 
 
 def lowest(phases: Iterable[SystemPhase]) -> dict[str, SystemPhase]:

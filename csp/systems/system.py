@@ -15,7 +15,7 @@ from csp.target import Target
 __all__ = ["MAX_ELEMENTS", "ChemicalSystem"]
 
 MAX_ELEMENTS = 6
-WITH = re.compile(r"\s+(?:with|\+)\s+")
+WITH = re.compile(r"(?:^|\s+)(?:with|\+)(?:\s+|$)", re.IGNORECASE)
 LISTED = re.compile(r"\s*[,;]\s*")
 BETWEEN = re.compile(r"\s*[-–—]\s*")
 
@@ -50,10 +50,8 @@ class ChemicalSystem:
             InputError: In one sentence, for what is none of these, one element, and more than six.
         """
         parts = WITH.split(text.strip())
-        if len(parts) == 2:
-            return cls._with_guest(*parts)
-        if len(parts) > 2:
-            raise InputError(f"{text!r} has more than one `with`; write one such as LiFePO4 with Na.")
+        if len(parts) > 1:
+            return cls._with_guest(text, parts)
         separator = LISTED if LISTED.search(text) else BETWEEN
         words = [word for word in separator.split(text.strip()) if word]
         if not words:
@@ -74,10 +72,19 @@ class ChemicalSystem:
         return cls("-".join(formulas), elements, ends=formulas)
 
     @classmethod
-    def _with_guest(cls, host: str, guest: str) -> ChemicalSystem:
+    def _with_guest(cls, text: str, parts: list[str]) -> ChemicalSystem:
+        """Of what stands before and after `with`."""
+        such = "a compound and a further element are written such as LiFePO4 with Na"
+        if len(parts) != 2 or not all(parts):
+            raise InputError(f"{text!r} is no chemical system: {such}.")
+        host, guest = parts
+        if BETWEEN.search(host) or LISTED.search(host):
+            raise InputError(f"{host!r} is no compound: {such}.")
+        if LISTED.search(guest):
+            raise InputError(f"{guest!r} is more than one element: {such}.")
         inside, added = (dict(read_formula(word).counts) for word in (host, guest))
         if len(added) != 1:
-            raise InputError(f"{guest!r} is no element; write one such as LiFePO4 with Na.")
+            raise InputError(f"{guest!r} is no element: {such}.")
         (element,) = added
         elements = _elements([inside, added])
         formula = in_order(inside)
@@ -105,8 +112,8 @@ class ChemicalSystem:
             found = self._of_host(max_atoms)
         else:
             found = self._of_elements(max_atoms)
-        reduced = (in_order(_coprime(counts)) for counts in found)
-        return sorted({f for f in reduced if len(read_formula(f).counts) > 1}, key=lambda f: (_size(f), f))
+        sizes = {in_order(counts): sum(counts.values()) for counts in map(_coprime, found) if len(counts) > 1}
+        return sorted(sizes, key=lambda formula: (sizes[formula], formula))
 
     def _of_elements(self, max_atoms: int) -> Iterator[Counts]:
         for n in range(2, len(self.elements) + 1):
@@ -178,7 +185,3 @@ def _mixed(parts: list[Counts], amounts: tuple[int, ...]) -> Counts:
 def _coprime(counts: Counts) -> Counts:
     divisor = gcd(*counts.values())
     return {element: amount // divisor for element, amount in counts.items()}
-
-
-def _size(formula: str) -> int:
-    return sum(read_formula(formula).counts.values())

@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from csp.errors import CspError, InputError, did_you_mean
@@ -187,12 +189,14 @@ def _model(name: str) -> PropertyModel:
 
 
 def _function(name: str) -> Callable[[Any], Any]:
-    """A function by module:function.
+    """A function by module:function; the module may lie in the folder where people are.
 
     Raises:
         InputError: There is none.
     """
     module, _, function = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:  # which a program's path lacks
+        sys.path.append(here)
     try:
         found = getattr(importlib.import_module(module), function, None)
     except CspError:

@@ -32,6 +32,9 @@ def test_who_submits_does_not_choose_the_code_that_runs(monkeypatch: pytest.Monk
     assert flow._settings("Na-Cl", 5, 1.0, None, modelled).wish == "bulk_modulus max"
     with pytest.raises(InputError, match="not for runs of a server"):
         flow._settings("Na-Cl", 5, 1.0, None, advanced)
+    missing = DEFAULTS.model_copy(update={"wish": "nowhere.to.be.found:f max"})
+    with pytest.raises(InputError, match="not for runs of a server"):  # before it is imported
+        flow._settings("Na-Cl", 5, 1.0, None, missing)
 
 
 def test_keys_are_what_prefect_takes() -> None:

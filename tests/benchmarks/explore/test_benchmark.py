@@ -82,6 +82,13 @@ def test_what_is_left_out_is_found_again(
         assert (summary[f"{arm}.systems"], summary[f"{arm}.known"]) == (1, 1)
         assert (summary[f"{arm}.found"], summary[f"{arm}.near"]) == (1, 1)
         assert (summary[f"{arm}.told"], summary[f"{arm}.false"]) == (1, 0)
+    said = (out / "table.md").read_text(encoding="utf-8")
+    for spread in ("By expected gain", "Evenly", "Evenly, after as much work as by expected gain"):
+        assert (
+            f"\n{spread}: of 1 known stable phases in 1 systems 1 are found as crystals, 1 (100 %) within 25 "
+            "meV/atom of the hull; of 1 phases told to be stable 0 (0 %) lie more than 50 meV/atom above the "
+            "published hull; 1 searches, "
+        ) in said
     explored = json.loads((out / "runs" / "Na-Cl-gain" / "explore.json").read_text(encoding="utf-8"))
     assert explored["settings"]["exclude"] == ["Na-Cl"]
     (salt,) = [one for one in explored["phases"] if one["stable"] and one["formula"] == "NaCl"]

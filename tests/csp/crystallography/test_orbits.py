@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from csp.crystallography.neighbours import Neighbours, neighbour_list
+from csp.crystallography.neighbours import Neighbours, crowding, neighbour_list
 from csp.crystallography.operations import SymmetryOperations, operations
 from csp.crystallography.orbits import Orbits
 from csp.crystallography.surroundings import Surroundings
@@ -105,6 +105,16 @@ def test_parts_are_those_of_the_parts(crystals: Crystals, known: SymmetryOperati
             torch.testing.assert_close(found.turn, expected.turn)
 
 
+def test_projected_at_the_sites_as_over_all_atoms(crystals: Crystals, known: SymmetryOperations) -> None:
+    rng = torch.Generator().manual_seed(2)
+    forces = torch.randn(crystals.frac.shape, generator=rng, dtype=torch.float64)
+    stress = torch.randn(crystals.cell.shape, generator=rng, dtype=torch.float64)
+    found = Orbits.of(crystals, known).project(forces, stress)
+    torch.testing.assert_close(found[0], known.symmetrize_forces(forces))
+    torch.testing.assert_close(found[1], known.symmetrize_stress(stress))
+    assert found[0].abs().max() > 0.1
+
+
 def test_without_operations_every_atom_is_a_site(crystals: Crystals) -> None:
     orbits = Orbits.of(crystals)
     assert orbits.trivial
@@ -150,6 +160,22 @@ def test_pairs_kept_with_a_skin(crystals: Crystals, known: SymmetryOperations, s
             part, surroundings = part[keep], surroundings[keep]
     assert lists[0] is lists[1] is lists[2]
     assert lists[3] is not lists[2]
+
+
+def test_kept_pairs_serve_a_shorter_cutoff(crystals: Crystals, known: SymmetryOperations) -> None:
+    """As a relaxation asks how crowded atoms are, after each step of it."""
+    part = crystals[some()]
+    surroundings = Surroundings.of(part, known[some()], skin=0.5)
+    for scale in (1.0, 0.98, 0.8, 0.5):
+        pressed = part.with_geometry(scale * part.cell, part.frac)
+        surroundings.update(pressed, 4.0)
+        kept = surroundings._kept
+        found = surroundings.neighbours(pressed, 3.0)
+        assert surroundings._kept is kept
+        assert listed(found) == listed(neighbour_list(pressed, 3.0, surroundings.orbits.sites))
+        near = crowding(pressed, neighbours=surroundings.neighbours)
+        torch.testing.assert_close(near, crowding(pressed))
+    assert near.min() < 0.9
 
 
 def test_parts_of_surroundings_have_their_pairs(crystals: Crystals, known: SymmetryOperations) -> None:

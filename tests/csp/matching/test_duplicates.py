@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from ase.build import bulk
 from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -39,6 +40,19 @@ def test_a_supercell_is_known_for_the_small_cell_that_it_is() -> None:
     crystals = rock_salt((2, 0.0), (1, 0.0))
     equal = torch.zeros(2, dtype=torch.float64)
     assert prefer_smallest_cell(torch.tensor([0, 0]), crystals, equal).tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("above", "stands"), [(0.0019, 1), (0.0021, 0)])
+def test_a_cell_four_times_as_large_has_to_gain_twice_as_much(above: float, stands: int) -> None:
+    crystals = rock_salt((4, 0.2), (1, 0.0))
+    energy = torch.tensor([0.0, above], dtype=torch.float64)
+    assert prefer_smallest_cell(torch.tensor([0, 0]), crystals, energy).tolist() == [stands, stands]
+
+
+def test_a_cell_twice_as_large_has_to_gain_what_two_relaxations_differ_by() -> None:
+    crystals = rock_salt((2, 0.2), (1, 0.0))
+    energy = torch.tensor([0.0, 0.0011], dtype=torch.float64)
+    assert prefer_smallest_cell(torch.tensor([0, 0]), crystals, energy).tolist() == [0, 0]
 
 
 def test_of_equal_cells_the_lowest_stands_for_all_and_nothing_for_nothing() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.optimize import linprog
 
 from csp.errors import ContractError
 from csp.systems.diagram import Diagram
-from csp.systems.phases import SystemPhase
+from csp.systems.phases import SystemPhase, distinct
 from tests.csp.systems.phases import phase
 
 ELEMENTS = ("Li", "P", "S")
@@ -145,3 +146,29 @@ def test_energies_of_two_labels_and_missing_elements_are_refused() -> None:
         Diagram(ELEMENTS, [*TERNARY, phase("LiS", -3.0, label="other")])
     with pytest.raises(ContractError, match="none of P"):
         Diagram(ELEMENTS, [p for p in TERNARY if p.formula != "P"])
+
+
+def test_an_element_that_is_not_the_lowest_becomes_the_lowest() -> None:
+    metastable = phase("Li", -1.99)
+    diagram = Diagram(ELEMENTS, [*TERNARY, metastable])
+    assert diagram.reaction(TERNARY[0]) is None
+    reaction = diagram.reaction(metastable)
+    assert reaction is not None
+    assert reaction.words("Li") == "Li → the lowest Li"
+    assert reaction.energy_ev_per_atom == pytest.approx(0.01)
+
+
+def test_one_crystal_is_told_once() -> None:
+    """The library's own and what a search found of it; not two of one search, nor other energies."""
+
+    def found(energy: float, search: str, *entries: str) -> SystemPhase:
+        row = {"known_as": [{"id": one} for one in entries]}
+        return replace(phase("LiP", energy, name=entries[0]), search=search, row=row)
+
+    own, again = phase("LiP", -4.1, name="a"), phase("LiP", -4.0995, name="b")
+    both = found(-4.1001, "searches/LiP", "b", "a")  # the library has it twice
+    second, far = found(-4.0999, "searches/LiP", "a"), found(-4.09, "elsewhere", "a")
+    new = replace(phase("LiP", -4.1, novelty="new"), search="searches/LiP")
+    assert distinct([both, own, again, second, new, far]) == [[both, own, again], [second], [new], [far]]
+    assert distinct([own, both, again]) == [[own, both, again]]
+    assert distinct([]) == []

@@ -33,7 +33,11 @@ def test_ways_to_write_a_system() -> None:
         ("Xx-Li", "no element Xx"),
         ("LiFePO4", "csp predict"),
         ("LiFePO4 with NaCl", "no element"),
-        ("LiF with Na with K", "more than one"),
+        ("LiF with Na with K", "no chemical system"),
+        ("LiFePO4 with", "no chemical system"),
+        ("with Na", "no chemical system"),
+        ("LiFePO4 With Na, K", "more than one element"),
+        ("Li-P-S with Na", "no compound"),
         (" , ", "such as Li-P-S"),
     ],
 )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +53,14 @@ def test_what_a_function_cannot_say_comes_last_with_the_reason() -> None:
     reasons = {one.phase.formula: one.why_not for one in ordered}
     assert reasons["NaCl"] == "no chlorine here"
     assert reasons["Na"] == "its value is no number"
+
+
+def test_a_function_in_the_folder_where_people_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "property_of_mine.py").write_text("def atoms(structure):\n    return len(structure), 0.5\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])  # as of an installed program
+    first, *_ = Wish.parse("property_of_mine:atoms max").order(PHASES)
+    assert (first.value, first.sigma) == (max(one.n_atoms for one in PHASES), 0.5)
 
 
 def test_by_a_model_values_and_sigma_are_those_of_csp_properties() -> None:

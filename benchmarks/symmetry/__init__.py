@@ -1,0 +1,1 @@
+"""What is saved where energy models are told of symmetry and of pairs from earlier steps."""
