@@ -82,7 +82,6 @@ def recommend(
         best = min(by_strategy, key=lambda one: one.errors[one.strategy])
         found.append(Recommended(source, card.name, card.reads, best))
 
-
     def place(one: Recommended) -> tuple[bool, bool, float]:
         together = one.name == library.TOGETHER and len(data) <= KERNEL_TO
         return one.transferred is None, not together, one.error
