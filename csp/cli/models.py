@@ -79,9 +79,7 @@ def recommend(
         table.add_row(one.name, one.reads, one.transferred.strategy, f"{one.error:.4g}", f"{share:.0%}")
     output.print(table, soft_wrap=False)
     if len(tried) > 1 and tried[0].error > tried[1].error:
-        output.print(
-            f"{tried[0].name} stands first: of few values it is surer than a choice by these errors."
-        )
+        output.print(f"{tried[0].name} stands first: with few values it is surer than the least error.")
     for one in tried:
         if one.why_not:
             output.print(f"{one.name}: {in_options(one.why_not)}")

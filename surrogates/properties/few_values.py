@@ -105,8 +105,8 @@ def _trust(found: KernelRegression, counted: Tensor) -> Tensor:
 
 
 def quantiles(ratio: Tensor) -> tuple[float, float]:
-    """What holds 68 and 95 % of one more among these |errors| by σ [N] (conformal prediction); of few, whose
-    largest is hardly the second of these, the second as wide by the first as Student's distribution has it."""
+    """What holds 68 and 95 % of one more among these |errors| by σ [N] (conformal prediction); of few,
+    the second is no less by the first than Student's distribution has it."""
     from scipy.stats import t
 
     n = len(ratio)

@@ -55,8 +55,8 @@ def recommend(
 ) -> list[Recommended]:
     """The sources, the one with the smallest left-out error first, those that cannot be used last.
 
-    All taken together go before any other where the kernel is tried: it finds out which of them matter, and in
-    the mean errs less than the one chosen by errors on few values.
+    All taken together go before any other where the kernel is tried: it finds out which of them matter, and
+    in the mean errs less than the one chosen by errors on few values.
 
     Args:
         tried: None: all that the library has for the data.
