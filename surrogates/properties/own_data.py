@@ -194,10 +194,12 @@ def _different(
     crystals: Crystals | None, names: Sequence[str], value: Sequence[float], lines: Sequence[int]
 ) -> tuple[list[int], list[str]]:
     """The first row of each crystal, or composition, and a note on those left out."""
-    if crystals is None:
-        same = np.unique(names, return_inverse=True)[1]
-    else:
-        same = unique(crystals, tolerance=SAME_STRUCTURE).cpu().numpy()
+    same = np.unique(names, return_inverse=True)[1]
+    if crystals is not None:  # fingerprints compare crystals of one composition
+        groups = [np.flatnonzero(same == one) for one in range(max(same, default=-1) + 1)]
+        same = np.arange(len(names))
+        for rows in groups:
+            same[rows] = rows[unique(crystals[rows.tolist()], tolerance=SAME_STRUCTURE).cpu().numpy()]
     first = dict[int, int]()
     for k, one in enumerate(same.tolist()):
         before = first.setdefault(one, k)
@@ -208,5 +210,6 @@ def _different(
                 f"{value[before]:g} and {value[k]:g}: keep one."
             )
     twice = len(names) - len(first)
-    notes = [f"{twice} lines repeat another with the same value and are left out."] if twice else []
+    repeat = "1 line repeats" if twice == 1 else f"{twice} lines repeat"
+    notes = [f"{repeat} another with the same value: left out."] if twice else []
     return list(first.values()), notes

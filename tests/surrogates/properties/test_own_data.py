@@ -5,12 +5,50 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+from ase.io import write
 
 from csp.errors import InputError
 from surrogates.properties.own_data import read_own_data
 from tests.surrogates.properties.tiny import crystals
 
 FORMULAS = ("NaCl", "MgO", "SrTiO3", "TiO2", "Na2O", "MgCl2", "HCl", "NaH", "MgH2", "SrO", "SrCl2", "H2O")
+METALS = [
+    "Li",
+    "Na",
+    "K",
+    "Rb",
+    "Cs",
+    "Ca",
+    "Sr",
+    "Ba",
+    "V",
+    "Nb",
+    "Ta",
+    "Cr",
+    "Mo",
+    "W",
+    "Fe",
+    "Ni",
+    "Cu",
+    "Ag",
+    "Au",
+    "Pd",
+    "Pt",
+    "Rh",
+    "Ir",
+    "Al",
+    "Pb",
+    "Be",
+    "Mg",
+    "Ti",
+    "Zr",
+    "Hf",
+    "Sc",
+    "Y",
+    "Co",
+    "Zn",
+]
 
 
 def table(folder: Path, *, columns: str = "formula,value,unit", **lines: str) -> Path:
@@ -93,3 +131,18 @@ def test_structure_files_lie_beside_the_table(tmp_path: Path) -> None:
     path.write_text("structure,value,unit\nsalt.cif,1,GPa\nlost.cif,2,GPa\n")
     with pytest.raises(InputError, match="Line 3: "):
         read_own_data(path)
+
+
+def test_many_elements_and_two_crystals_of_one(tmp_path: Path) -> None:
+    """Crystals are compared with those of their composition alone; a 10 GB table of all was a crash."""
+    metals = {symbol: bulk(symbol) for symbol in METALS} | {"fcc": bulk("Fe", "fcc", a=3.6)}
+    rows = ["structure,value,unit"]
+    for k, (name, atoms) in enumerate(metals.items()):
+        write(tmp_path / f"{name}.cif", atoms)
+        rows.append(f"{name}.cif,{k},GPa")
+    path = tmp_path / "mine.csv"
+    path.write_text("\n".join([*rows, f"Cu.cif,{METALS.index('Cu')},GPa"]))
+    data = read_own_data(path)
+    assert len(data) == len(metals)
+    assert len(set(data.groups.tolist())) == len(METALS)
+    assert data.notes == ["1 line repeats another with the same value: left out."]
