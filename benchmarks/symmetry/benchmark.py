@@ -122,7 +122,7 @@ class SymmetryBenchmark:
 
     def _measured(self, formula: str) -> Row:
         models = self._models()
-        settings = SearchSettings(
+        settings = SearchSettings.read(
             formula=formula,
             surrogate=SURROGATE,
             relaxer=self.relaxer,
@@ -191,7 +191,7 @@ def _evaluate(crystals: Crystals, model: EnergyModel) -> None:
 
 def _relax(crystals: Crystals, model: EnergyModel, ends: list[Crystals]) -> None:
     """As by a search's default settings, all in one shard."""
-    default = SearchSettings(formula="Si")
+    default = SearchSettings.read(formula="Si")
     found = relax(
         crystals,
         model,
@@ -245,7 +245,7 @@ def _sum(parts: Iterable[dict[str, float]]) -> dict[str, float]:
 
 
 def _ratios(prefix: str, seconds: Mapping[str, dict[str, float]]) -> dict[str, float]:
-    found = {}
+    found: dict[str, float] = {}
     for stage, of in seconds.items():
         now, before = of["other"] + of["told"], of["other"] + of["untold"]
         found |= {
