@@ -222,7 +222,8 @@ class Card:
 
 def _variant(variant: Variant) -> str:
     """Such as "R3̅c +1.5 meV/atom"."""
-    return f"{printed_space_group(variant.spacegroup)} {1000 * variant.above_ev_per_atom:+z.1f} meV/atom"
+    above = f"{1000 * variant.above_ev_per_atom:+z.1f}".replace("-", "−")
+    return f"{printed_space_group(variant.spacegroup)} {above} meV/atom"
 
 
 def _charge(charge: int) -> str:

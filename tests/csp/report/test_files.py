@@ -212,7 +212,7 @@ def test_variants_are_written_in_full_and_in_words(tmp_path: Path) -> None:
     assert [Variant(**one) for one in row["variants"]] == [lower]
     with (tmp_path / "ranked.csv").open(newline="") as file:
         assert next(csv.DictReader(file))["variants"] == "R3m -0.4 meV/atom"
-    assert "The same within 1 meV/atom: R3m -0.4 meV/atom." in (tmp_path / "report.html").read_text()
+    assert "The same within 1 meV/atom: R3m −0.4 meV/atom." in (tmp_path / "report.html").read_text()
 
 
 def test_a_long_ranking_has_cards_of_the_best_and_rows_of_all(
