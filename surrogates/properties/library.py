@@ -233,7 +233,8 @@ def together(models: Sequence[PropertyModel]) -> PropertyModel:
     card = replace(
         first.card,
         name=TOGETHER,
-        elements=sorted(frozenset[int].intersection(*(model.elements for model in models))),
+        # a model that has not met an element is no worse a feature of its compounds than none
+        elements=sorted(frozenset[int].union(*(model.elements for model in models))),
         parents=[f"{model.card.name} {model.card.sha256[:12]}" for model in models],
     )
     last = LastLayer(values.mean(1), values[:, :1] * 0.0, 1.0, 1.0, 1.0, 1.0)

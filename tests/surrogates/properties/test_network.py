@@ -55,3 +55,9 @@ def test_models_taken_together_have_the_features_of_each() -> None:
     h = both.hidden(x)
     torch.testing.assert_close(h[:, :width], first.hidden(x)[:, :width], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(h[:, width:], other.hidden(x)[:, :width], atol=1e-5, rtol=1e-5)
+
+
+def test_models_taken_together_read_what_any_of_them_has_met() -> None:
+    first, other = model(seed=1), model(seed=2)
+    other.elements = other.elements - {11} | {79}
+    assert together([first, other]).elements == first.elements | {79}
