@@ -13,8 +13,8 @@ from tests.places import NOT_BESIDE
 os.environ["CSP_OFFLINE"] = "1"
 # what a script starts with & ignores Ctrl-C, as do the programs that the tests start and stop
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# whoever runs the tests may have chosen a library of their own
-os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="csp-tests-")
+# whoever runs the tests may have chosen a library, and learned models, of their own
+os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="csp-tests-")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

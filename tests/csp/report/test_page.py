@@ -129,7 +129,8 @@ def test_the_page_shows_enthalpies_and_uncertainties_where_there_are_any() -> No
     found = dict(zip(head, rows[0], strict=True))
     assert found["σmeV/atom"] == "31"
     assert found["ΔHmeV/atom"] == f"{given.results[0].above_lowest:.1f}"
-    assert float(found["HeV/atom"]) > float(found["EeV/atom"])
+    enthalpy, energy = (float(found[key].replace("−", "-")) for key in ("HeV/atom", "EeV/atom"))
+    assert enthalpy > energy
 
 
 def test_energies_above_the_hull_are_shown_where_they_are_asked_for() -> None:
