@@ -9,6 +9,7 @@ rhombohedral and origin choice 2 for centrosymmetric groups.
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ __all__ = [
 SYMPREC = 0.01  # Å
 
 logging.getLogger("moyo").setLevel(logging.ERROR)  # it warns of every cell that is not primitive
+# spglib prints lines where a group is hard to find, into whatever is on the terminal
+os.environ.setdefault("SPGLIB_WARNING", "OFF")
 
 
 def space_groups(crystals: Crystals, symprec: float = SYMPREC) -> list[int]:

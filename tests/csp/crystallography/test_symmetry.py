@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import spglib
+from ase.build import bulk
 from ase.spacegroup import crystal
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
@@ -114,3 +115,13 @@ def test_symmetrising_by_spglib_and_by_moyo_is_the_same() -> None:
     assert theirs.rms_displacement == pytest.approx(ours.rms_displacement, rel=0.1)
     assert float(theirs.conventional.volumes) == pytest.approx(float(ours.conventional.volumes))
     assert sorted(theirs.wyckoff.split()) == sorted(ours.wyckoff.split())
+
+
+def test_a_group_that_is_hard_to_find_is_told_without_lines_of_spglib(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Atoms that are about as far from symmetric places as the tolerance."""
+    atoms = bulk("NaCl", "rocksalt", a=5.6) * (2, 1, 1)
+    atoms.positions += np.random.default_rng(322).uniform(-0.16, 0.16, atoms.positions.shape)
+    symmetry.reported_space_groups(Crystals.from_atoms([atoms]), 0.2)
+    assert capfd.readouterr().err == ""
