@@ -73,8 +73,9 @@ def test_gaas_from_the_form_to_the_picture(page: Page, csp: Csp) -> None:
     photograph(page, "3-filled")
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("link", name="predict GaAs").first.click()
-    api = Api(csp)
-    until(lambda: api.newest()["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"), "the end of the run")
+    page.wait_for_url("**/runs/flow-run/*")
+    api, id_ = Api(csp), page.url.rstrip("/").rpartition("/")[2]
+    until(lambda: api.run(id_)["state"]["type"] in ("COMPLETED", "FAILED", "CRASHED"), "the end of the run")
     page.reload()
     expect(page.get_by_text("Completed", exact=True).first).to_be_visible()
     photograph(page, "4-completed")
