@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-__all__ = ["machine"]
+__all__ = ["machine", "threads"]
+
+
+@contextmanager
+def threads(n: int) -> Iterator[None]:
+    """Have torch compute in so many threads, and in as many as before when that is done."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def machine(device: torch.device) -> dict[str, str | int]:

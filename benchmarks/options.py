@@ -9,12 +9,28 @@ import typer
 
 from csp.cli.console import console
 
-__all__ = ["Energies", "Known", "KnownEnergies", "Prototyped", "Targets", "say_some"]
+__all__ = [
+    "Energies",
+    "Known",
+    "KnownEnergies",
+    "OthersKnown",
+    "Prototyped",
+    "Refiner",
+    "Targets",
+    "say_some",
+]
 
 Known = Annotated[Path, typer.Option(help="Parquet file of known crystals")]
 Prototyped = Annotated[
     Path | None, typer.Option(help="Parquet file of known crystals; none: the AFLOW prototypes")
 ]
+OthersKnown = Annotated[
+    Path | None,
+    typer.Option(
+        help="Parquet file of known crystals; none: the AFLOW prototypes. The own composition is left out"
+    ),
+]
+Refiner = Annotated[str, typer.Option(help="Potential that refines; auto: the best at hand")]
 Targets = Annotated[
     str, typer.Option(help="Folder of CIFs of known crystals, or heldout: what is kept out of training")
 ]

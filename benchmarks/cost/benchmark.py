@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks.cost.search import evaluations, run
 from benchmarks.files import begin
-from benchmarks.machine import machine
+from benchmarks.machine import machine, threads
 from csp.errors import InputError
 from csp.files import write_json, write_text
 from csp.target import Target
@@ -39,7 +40,8 @@ CASES = (
 )
 EFFORTS = ("quick", "standard", "deep")
 SURROGATE = "xs"
-RELAXING = {"pre_relax": 0, "relax": 0, "refine": 1, "rattle": 1}  # stage → surrogate or relaxer
+NO_RELAXER = "none"  # the surrogate does it all
+RELAXING = {"pre_relax": 0, "relax": 0, "refine": -1, "rattle": -1}  # stage → the first model or the last
 
 
 @dataclass(frozen=True)
@@ -95,15 +97,13 @@ class CostBenchmark:
         if unknown := sorted(set(efforts) - set(EFFORTS)):
             raise InputError(f"No effort is called {unknown[0]}; there are {', '.join(EFFORTS)}.")
         rows = []
-        for effort in efforts:
-            for threads in cores:
-                for formula, z in CASES[:limit]:
-                    name = f"{formula}-{effort}-{threads}"
-                    path = self.out / "searches" / f"{name}.json"
-                    if not path.is_file():
-                        write_json(path, self._measured(name, formula, z, effort, threads))
-                    rows.append(json.loads(path.read_text(encoding="utf-8")))
-                    say(_line(rows[-1]))
+        for effort, n, (formula, z) in product(efforts, cores, CASES[:limit]):
+            name = f"{formula}-{effort}-{n}"
+            path = self.out / "searches" / f"{name}.json"
+            if not path.is_file():
+                write_json(path, self._measured(name, formula, z, effort, n))
+            rows.append(json.loads(path.read_text(encoding="utf-8")))
+            say(_line(rows[-1]))
         summary: dict[str, Any] = {}
         for row in rows:
             key = f"{row['effort']}.{row['atoms']}_atoms.{row['threads']}_threads"
@@ -114,7 +114,7 @@ class CostBenchmark:
         write_text(self.out / "table.md", table(rows))
         return summary
 
-    def _measured(self, name: str, formula: str, z: int, effort: str, threads: int) -> dict[str, Any]:
+    def _measured(self, name: str, formula: str, z: int, effort: str, n: int) -> dict[str, Any]:
         folder = self.out / "runs" / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -126,20 +126,17 @@ class CostBenchmark:
                 *("--exclude-composition", "--seed", str(self.seed), "--device", "cpu"),
             ],
             folder,
-            threads=threads,
+            threads=n,
         )
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            models = [load_model(name) for name in (SURROGATE, self.relaxer)]
+        names = dict.fromkeys((SURROGATE, self.relaxer))
+        models = [load_model(name) for name in names if name != NO_RELAXER]
+        with threads(n):
             found = evaluations(folder, {stage: models[k] for stage, k in RELAXING.items()})
-        finally:
-            torch.set_num_threads(before)
         return {
             "formula": formula,
             "atoms": z * Target.parse(formula).n_atoms,
             "effort": effort,
-            "threads": threads,
+            "threads": n,
             **{key: round(value, 2) for key, value in asdict(cost).items() if key != "stages"},
             "stages": cost.stages,
             "evaluations": {stage: one.number for stage, one in found.items()},
@@ -154,8 +151,9 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---:|---|---:|---:|---:|---:|---|---|",
     ]
     for row in rows:
-        stages = {**row["stages"], "start and page": row["seconds"] - sum(_of_stages(row).values())}
-        most = sorted(stages, key=lambda stage: -stages[stage] if not stage.startswith("round ") else 0.0)[:4]
+        stages = _of_stages(row)
+        stages["start and page"] = row["seconds"] - sum(stages.values())
+        most = sorted(stages, key=lambda stage: -stages[stage])[:4]
         went = ", ".join(f"{stage} {100 * stages[stage] / row['seconds']:.0f} %" for stage in most)
         least = ", ".join(f"{stage} {100 * share:.0f} %" for stage, share in row["limit"].items())
         cells = [row["formula"], row["atoms"], row["effort"], row["threads"], f"{row['seconds']:.0f}"]

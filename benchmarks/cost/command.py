@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks.options import OthersKnown, Refiner
 from csp.cli.console import console, output
 from csp.cli.options import Limit, Out, Seed
 from csp.errors import InputError
@@ -16,18 +16,13 @@ __all__ = ["cost"]
 
 def cost(
     out: Out,
-    library: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet file of known crystals; none: the AFLOW prototypes. The own composition is left out"
-        ),
-    ] = None,
+    library: OthersKnown = None,
     efforts: Annotated[str, typer.Option(help="Of quick, standard and deep: a,b")] = "quick,standard",
     cores: Annotated[
         str, typer.Option(help="Threads that a search may use, one number after the other")
     ] = "1",
     minutes: Annotated[float, typer.Option(help="Of a deep search")] = 10.0,
-    relaxer: Annotated[str, typer.Option(help="Potential that refines; auto: the best at hand")] = "auto",
+    relaxer: Refiner = "auto",
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:

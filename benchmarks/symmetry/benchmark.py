@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from benchmarks.files import begin
-from benchmarks.machine import machine
+from benchmarks.machine import machine, threads
 from benchmarks.symmetry.turns import Seconds, Turns
 from csp.crystallography.operations import operations
 from csp.crystallography.orbits import Orbits
@@ -93,10 +93,8 @@ class SymmetryBenchmark:
 
     def run(self, formulas: Sequence[str], say: Callable[[str], None]) -> dict[str, Any]:
         """Search for all, with one thread; write `summary.json` and `table.md` and return the summary."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
         rows: list[Row] = []
-        try:
+        with threads(1):
             for formula in formulas:
                 path = self.out / "compositions" / f"{formula}.json"
                 if not path.is_file():
@@ -109,8 +107,6 @@ class SymmetryBenchmark:
                 write_json(cells, self._of_large(of))
             large = json.loads(cells.read_text(encoding="utf-8"))
             summary = summarised(rows, large) | machine(torch.device("cpu"))
-        finally:
-            torch.set_num_threads(threads)
         write_json(self.out / "summary.json", summary)
         write_text(self.out / "table.md", table(summary))
         return summary

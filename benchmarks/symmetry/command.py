@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
+from benchmarks.options import OthersKnown, Refiner
 from csp.cli.console import console, output
 from csp.cli.options import Limit, Out, Seed
 
@@ -15,13 +11,8 @@ __all__ = ["symmetry"]
 
 def symmetry(
     out: Out,
-    library: Annotated[
-        Path | None,
-        typer.Option(
-            help="Parquet file of known crystals; none: the AFLOW prototypes. The own composition is left out"
-        ),
-    ] = None,
-    relaxer: Annotated[str, typer.Option(help="Potential that refines; auto: the best at hand")] = "auto",
+    library: OthersKnown = None,
+    relaxer: Refiner = "auto",
     limit: Limit = None,
     seed: Seed = 0,
 ) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from benchmarks.machine import threads
 from benchmarks.throughput.deduplication import dedup_rate
 from benchmarks.throughput.generation import generation_rate, pyxtal_rate
 from benchmarks.throughput.models import energy_rate
@@ -73,15 +74,11 @@ def generation(library: Library, limit: int | None, seed: int) -> Rates:
 
 def _proposals_per_second(generator: Generator, target: Target, n: int, seed: int) -> float:
     """Crystals built a second of CPU time on one thread, once what is the same for all is loaded."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         generator.propose(target, 1, seed=seed + 1)
         began = time.process_time()
         proposals = generator.propose(target, n, seed=seed)
         return len(proposals.crystals) / (time.process_time() - began)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def energies(name: str, device: torch.device, limit: int | None, seed: int) -> Rates:

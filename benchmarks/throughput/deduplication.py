@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import torch
 
+from benchmarks.machine import threads
 from csp.crystals import Crystals
 from csp.library.library import Library
 from csp.library.volume import VolumePrior
@@ -77,9 +78,7 @@ def dedup_rate(
     """Group n mixed candidates; `n_timed` reductions and comparisons of pymatgen are timed to know
     what all would take it, and the first `n_checked` candidates are grouped by pymatgen itself."""
     clock = time.process_time if device == "cpu" else time.perf_counter
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         crystals = mixed_candidates(n, formula=formula, library=library, seed=seed).to(device)
         matcher = Matcher.DEFAULT
         matcher.group(crystals[:64])
@@ -89,8 +88,6 @@ def dedup_rate(
         first = crystals[:n_checked]
         checked_seconds, mine = _timed(clock, lambda: matcher.group(first).cpu().numpy())
         checked_reference, theirs = _timed(time.process_time, lambda: reference_groups(first.structures()))
-    finally:
-        torch.set_num_threads(threads)
     return DedupRate(
         formula=formula,
         n=n,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from benchmarks.machine import threads
 from csp.crystallography.neighbours import distance_ratio, neighbour_list
 from csp.crystals import Crystals
 from csp.errors import MissingError
@@ -48,9 +49,7 @@ class GenerationRate:
 
 def generation_rate(formula: str, space_group: int, z: int, n: int = 8192, seed: int = 0) -> GenerationRate:
     """Time `n` candidates of the random generator on one thread, after a warm-up; then check each."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         target = Target.parse(formula, z=z, space_groups=frozenset({space_group}), max_atoms=200)
         volume = VolumePrior.load()
         generator = RandomGenerator(Library.open(), volume)
@@ -58,8 +57,6 @@ def generation_rate(formula: str, space_group: int, z: int, n: int = 8192, seed:
         began = time.process_time()
         proposals = generator.propose(target, n, seed=seed)
         seconds = time.process_time() - began
-    finally:
-        torch.set_num_threads(threads)
     crystals = proposals.crystals
     accepted, smallest = _accepted(crystals, target, z * volume.predict(target.numbers, target.counts))
     return GenerationRate(

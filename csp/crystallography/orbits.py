@@ -90,17 +90,14 @@ class Orbits:
         if self.operations is None:
             return forces, stress
         operations = self.operations.to(forces.device, forces.dtype)
-        is_site = torch.zeros_like(self.site_of, dtype=torch.bool)
-        is_site[self.sites] = True
-        arrives = is_site[operations.target].nonzero().flatten()
-        at = self.site_of[operations.target[arrives]]
+        at = self.site_of[operations.target]
+        arrives = (self.sites[at] == operations.target).nonzero().flatten()
         turned = _turned(
             forces[operations.source[arrives]], operations.cartesian[operations.image_of[arrives]]
         )
-        total = forces.new_zeros((len(self.sites), 3)).index_add_(0, at, turned)
-        mean = total / torch.bincount(at, minlength=len(self.sites))[:, None]
-        turn = operations.cartesian[self.to_site].mT
-        return _turned(mean[self.site_of], turn), operations.symmetrize_stress(stress)
+        total = forces.new_zeros((len(self.sites), 3)).index_add_(0, at[arrives], turned)
+        mean = total / torch.bincount(at[arrives], minlength=len(self.sites))[:, None]
+        return _turned(mean[self.site_of], self.turn.to(forces)), operations.symmetrize_stress(stress)
 
     def __getitem__(self, index: Tensor) -> Orbits:
         """Those of the chosen crystals: int64 or bool [B'], as `Crystals` is indexed."""

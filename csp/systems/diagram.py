@@ -59,7 +59,8 @@ class Diagram:
 
     elements: tuple[str, ...]
     phases: Sequence[SystemPhase]
-    _hull: dict[str, float] = field(default_factory=dict, repr=False)  # eV/atom, of what was asked for
+    # eV/atom, of the formulas that were asked for
+    _hull: dict[str, float] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         labels = {phase.label for phase in self.phases}

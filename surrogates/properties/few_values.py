@@ -19,7 +19,7 @@ from torch import Tensor
 
 from surrogates.properties.kernel import KernelRegression, fit_kernel
 
-__all__ = ["FewLearned", "bound", "learn", "quantiles"]
+__all__ = ["COUNTED_FROM", "FewLearned", "bound", "learn", "quantiles"]
 
 FREEDOM = 4.0  # of Student's distribution of errors
 TURNS, STEPS = 3, 8  # fits, and corrections of values and weights between two

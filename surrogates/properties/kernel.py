@@ -4,8 +4,8 @@ The covariance of the learned y of two crystals is a sum,
 
     k(h, h') = free constant + a² s·s' + Σ_j b_j² exp(−|h_j − h'_j|² / 2 l_j²),
 
-s the values that the source's models give, h_j its blocks of features (those of its encoder; the principal
-components of the surrogate's own), each block scaled to a mean squared length of 1 over the data. So what is
+s the values that the source's models give, h_j its blocks of features (those of its encoder; the surrogate's
+own), each block scaled to a mean squared length of 1 over the data. So what is
 proportional to a known property is found at once, what is not from crystals that are alike, and far from the
 data nothing is claimed: σ grows to what it was before there were any. Amplitudes, lengths and noise are the
 most probable by the evidence (C. E. Rasmussen, C. K. I. Williams, Gaussian Processes for Machine Learning,

@@ -227,8 +227,9 @@ def together(models: Sequence[PropertyModel]) -> PropertyModel:
     values = torch.zeros(len(models) * width + 1, len(models), dtype=torch.float64)
     for k, model in enumerate(models):
         # a member alone gives the value that all give in the mean
-        values[k * width : (k + 1) * width, k] = model.last.linear()[:width] * model.encoder.members
-        values[-1, k] = model.last.linear()[-1]
+        last = model.last.linear()
+        values[k * width : (k + 1) * width, k] = last[:width] * model.encoder.members
+        values[-1, k] = last[-1]
     first = models[0]
     card = replace(
         first.card,
@@ -237,8 +238,8 @@ def together(models: Sequence[PropertyModel]) -> PropertyModel:
         elements=sorted(frozenset[int].union(*(model.elements for model in models))),
         parents=[f"{model.card.name} {model.card.sha256[:12]}" for model in models],
     )
-    last = LastLayer(values.mean(1), values[:, :1] * 0.0, 1.0, 1.0, 1.0, 1.0)
-    return PropertyModel(card, encoder, last, first.surrogate, values)
+    mean = LastLayer(values.mean(1), values[:, :1] * 0.0, 1.0, 1.0, 1.0, 1.0)
+    return PropertyModel(card, encoder, mean, first.surrogate, values)
 
 
 def write(

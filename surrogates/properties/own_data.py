@@ -194,11 +194,11 @@ def _different(
     crystals: Crystals | None, names: Sequence[str], value: Sequence[float], lines: Sequence[int]
 ) -> tuple[list[int], list[str]]:
     """The first row of each crystal, or composition, and a note on those left out."""
-    same = np.unique(names, return_inverse=True)[1]
+    same = composition = np.unique(names, return_inverse=True)[1]
     if crystals is not None:  # fingerprints compare crystals of one composition
-        groups = [np.flatnonzero(same == one) for one in range(max(same, default=-1) + 1)]
         same = np.arange(len(names))
-        for rows in groups:
+        for one in np.unique(composition):
+            rows = np.flatnonzero(composition == one)
             same[rows] = rows[unique(crystals[rows.tolist()], tolerance=SAME_STRUCTURE).cpu().numpy()]
     first = dict[int, int]()
     for k, one in enumerate(same.tolist()):

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from csp.errors import InputError
 from surrogates.properties.catalogue import IDENTITY, LOG10, backward, forward
-from surrogates.properties.few_values import FewLearned, bound, learn
+from surrogates.properties.few_values import COUNTED_FROM, FewLearned, bound, learn, quantiles
 from surrogates.properties.fitting import PropertyRecipe, fit
 from surrogates.properties.kernel import KernelRegression
 from surrogates.properties.model import LastLayer, PropertyModel, last_layer_input
@@ -55,7 +55,6 @@ STRATEGIES = (KERNEL, *LAST_LAYERS, FULL)
 KERNEL_TO = 1000  # values up to which the default tries the kernel: its time goes with their third power
 FULL_FROM = 100  # values from which on the default tries all weights
 DRAWS, FEWEST_LEARNED = 3, 5  # of the learning curve
-COUNTED_FROM = 40  # values from which on the width of σ is by quantiles of the left-out errors
 MOST_OWN = 0.98  # share of its own prediction that a value may have for its left-out σ
 PARTS = 5  # in which values are left out from new weights
 GENTLE = PropertyRecipe(epochs=100, least=150, most=600, batch=32, lr=5e-4, weight_decay=0.05)
@@ -311,8 +310,7 @@ def _widened(last: LastLayer, ratio: Tensor, freedom: int) -> LastLayer:
     from scipy.stats import t
 
     if len(ratio) >= COUNTED_FROM:
-        rank = (len(ratio) + 1) / len(ratio)  # of one more value among these (conformal prediction)
-        q68, q95 = (float(torch.quantile(ratio.abs(), min(rank * q, 1.0))) for q in (0.6827, 0.9545))
+        q68, q95 = quantiles(ratio.abs())
         return replace(last, q68=q68, q95=q95)
     scale = float((ratio**2).mean().sqrt())
     return replace(last, q68=scale * widening(freedom), q95=scale * float(t.ppf(0.97725, max(freedom, 1))))

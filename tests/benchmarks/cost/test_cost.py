@@ -60,6 +60,13 @@ def test_no_such_effort(tmp_path: Path) -> None:
         CostBenchmark.begin(tmp_path, relaxer="none", seed=1)
 
 
+@pytest.mark.slow
+def test_our_own_model_alone(tmp_path: Path) -> None:
+    summary = CostBenchmark.begin(tmp_path, relaxer="none").run(print, efforts=["quick"], limit=1)
+    assert summary["quick.2_atoms.1_threads.limit.relax"] > 0
+    assert "quick.2_atoms.1_threads.limit.refine" not in summary
+
+
 def test_the_table_says_where_the_time_went() -> None:
     row = {
         "formula": "GaAs",
